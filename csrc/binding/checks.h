@@ -1,0 +1,35 @@
+// Every argument check of every op, once, under the dispatcher: tensors in, geometry out. Nothing is read or allocated before.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "../conv/geometry.h"
+#include "tensor.h"
+
+namespace nhwc_conv {
+
+// The arguments that all ops share, as the schemas pass them.
+struct ConvOptions {
+  const std::vector<int64_t>& stride;
+  const std::vector<int64_t>& padding;
+  const std::vector<int64_t>& dilation;
+  int64_t groups;
+  int64_t auto_pad;
+};
+
+// x [N, H, W, C] or [H, W, C], w [KH, KW, C/groups, O], bias null or [O]
+ConvGeometry check_forward(const TensorInfo& x, const TensorInfo& w, const TensorInfo* bias, const ConvOptions& options);
+
+// grad [N, OH, OW, O] or [OH, OW, O], w as above, input_size (H, W)
+ConvGeometry check_input_gradient(const TensorInfo& grad, const TensorInfo& w, const std::vector<int64_t>& input_size,
+                                  const ConvOptions& options, int64_t algorithm);
+
+// grad and x as above, kernel_size (KH, KW)
+ConvGeometry check_weight_gradient(const TensorInfo& grad, const TensorInfo& x, const std::vector<int64_t>& kernel_size,
+                                   const ConvOptions& options, int64_t algorithm);
+
+// Geometry from plain sizes, for explain().
+ConvGeometry check_geometry(const int64_t x_sizes[4], const int64_t w_sizes[4], const ConvOptions& options);
+
+}  // namespace nhwc_conv

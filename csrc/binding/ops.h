@@ -1,0 +1,24 @@
+// The ops' CPU kernels, one file each; library.cpp registers them under their schemas.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "tensor.h"
+
+namespace nhwc_conv {
+
+using Sizes = std::vector<int64_t>;
+
+Tensor im2col(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
+              int64_t groups, int64_t auto_pad);
+Tensor matmul(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
+              int64_t groups, int64_t auto_pad);
+Tensor conv2d(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
+              int64_t groups, int64_t auto_pad);
+Tensor conv2d_input(Tensor grad, Tensor w, Sizes input_size, Sizes stride, Sizes padding, Sizes dilation,
+                    int64_t groups, int64_t auto_pad, int64_t algorithm);
+Tensor conv2d_weight(Tensor grad, Tensor x, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,
+                     int64_t groups, int64_t auto_pad, int64_t algorithm);
+
+}  // namespace nhwc_conv

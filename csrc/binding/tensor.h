@@ -1,0 +1,146 @@
+// Tensors through the C functions of the stable ABI: what this library needs of them and no more.
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/c/shim.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "../conv/parallel.h"
+#include "../conv/views.h"
+
+namespace nhwc_conv {
+
+using torch::stable::Tensor;
+
+// torch turns the exception into a Python RuntimeError with exactly this text.
+[[noreturn]] inline void fail(const std::string& message) { throw std::runtime_error(message); }
+
+inline void check_call(AOTITorchError error, const char* what) {
+  if (error != AOTI_TORCH_SUCCESS) fail(std::string("nhwc_conv: ") + what + " failed");
+}
+
+// Sizes and strides belong to the tensor and live as long as it does.
+struct TensorInfo {
+  int64_t dim;
+  const int64_t* sizes;
+  const int64_t* strides;
+  int32_t dtype, device_type, device_index;
+};
+
+inline TensorInfo info_of(const Tensor& tensor) {
+  TensorInfo info;
+  int64_t *sizes, *strides;
+  check_call(aoti_torch_get_dim(tensor.get(), &info.dim), "reading a tensor's rank");
+  check_call(aoti_torch_get_sizes(tensor.get(), &sizes), "reading a tensor's sizes");
+  check_call(aoti_torch_get_strides(tensor.get(), &strides), "reading a tensor's strides");
+  check_call(aoti_torch_get_dtype(tensor.get(), &info.dtype), "reading a tensor's dtype");
+  check_call(aoti_torch_get_device_type(tensor.get(), &info.device_type), "reading a tensor's device");
+  check_call(aoti_torch_get_device_index(tensor.get(), &info.device_index), "reading a tensor's device");
+  info.sizes = sizes;
+  info.strides = strides;
+  return info;
+}
+
+inline Tensor empty(int64_t dim, const int64_t* sizes, const int64_t* strides, int32_t dtype) {
+  AtenTensorHandle handle;
+  const AOTITorchError error =
+      aoti_torch_empty_strided(dim, sizes, strides, dtype, aoti_torch_device_type_cpu(), 0, &handle);
+  if (error != AOTI_TORCH_SUCCESS) {
+    std::string shape;
+    for (int64_t d = 0; d < dim; ++d) shape += (d ? ", " : "") + std::to_string(sizes[d]);
+    fail("nhwc_conv: not enough memory for a tensor of size [" + shape + "]");
+  }
+  return Tensor(handle);
+}
+
+// A contiguous result of up to four dimensions.
+inline Tensor empty_contiguous(int64_t dim, const int64_t* sizes, int32_t dtype) {
+  int64_t strides[4];
+  int64_t step = 1;
+  for (int64_t d = dim - 1; d >= 0; --d) {
+    strides[d] = step;
+    step *= sizes[d] > 1 ? sizes[d] : 1;
+  }
+  return empty(dim, sizes, strides, dtype);
+}
+
+template <class T>
+const T* read(const Tensor& tensor) {
+  const void* data;
+  check_call(torch_get_const_data_ptr(tensor.get(), &data), "reading a tensor's data pointer");
+  return static_cast<const T*>(data);
+}
+
+template <class T>
+T* write(const Tensor& tensor) {
+  void* data;
+  check_call(torch_get_mutable_data_ptr(tensor.get(), &data), "reading a tensor's data pointer");
+  return static_cast<T*>(data);
+}
+
+// The one allocation of a call besides its result; freed when it goes out of scope.
+template <class T>
+class Workspace {
+ public:
+  explicit Workspace(int64_t elements) : data_(nullptr) {
+    if (elements == 0) return;
+    const int64_t bytes = elements * static_cast<int64_t>(sizeof(T)), stride = 1;
+    AtenTensorHandle handle;
+    if (aoti_torch_empty_strided(1, &bytes, &stride, aoti_torch_dtype_uint8(), aoti_torch_device_type_cpu(), 0,
+                                 &handle) != AOTI_TORCH_SUCCESS) {
+      fail("nhwc_conv: not enough memory for a workspace of " + std::to_string(bytes) + " bytes");
+    }
+    tensor_ = Tensor(handle);
+    data_ = write<T>(tensor_);
+  }
+  T* data() const { return data_; }
+
+ private:
+  Tensor tensor_{nullptr};
+  T* data_;
+};
+
+// x[N, H, W, C] or x[H, W, C] as a view of four dimensions. Strides of dimensions of size 1 say nothing and may be
+// anything; they become those of a contiguous tensor, so that whoever compares strides sees what matters.
+template <class Pointer>
+auto image_view(Pointer* data, const TensorInfo& info) {
+  int64_t strides[4];
+  int64_t next = 1;
+  for (int64_t d = 3; d >= 0; --d) {
+    const int64_t at = d - (4 - info.dim);
+    const int64_t size = at >= 0 ? info.sizes[at] : 1;
+    strides[d] = size == 1 ? next : info.strides[at];
+    next = strides[d] * size;
+  }
+  return ImageView<Pointer>{data, strides[0], strides[1], strides[2], strides[3]};
+}
+
+template <class T>
+WeightView<const T> weight_view(const T* data, const TensorInfo& info, int64_t groups) {
+  const ImageView<const T> view = image_view(data, info);
+  return {view.data, view.n, view.h, view.w, view.c, info.sizes[3] / groups * view.c};
+}
+
+inline Parallel torch_threads() {
+  uint32_t threads = 1;
+  check_call(torch_get_num_threads(&threads), "reading the number of threads");
+  return {static_cast<int>(threads), [](int64_t slots, void (*body)(void*, int64_t), void* context) {
+            struct Call {
+              void (*body)(void*, int64_t);
+              void* context;
+            } call{body, context};
+            torch_parallel_for(
+                0, slots, 1,
+                [](int64_t begin, int64_t end, void* opaque) {
+                  const Call& c = *static_cast<Call*>(opaque);
+                  for (int64_t slot = begin; slot < end; ++slot) c.body(c.context, slot);
+                },
+                &call);
+          }};
+}
+
+}  // namespace nhwc_conv

@@ -1,0 +1,48 @@
+#include "../conv/weight_gradient.h"
+
+#include <cstring>
+
+#include "../kernels/dispatch.h"
+#include "aten.h"
+#include "checks.h"
+#include "ops.h"
+
+namespace nhwc_conv {
+
+namespace {
+
+template <class T>
+Tensor run(const ConvGeometry& g, const Tensor& any_grad, const Tensor& any_x) {
+  const Tensor grad = with_contiguous_channels(any_grad, info_of(any_grad));
+  const Tensor x = with_contiguous_channels(any_x, info_of(any_x));
+  const TensorInfo grad_info = info_of(grad), x_info = info_of(x);
+  const int64_t sizes[4] = {g.h.kernel, g.w.kernel, g.C_per_group(), g.O};
+  const Tensor dw = empty_contiguous(4, sizes, x_info.dtype);
+  if (g.N == 0) {
+    std::memset(write<T>(dw), 0, sizeof(T) * sizes[0] * sizes[1] * sizes[2] * sizes[3]);
+    return dw;
+  }
+  const Kernels<T>& kernels = kernels_of<T>(active_kernels());
+  const ImageView<const T> from = image_view(read<T>(x), x_info);
+  const WeightGradientPlan plan = make_weight_gradient_plan(kernels, g, from.w);
+  const Workspace<T> workspace(plan.partial_elements);
+  const WeightGradient<T> gradient(kernels, plan, g, from, image_view(read<T>(grad), grad_info), write<T>(dw));
+  gradient.run(torch_threads(), workspace.data());
+  return dw;
+}
+
+}  // namespace
+
+Tensor conv2d_weight(Tensor grad, Tensor x, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,
+                     int64_t groups, int64_t auto_pad, int64_t algorithm) {
+  const TensorInfo grad_info = info_of(grad), x_info = info_of(x);
+  const ConvGeometry g =
+      check_weight_gradient(grad_info, x_info, kernel_size, {stride, padding, dilation, groups, auto_pad}, algorithm);
+  if (!computed_here(x_info)) {
+    return call_op("nhwc_conv::_aten_conv2d_weight", grad, x, kernel_size, stride, padding, dilation, groups, auto_pad,
+                   algorithm);
+  }
+  return x_info.dtype == aoti_torch_dtype_float32() ? run<float>(g, grad, x) : run<double>(g, grad, x);
+}
+
+}  // namespace nhwc_conv

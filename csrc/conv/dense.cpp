@@ -1,0 +1,228 @@
+#include "dense.h"
+
+namespace nhwc_conv {
+
+template <class T>
+int64_t DenseConv<T>::pack_items() const {
+  return plan_.pack_weights ? g_.groups * plan_.columns.tiles * g_.h.kernel * g_.w.kernel : 0;
+}
+
+template <class T>
+void DenseConv<T>::pack(int64_t item) const {
+  const int64_t Cg = g_.C_per_group(), taps = g_.h.kernel * g_.w.kernel;
+  const int64_t tap = item % taps, tile = item / taps % plan_.columns.tiles, group = item / taps / plan_.columns.tiles;
+  const int64_t i = tap / g_.w.kernel, j = tap % g_.w.kernel;
+  const int64_t width = plan_.columns.vectors_of(tile) * plan_.columns.lanes;
+  const int64_t columns_before = group * plan_.columns.padded_columns() + plan_.columns.begin(tile);
+  const int64_t o = plan_.columns.begin(tile);
+  kernels_.copy({w_.data + group * w_.group + i * w_.i + j * w_.j + o * w_.o, w_.c, w_.o,
+                 packed_ + taps * Cg * columns_before + tap * Cg * width, width, Cg,
+                 plan_.columns.end(tile) - plan_.columns.begin(tile)});
+}
+
+template <class T>
+int64_t DenseConv<T>::items() const {
+  return g_.groups * g_.N * ceil_div(g_.h.output, plan_.item_rows) * ceil_div(g_.w.output, plan_.item_columns) *
+         plan_.column_groups;
+}
+
+template <class T>
+void DenseConv<T>::run(int64_t item, T* panel) const {
+  const int64_t share = item % plan_.column_groups;
+  item /= plan_.column_groups;
+  const int64_t blocks_w = ceil_div(g_.w.output, plan_.item_columns), x_block = item % blocks_w;
+  item /= blocks_w;
+  const int64_t blocks_h = ceil_div(g_.h.output, plan_.item_rows), y_block = item % blocks_h;
+  item /= blocks_h;
+  const int64_t n = item % g_.N, group = item / g_.N;
+  const Range ys = {y_block * g_.h.output / blocks_h, (y_block + 1) * g_.h.output / blocks_h};
+  const Range xs = {x_block * plan_.item_columns,
+                    clamp((x_block + 1) * plan_.item_columns, 0, g_.w.output)};
+  const Range tiles = {share * plan_.columns.tiles / plan_.column_groups,
+                       (share + 1) * plan_.columns.tiles / plan_.column_groups};
+  if (plan_.source == Source::view) {
+    run_view(group, n, ys, xs, tiles);
+  } else {
+    run_panel(group, n, ys, xs, tiles, panel);
+  }
+}
+
+template <class T>
+typename DenseConv<T>::Column DenseConv<T>::column(int64_t group, int64_t n, int64_t tile) const {
+  const ColumnTiles& tiles = plan_.columns;
+  const int64_t Cg = g_.C_per_group(), width = tiles.vectors_of(tile) * tiles.lanes;
+  const int64_t o = group * g_.O_per_group() + tiles.begin(tile);
+  Column column;
+  column.family = &family_of(kernels_, tiles.lanes, tiles.vectors_of(tile));
+  if (plan_.pack_weights) {
+    column.b = packed_ + g_.h.kernel * g_.w.kernel * Cg * (group * tiles.padded_columns() + tiles.begin(tile));
+    column.b_k = width;
+    column.b_j = Cg * width;
+    column.b_i = g_.w.kernel * Cg * width;
+  } else {
+    column.b = w_.data + group * w_.group + tiles.begin(tile) * w_.o;
+    column.b_k = w_.c;
+    column.b_j = w_.j;
+    column.b_i = w_.i;
+  }
+  column.last = tiles.end(tile) - tiles.begin(tile) - tiles.lanes;
+  column.bias = bias_ == nullptr ? nullptr : bias_ + o;
+  column.y = y_.data + n * y_.n + o;
+  return column;
+}
+
+template <class T>
+typename DenseConv<T>::Block DenseConv<T>::block(int64_t index) const {
+  const int64_t inner = inner_depth(plan_.algorithm, g_);
+  const int64_t row_block = index / plan_.inner_blocks, inner_block = index % plan_.inner_blocks;
+  return {{row_block * g_.h.kernel / plan_.row_blocks, (row_block + 1) * g_.h.kernel / plan_.row_blocks},
+          {inner_block * inner / plan_.inner_blocks, (inner_block + 1) * inner / plan_.inner_blocks},
+          index == 0};
+}
+
+template <class T>
+void DenseConv<T>::run_view(int64_t group, int64_t n, Range ys, Range xs, Range tiles) const {
+  const T* x = x_.data + n * x_.n + group * g_.C_per_group() * x_.c;
+  for (int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
+    const Column target = column(group, n, tile);
+    for (int64_t b = 0; b < plan_.row_blocks * plan_.inner_blocks; ++b) run_block(target, block(b), x, ys, xs);
+  }
+}
+
+// Where every tap of a kernel row exists, tiles lie along the output row. Left and right of that each output column has
+// taps of its own; there tiles stand upright, down the output rows whose kernel rows all exist. So borders need neither
+// a padded copy nor products with zero.
+template <class T>
+void DenseConv<T>::run_block(const Column& column, const Block& block, const T* x, Range ys, Range xs) const {
+  const Range inside_h = g_.h.interior(), inside_w = g_.w.interior();
+  const Range middle = {clamp(inside_w.begin, xs.begin, xs.end), clamp(inside_w.end, xs.begin, xs.end)};
+  const Range upright = {clamp(inside_h.begin, ys.begin, ys.end), clamp(inside_h.end, ys.begin, ys.end)};
+  const Range all_h = {0, g_.h.kernel}, all_w = {0, g_.w.kernel};
+  if (!middle.empty()) {
+    for (int64_t y = ys.begin; y < ys.end; ++y) {
+      emit(column, block, x, y, middle.begin, middle.size(), false, g_.h.taps(y), all_w);
+    }
+  }
+  for (int64_t ox = xs.begin; ox < xs.end; ++ox) {
+    if (!middle.empty() && ox == middle.begin) {
+      ox = middle.end - 1;
+      continue;
+    }
+    const Range taps_w = g_.w.taps(ox);
+    if (!upright.empty()) emit(column, block, x, upright.begin, ox, upright.size(), true, all_h, taps_w);
+    for (int64_t y = ys.begin; y < ys.end; ++y) {
+      if (!upright.empty() && y == upright.begin) {
+        y = upright.end - 1;
+        continue;
+      }
+      emit(column, block, x, y, ox, 1, false, g_.h.taps(y), taps_w);
+    }
+  }
+}
+
+// Tiles over `count` outputs from (y, x0), to the right or downwards, all with the same taps.
+template <class T>
+void DenseConv<T>::emit(const Column& column, const Block& block, const T* x, int64_t y, int64_t x0, int64_t count,
+                        bool down, Range taps_h, Range taps_w) const {
+  const int64_t Cg = g_.C_per_group();
+  const Range rows = {clamp(block.rows.begin, taps_h.begin, taps_h.end), clamp(block.rows.end, taps_h.begin, taps_h.end)};
+  Range taps = taps_w, inner = block.inner;
+  TileArgs<T> args;
+  if (plan_.algorithm == Algorithm::im2col) {
+    inner = {clamp(inner.begin, taps.begin * Cg, taps.end * Cg), clamp(inner.end, taps.begin * Cg, taps.end * Cg)};
+    taps = {0, 1};
+  }
+  const bool nothing = rows.empty() || taps.empty() || inner.empty();
+  if (nothing && !block.first) return;
+  args.I = nothing ? 0 : rows.size();
+  args.J = taps.size();
+  args.K = inner.size();
+  args.a_i = g_.h.dilation * x_.h;
+  args.a_j = g_.w.dilation * x_.w;
+  args.a_k = 1;
+  args.a_m = down ? g_.h.stride * x_.h : g_.w.stride * x_.w;
+  args.a = x;
+  if (!nothing) {
+    args.a += (y * g_.h.stride - g_.h.pad + rows.begin * g_.h.dilation) * x_.h +
+              (x0 * g_.w.stride - g_.w.pad + taps.begin * g_.w.dilation) * x_.w + inner.begin;
+  }
+  args.b = column.b + rows.begin * column.b_i + taps.begin * column.b_j + inner.begin * column.b_k;
+  args.b_i = column.b_i;
+  args.b_j = column.b_j;
+  args.b_k = column.b_k;
+  args.c = column.y + y * y_.h + x0 * y_.w;
+  args.c_m = down ? y_.h : y_.w;
+  args.last = column.last;
+  args.bias = block.first ? column.bias : nullptr;
+  args.accumulate = !block.first;
+  const int64_t pieces = ceil_div(count, column.family->max_rows), short_piece = count / pieces;
+  int64_t tall_pieces = count % pieces;
+  for (int64_t piece = 0; piece < pieces; ++piece) {
+    const int64_t m = short_piece + (tall_pieces-- > 0);
+    column.family->rows[m - 1](args);
+    args.a += m * args.a_m;
+    args.c += m * args.c_m;
+  }
+}
+
+// im2col rows of one tile at a time: all column tiles use a panel before the next is filled.
+template <class T>
+void DenseConv<T>::run_panel(int64_t group, int64_t n, Range ys, Range xs, Range tiles, T* panel) const {
+  const int64_t Cg = g_.C_per_group();
+  const T* x = x_.data + n * x_.n + group * Cg * x_.c;
+  const int64_t row_depth = g_.w.kernel * Cg;
+  const bool whole_rows = plan_.inner_blocks == 1;
+  // Output pixels in a row of memory may share a tile across output rows.
+  const bool flat = xs.size() == g_.w.output && y_.h == g_.w.output * y_.w;
+  const int64_t lines = flat ? 1 : ys.size(), length = flat ? ys.size() * xs.size() : xs.size();
+  for (int64_t line = 0; line < lines; ++line) {
+    int64_t y = ys.begin + line, ox = xs.begin;
+    for (int64_t done = 0; done < length;) {
+      const int64_t m = clamp(length - done, 1, plan_.rows);
+      const int64_t offset = y * y_.h + ox * y_.w;
+      for (int64_t row = 0; row < m; ++row) {
+        const Range taps_h = g_.h.taps(y), taps_w = g_.w.taps(ox);
+        // The field's origin may lie outside the image; only taps inside are read.
+        const int64_t origin = (y * g_.h.stride - g_.h.pad) * x_.h + (ox * g_.w.stride - g_.w.pad) * x_.w;
+        kernels_.field({x + origin, g_.h.dilation * x_.h, g_.w.dilation * x_.w, x_.c, g_.h.kernel, g_.w.kernel, Cg,
+                        taps_h.begin, taps_h.end, taps_w.begin, taps_w.end, panel + row * plan_.panel_stride});
+        if (++ox == xs.end) {
+          ox = xs.begin;
+          ++y;
+        }
+      }
+      for (int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
+        const Column target = column(group, n, tile);
+        for (int64_t b = 0; b < plan_.row_blocks * plan_.inner_blocks; ++b) {
+          const Block part = block(b);
+          TileArgs<T> args;
+          args.a = panel + part.rows.begin * row_depth + part.inner.begin;
+          args.a_m = plan_.panel_stride;
+          args.a_i = row_depth;
+          args.a_j = Cg;
+          args.a_k = 1;
+          args.b = target.b + part.rows.begin * target.b_i + part.inner.begin * target.b_k;
+          args.b_i = target.b_i;
+          args.b_j = target.b_j;
+          args.b_k = target.b_k;
+          // Whole kernel rows follow each other without a gap: one long reduction.
+          args.I = whole_rows ? 1 : part.rows.size();
+          args.J = whole_rows || plan_.algorithm == Algorithm::im2col ? 1 : g_.w.kernel;
+          args.K = whole_rows ? part.rows.size() * row_depth : part.inner.size();
+          args.c = target.y + offset;
+          args.c_m = y_.w;
+          args.last = target.last;
+          args.bias = part.first ? target.bias : nullptr;
+          args.accumulate = !part.first;
+          target.family->rows[m - 1](args);
+        }
+      }
+      done += m;
+    }
+  }
+}
+
+template class DenseConv<float>;
+template class DenseConv<double>;
+
+}  // namespace nhwc_conv

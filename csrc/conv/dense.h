@@ -1,0 +1,60 @@
+// The dense convolution: tiles of output pixels by output channels, straight from the NHWC tensor. Forward passes
+// and the phases of input gradients both run here.
+#pragma once
+
+#include "plan.h"
+
+namespace nhwc_conv {
+
+// One call's convolution. Weights are packed by pack(item), item < pack_items(), all of them before the first
+// run(item, ...), item < items(). Items write disjoint parts of y and may run in any order, in any thread.
+template <class T>
+class DenseConv {
+ public:
+  // x and y are whole tensors (all groups); bias has O values or is null; packed has plan.packed_elements.
+  DenseConv(const Kernels<T>& kernels, const DensePlan& plan, const ConvGeometry& g, const ImageView<const T>& x,
+            const WeightView<const T>& w, const ImageView<T>& y, const T* bias, T* packed)
+      : kernels_(kernels), plan_(plan), g_(g), x_(x), w_(w), y_(y), bias_(bias), packed_(packed) {}
+
+  int64_t pack_items() const;
+  void pack(int64_t item) const;
+
+  int64_t items() const;
+  // panel: scratch of plan.panel_elements, used by no other thread meanwhile.
+  void run(int64_t item, T* panel) const;
+
+ private:
+  // Weights of one column tile of one group, and where its results go.
+  struct Column {
+    const TileFamily<T>* family;
+    const T* b;
+    int64_t b_i, b_j, b_k;
+    int64_t last;
+    const T* bias;
+    T* y;  // of the image
+  };
+  // A part of the reduction: kernel rows, and a range within one (over KW*C for im2col, over C for matmul).
+  struct Block {
+    Range rows, inner;
+    bool first;
+  };
+
+  Column column(int64_t group, int64_t n, int64_t tile) const;
+  Block block(int64_t index) const;
+  void run_view(int64_t group, int64_t n, Range ys, Range xs, Range tiles) const;
+  void run_panel(int64_t group, int64_t n, Range ys, Range xs, Range tiles, T* panel) const;
+  void run_block(const Column& column, const Block& block, const T* x, Range ys, Range xs) const;
+  void emit(const Column& column, const Block& block, const T* x, int64_t y, int64_t x0, int64_t count, bool down,
+            Range taps_h, Range taps_w) const;
+
+  const Kernels<T>& kernels_;
+  const DensePlan& plan_;
+  const ConvGeometry& g_;
+  ImageView<const T> x_;
+  WeightView<const T> w_;
+  ImageView<T> y_;
+  const T* bias_;
+  T* packed_;
+};
+
+}  // namespace nhwc_conv

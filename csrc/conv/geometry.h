@@ -1,0 +1,62 @@
+// What a convolution is: sizes and steps, no memory.
+#pragma once
+
+#include <cstdint>
+
+namespace nhwc_conv {
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
+inline int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+inline int64_t clamp(int64_t value, int64_t low, int64_t high) {
+  return value < low ? low : value > high ? high : value;
+}
+
+struct Range {
+  int64_t begin, end;
+  bool empty() const { return begin >= end; }
+  int64_t size() const { return end - begin; }
+};
+
+// One spatial axis. Output o reads input o*stride + tap*dilation - pad for each tap < kernel; outside the input is zero.
+// `pad` stands before the input only, since padding after it follows from `output`. It is negative where a convolution
+// starts inside its input, as input gradients may; `kernel` is zero where a phase of one meets no tap.
+struct Axis {
+  int64_t input, output, kernel, stride, dilation, pad;
+
+  // The taps of output o that fall inside the input.
+  Range taps(int64_t o) const {
+    const int64_t first = o * stride - pad;
+    const Range inside = {clamp(ceil_div(-first, dilation), 0, kernel),
+                          clamp(floor_div(input - 1 - first, dilation) + 1, 0, kernel)};
+    return inside.empty() ? Range{0, 0} : inside;
+  }
+
+  // The outputs whose every tap falls inside the input.
+  Range interior() const {
+    if (kernel == 0) return {0, output};
+    const int64_t begin = clamp(ceil_div(pad, stride), 0, output);
+    const int64_t reach = input - 1 + pad - (kernel - 1) * dilation;
+    return {begin, clamp(floor_div(reach, stride) + 1, begin, output)};
+  }
+
+  // The outputs whose tap `tap` falls inside the input.
+  Range outputs(int64_t tap) const {
+    const int64_t offset = tap * dilation - pad;
+    const int64_t begin = clamp(ceil_div(-offset, stride), 0, output);
+    return {begin, clamp(floor_div(input - 1 - offset, stride) + 1, begin, output)};
+  }
+};
+
+// The only output-size formula in C++: outputs along an axis padded by pad_before + pad_after.
+inline int64_t output_size(int64_t input, int64_t kernel, int64_t stride, int64_t dilation, int64_t padding) {
+  return (input + padding - dilation * (kernel - 1) - 1) / stride + 1;
+}
+
+struct ConvGeometry {
+  int64_t N, C, O, groups;
+  Axis h, w;
+  int64_t C_per_group() const { return C / groups; }
+  int64_t O_per_group() const { return O / groups; }
+};
+
+}  // namespace nhwc_conv

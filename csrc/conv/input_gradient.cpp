@@ -1,0 +1,109 @@
+#include "input_gradient.h"
+
+#include <cstring>
+
+namespace nhwc_conv {
+
+namespace {
+
+int64_t gcd(int64_t a, int64_t b) {
+  while (b != 0) {
+    const int64_t rest = a % b;
+    a = b;
+    b = rest;
+  }
+  return a;
+}
+
+// Where the stride exceeds the kernel, some input rows meet no tap: they are left out here and stay zero.
+std::vector<AxisPhase> phases_with_taps(const Axis& forward) {
+  std::vector<AxisPhase> phases;
+  for (int64_t phase = 0; phase < clamp(forward.stride, 0, forward.input); ++phase) {
+    const AxisPhase candidate = input_gradient_phase(forward, phase);
+    if (candidate.axis.kernel > 0) phases.push_back(candidate);
+  }
+  return phases;
+}
+
+}  // namespace
+
+// Input row h gets grad row y through tap i where y*stride = h + pad - i*dilation. With h = phase + t*stride, the taps
+// that divide evenly are i = first_tap + q*step for q < count, and each step moves y back by dilation*step/stride.
+AxisPhase input_gradient_phase(const Axis& forward, int64_t phase) {
+  const int64_t common = gcd(forward.stride, forward.dilation);
+  const int64_t step = forward.stride / common, dilation = forward.dilation / common;
+  const int64_t candidates = clamp(forward.kernel, 0, step);
+  int64_t first_tap = 0;
+  while (first_tap < candidates && (phase + forward.pad - first_tap * forward.dilation) % forward.stride != 0) ++first_tap;
+  const int64_t count = first_tap < candidates ? ceil_div(forward.kernel - first_tap, step) : 0;
+  const int64_t y = count > 0 ? (phase + forward.pad - first_tap * forward.dilation) / forward.stride : 0;
+  AxisPhase result;
+  result.axis.input = forward.output;
+  result.axis.output = phase < forward.input ? ceil_div(forward.input - phase, forward.stride) : 0;
+  result.axis.kernel = count;
+  result.axis.stride = 1;
+  result.axis.dilation = dilation;
+  result.axis.pad = (count - 1) * dilation - y;
+  result.first = phase;
+  result.last_tap = first_tap + (count - 1) * step;
+  result.tap_step = step;
+  return result;
+}
+
+template <class T>
+InputGradient<T>::InputGradient(const Kernels<T>& kernels, const ConvGeometry& g, Algorithm algorithm, int threads,
+                                const ImageView<const T>& grad, const WeightView<const T>& w, const ImageView<T>& dx)
+    : kernels_(kernels), grad_(grad), dx_(dx), dx_elements_(g.N * g.h.input * g.w.input * g.C) {
+  const std::vector<AxisPhase> down = phases_with_taps(g.h), across = phases_with_taps(g.w);
+  zero_first_ = static_cast<int64_t>(down.size()) < clamp(g.h.stride, 0, g.h.input) ||
+                static_cast<int64_t>(across.size()) < clamp(g.w.stride, 0, g.w.input);
+  phases_.reserve(down.size() * across.size());
+  for (const AxisPhase& h : down) {
+    for (const AxisPhase& a : across) {
+      Phase phase;
+      phase.g = {g.N, g.O, g.C, g.groups, h.axis, a.axis};
+      phase.w = {w.data + h.last_tap * w.i + a.last_tap * w.j, -h.tap_step * w.i, -a.tap_step * w.j, w.o, w.c, w.group};
+      phase.dx = {dx.data + h.first * dx.h + a.first * dx.w, dx.n, g.h.stride * dx.h, g.w.stride * dx.w, dx.c};
+      phase.plan = make_dense_plan(kernels, phase.g, dense_layout(phase.g, grad_, phase.w), algorithm, threads);
+      phase.packed = packed_elements_;
+      packed_elements_ += phase.plan.packed_elements;
+      if (phase.plan.panel_elements > panel_elements_) panel_elements_ = phase.plan.panel_elements;
+      phases_.push_back(phase);
+    }
+  }
+}
+
+template <class T>
+void InputGradient<T>::run(const Parallel& parallel, T* workspace) const {
+  if (zero_first_) {
+    const int64_t chunk = 64 * 1024;
+    for_each_item(parallel, ceil_div(dx_elements_, chunk), [&](int64_t item, int64_t) {
+      const int64_t begin = item * chunk, count = clamp(dx_elements_ - begin, 0, chunk);
+      std::memset(dx_.data + begin, 0, count * sizeof(T));
+    });
+  }
+  // Items of all phases share one index space, so that one parallel region serves them all.
+  int64_t most_pack = 0, most_items = 0;
+  for (const Phase& p : phases_) {
+    const DenseConv<T> conv(kernels_, p.plan, p.g, grad_, p.w, p.dx, nullptr, workspace + p.packed);
+    if (conv.pack_items() > most_pack) most_pack = conv.pack_items();
+    if (conv.items() > most_items) most_items = conv.items();
+  }
+  const int64_t count = phases_.size();
+  T* panels = workspace + packed_elements_;
+  for_each_item(parallel, count * most_pack, [&](int64_t item, int64_t) {
+    const Phase& p = phases_[item % count];
+    const DenseConv<T> conv(kernels_, p.plan, p.g, grad_, p.w, p.dx, nullptr, workspace + p.packed);
+    if (item / count < conv.pack_items()) conv.pack(item / count);
+  });
+  for_each_item(parallel, count * most_items, [&](int64_t item, int64_t slot) {
+    const Phase& p = phases_[item % count];
+    const DenseConv<T> conv(kernels_, p.plan, p.g, grad_, p.w, p.dx, nullptr, workspace + p.packed);
+    if (item / count < conv.items()) conv.run(item / count, panels + slot * panel_elements_);
+  });
+}
+
+template class InputGradient<float>;
+template class InputGradient<double>;
+
+}  // namespace nhwc_conv

@@ -1,0 +1,55 @@
+// The input gradient as forward convolutions of the output gradient, never a scatter. For stride s the rows of the input
+// gradient fall into s phases (row % s), each reached by every s-th tap only; a phase is a stride-1 convolution with
+// these taps, reversed, and with the weight's channels exchanged. So s_h*s_w dense convolutions fill the gradient.
+#pragma once
+
+#include <vector>
+
+#include "dense.h"
+#include "parallel.h"
+
+namespace nhwc_conv {
+
+// One phase of one axis: the axis of its convolution, its first row, and the taps (from the last to the first).
+struct AxisPhase {
+  Axis axis;
+  int64_t first, last_tap, tap_step;
+};
+AxisPhase input_gradient_phase(const Axis& forward, int64_t phase);
+
+template <class T>
+class InputGradient {
+ public:
+  // g: the forward geometry. grad [N, OH, OW, O], w [KH, KW, C/groups, O] as in forward, dx [N, H, W, C] contiguous.
+  InputGradient(const Kernels<T>& kernels, const ConvGeometry& g, Algorithm algorithm, int threads,
+                const ImageView<const T>& grad, const WeightView<const T>& w, const ImageView<T>& dx);
+
+  int64_t packed_elements() const { return packed_elements_; }  // shared by all threads
+  int64_t panel_elements() const { return panel_elements_; }    // of each thread
+  // The first phase, or null: where every tap meets padding only, the gradient is zero.
+  const DensePlan* plan() const { return phases_.empty() ? nullptr : &phases_.front().plan; }
+  const ConvGeometry& geometry() const { return phases_.front().g; }
+  int64_t phases() const { return phases_.size(); }
+
+  // workspace: packed_elements() and then panel_elements() for each of parallel.threads.
+  void run(const Parallel& parallel, T* workspace) const;
+
+ private:
+  struct Phase {
+    ConvGeometry g;
+    DensePlan plan;
+    WeightView<const T> w;
+    ImageView<T> dx;
+    int64_t packed;  // offset
+  };
+
+  const Kernels<T>& kernels_;
+  ImageView<const T> grad_;
+  ImageView<T> dx_;
+  int64_t dx_elements_;
+  bool zero_first_;
+  std::vector<Phase> phases_;
+  int64_t packed_elements_ = 0, panel_elements_ = 0;
+};
+
+}  // namespace nhwc_conv

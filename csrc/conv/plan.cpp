@@ -1,0 +1,156 @@
+#include "plan.h"
+
+namespace nhwc_conv {
+
+namespace {
+
+// Bytes of weights, and of input, that one pass may use of a second-level cache that is half a megabyte or more.
+constexpr int64_t kWeightBytes = 384 * 1024;
+constexpr int64_t kInputBytes = 192 * 1024;
+// Multiply-adds in flight that keep one unit busy.
+constexpr double kLatency = 5;
+// Vectors in the widest tile of any instruction set.
+constexpr int64_t kWidestTile = 4;
+// Below this many weights, their gradient is split over pixels too, lest threads stay idle.
+constexpr int64_t kPartialElements = 16 * 1024;
+
+int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
+int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Vectors per tile: the fewest cycles for runs of `run` rows. A step of the reduction in a tile of m rows and v vectors
+// takes m*v multiply-adds; loads of B and of A run beside them and only count a little.
+template <class T>
+ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t run) {
+  int lanes = 1;
+  for (int f = kernels.families - 1; f >= 0; --f) {
+    if (kernels.family[f].lanes <= columns) lanes = kernels.family[f].lanes;
+  }
+  const int64_t total = ceil_div(columns, lanes);
+  const bool partial = columns % lanes != 0;
+  ColumnTiles best = {columns, lanes, 1, total, total};
+  double best_cost = -1;
+  for (int f = 0; f < kernels.families; ++f) {
+    const TileFamily<T>& family = kernels.family[f];
+    if (family.lanes != lanes || family.vectors > total || (partial && total > 1 && family.vectors == 1)) continue;
+    const ColumnTiles candidate = {columns, lanes, family.vectors, total, ceil_div(total, family.vectors)};
+    double cost = 0;
+    for (int64_t tile = 0; tile < candidate.tiles; ++tile) {
+      const int64_t v = candidate.vectors_of(tile);
+      const int64_t pieces = ceil_div(run, family_of(kernels, lanes, v).max_rows);
+      const double fma = double(run) / pieces * v;
+      cost += pieces * ((fma > kLatency ? fma : kLatency) + 0.05 * v + 0.5) + 0.02 * run;
+    }
+    // One tile of columns needs no packing.
+    if (candidate.tiles == 1) cost *= 0.98;
+    if (best_cost < 0 || cost < best_cost) {
+      best = candidate;
+      best_cost = cost;
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+int64_t inner_depth(Algorithm algorithm, const ConvGeometry& g) {
+  return algorithm == Algorithm::im2col ? g.w.kernel * g.C_per_group() : g.C_per_group();
+}
+
+template <class T>
+const TileFamily<T>& family_of(const Kernels<T>& kernels, int lanes, int64_t vectors) {
+  int f = 0;
+  while (kernels.family[f].lanes != lanes || kernels.family[f].vectors != vectors) ++f;
+  return kernels.family[f];
+}
+
+template <class T>
+DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const T>& x, const WeightView<const T>& w) {
+  const int64_t Cg = g.C_per_group();
+  DenseLayout layout;
+  layout.channels_contiguous = x.c == 1 || Cg == 1;
+  layout.rows_contiguous = layout.channels_contiguous && (g.w.kernel == 1 || (g.w.dilation == 1 && x.w == Cg));
+  layout.weights_usable = (w.o == 1 || g.O_per_group() == 1) && w.c > 0 &&
+                          (g.w.kernel <= 1 || w.j == Cg * w.c) && (g.h.kernel <= 1 || w.i == g.w.kernel * Cg * w.c);
+  return layout;
+}
+
+template <class T>
+DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, const DenseLayout& layout,
+                          Algorithm algorithm, int threads) {
+  const int64_t Cg = g.C_per_group(), size = sizeof(T);
+  const int64_t taps = g.h.kernel * g.w.kernel, depth = taps * Cg;
+  DensePlan plan;
+
+  // By geometry alone, not by layout: the blocks below, and with them the bits of the result, follow from it.
+  const bool rows_may_be_viewed = g.groups == 1 && (g.w.dilation == 1 || g.w.kernel == 1);
+  if (algorithm == Algorithm::automatic) algorithm = rows_may_be_viewed ? Algorithm::im2col : Algorithm::matmul;
+  plan.algorithm = algorithm;
+  const bool viewed = algorithm == Algorithm::im2col ? layout.rows_contiguous : layout.channels_contiguous;
+  plan.source = viewed ? Source::view : Source::panel;
+
+  const int64_t interior = g.w.interior().size();
+  const int64_t run = viewed ? max(interior, 1) : g.h.output * g.w.output;
+  plan.columns = choose_columns(kernels, g.O_per_group(), run);
+  plan.rows = family_of(kernels, plan.columns.lanes, plan.columns.vectors).max_rows;
+
+  // Packing reads and writes each weight once; below a few tiles of pixels that costs more than reading HWIO rows in place.
+  const int64_t pixels = g.N * g.h.output * g.w.output;
+  const bool reused = plan.columns.tiles > 1 && pixels > 4 * plan.rows;
+  plan.pack_weights = !layout.weights_usable || reused;
+  plan.packed_elements = plan.pack_weights ? g.groups * depth * plan.columns.padded_columns() : 0;
+
+  // The boundaries of blocks show in the last bits, so nothing that depends on N or on the layout may move them.
+  const int64_t widest = min(plan.columns.total, kWidestTile) * plan.columns.lanes;
+  const int64_t blocks = max(ceil_div(depth * widest * size, kWeightBytes), 1);
+  plan.row_blocks = min(blocks, max(g.h.kernel, 1));
+  plan.inner_blocks = min(ceil_div(blocks, plan.row_blocks), max(inner_depth(plan.algorithm, g), 1));
+
+  // Rows of a panel stand a cache line more than a multiple of one apart, so that they do not share cache sets.
+  plan.panel_stride = viewed ? 0 : (ceil_div(depth, 16) + 1) * 16;
+  plan.panel_elements = plan.panel_stride * plan.rows;
+
+  const int64_t pixel_bytes = max(g.h.stride * g.w.stride * Cg * size, 1);
+  int64_t target = clamp(kInputBytes / pixel_bytes, 4 * plan.rows, 4096);
+  if (threads > 1) target = clamp(ceil_div(pixels * g.groups, threads * 4), 4 * plan.rows, target);
+  const int64_t OH = max(g.h.output, 1), OW = max(g.w.output, 1);
+  plan.item_rows = clamp(target / OW, 1, OH);
+  // Wide rows are cut at multiples of the tile; narrow ones are left whole.
+  plan.item_columns = OW <= 2 * target ? OW : ceil_div(target, plan.rows) * plan.rows;
+  const int64_t items = g.groups * g.N * ceil_div(OH, plan.item_rows) * ceil_div(OW, plan.item_columns);
+  plan.column_groups = threads > 1 ? clamp(ceil_div(4 * threads, max(items, 1)), 1, max(plan.columns.tiles, 1)) : 1;
+  return plan;
+}
+
+template <class T>
+WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const ConvGeometry& g, int64_t pixel_stride) {
+  const int64_t Cg = g.C_per_group(), size = sizeof(T);
+  WeightGradientPlan plan;
+  // Few channels leave rows of a tile idle; then the taps of one kernel row share it, and pixels at the borders, where
+  // not all of these taps exist, are summed tap by tap.
+  plan.merge_taps = g.w.kernel > 1 && g.w.dilation == 1 && pixel_stride == Cg && Cg < 16;
+  const int64_t run = plan.merge_taps ? g.w.kernel * Cg : Cg;
+  plan.columns = choose_columns(kernels, g.O_per_group(), run);
+  plan.rows = family_of(kernels, plan.columns.lanes, plan.columns.vectors).max_rows;
+  plan.row_tiles = ceil_div(run, plan.rows);
+
+  const int64_t row_bytes = g.w.output * min(g.O_per_group(), 4 * plan.columns.lanes) * size +
+                            g.h.stride * g.w.input * Cg * size;
+  plan.block_rows = clamp(kInputBytes / max(row_bytes, 1), 1, max(g.h.output, 1));
+
+  // Enough independent parts for many threads, by the geometry alone: kernel positions and channels, then pixels.
+  const int64_t blocks = g.N * ceil_div(max(g.h.output, 1), plan.block_rows);
+  const int64_t elements = g.h.kernel * g.w.kernel * Cg * g.O;
+  plan.partials = clamp(kPartialElements / max(elements, 1), 1, clamp(blocks, 1, 16));
+  plan.partial_elements = (plan.partials - 1) * elements;
+  return plan;
+}
+
+#define NHWC_INSTANTIATE(T)                                                                                           \
+  template const TileFamily<T>& family_of(const Kernels<T>&, int, int64_t);                                           \
+  template DenseLayout dense_layout(const ConvGeometry&, const ImageView<const T>&, const WeightView<const T>&);      \
+  template DensePlan make_dense_plan(const Kernels<T>&, const ConvGeometry&, const DenseLayout&, Algorithm, int);     \
+  template WeightGradientPlan make_weight_gradient_plan(const Kernels<T>&, const ConvGeometry&, int64_t);
+NHWC_INSTANTIATE(float)
+NHWC_INSTANTIATE(double)
+
+}  // namespace nhwc_conv

@@ -1,0 +1,85 @@
+// Every choice, made once and kept in a struct; running a plan decides nothing.
+#pragma once
+
+#include <cstdint>
+
+#include "../kernels/kernels.h"
+#include "geometry.h"
+#include "views.h"
+
+namespace nhwc_conv {
+
+enum class Algorithm { automatic, im2col, matmul };
+
+// How the input reaches the tile kernel: read where it lies, or as im2col rows copied into a panel of one tile.
+enum class Source { view, panel };
+
+// Output channels of one group, cut into tiles of whole vectors. Only the last vector may be partial; then it stands
+// back from the end and overlaps its neighbour in the same tile, so a tile that ends partial has two vectors or more.
+struct ColumnTiles {
+  int64_t columns;  // output channels
+  int lanes;        // per vector
+  int vectors;      // of the widest tile
+  int64_t total;    // vectors in all
+  int64_t tiles;
+
+  int64_t first_vector(int64_t tile) const { return tile * total / tiles; }
+  int64_t begin(int64_t tile) const { return first_vector(tile) * lanes; }
+  int64_t end(int64_t tile) const { return tile + 1 == tiles ? columns : begin(tile + 1); }
+  int64_t vectors_of(int64_t tile) const { return first_vector(tile + 1) - first_vector(tile); }
+  int64_t padded_columns() const { return total * lanes; }
+};
+
+// A dense convolution: forward, or one phase of an input gradient.
+struct DensePlan {
+  Algorithm algorithm;
+  Source source;
+  ColumnTiles columns;
+  int rows;           // of the tallest tile
+  bool pack_weights;  // into rows of one column tile; else they are read where they lie
+  // The reduction in blocks whose weights stay in the second-level cache: over kernel rows, then within one.
+  int64_t row_blocks, inner_blocks;
+  // One item: this many output rows and columns, and a share of the column tiles.
+  int64_t item_rows, item_columns, column_groups;
+  int64_t packed_elements;  // shared by all threads
+  int64_t panel_elements;   // of each thread
+  int64_t panel_stride;
+};
+
+// What a plan may know about memory beyond the geometry.
+struct DenseLayout {
+  bool channels_contiguous;  // of the input
+  bool rows_contiguous;      // of the input: one kernel row of taps is one run of KW*C values
+  bool weights_usable;       // where they lie: output channels contiguous and the three reduction axes as one
+};
+
+template <class T>
+DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const T>& x, const WeightView<const T>& w);
+
+template <class T>
+DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, const DenseLayout& layout,
+                          Algorithm algorithm, int threads);
+
+// A weight gradient: tiles of kernel positions and input channels by output channels, reduced over output pixels.
+struct WeightGradientPlan {
+  bool merge_taps;  // the rows of a tile run over (kernel column, channel), else over the channels of one tap
+  ColumnTiles columns;
+  int rows;
+  int64_t row_tiles;         // along the rows of one kernel row, or of one tap
+  int64_t block_rows;        // output rows summed in registers before they are added to the gradient
+  int64_t partials;          // sums over parts of the batch, added in order at the end
+  int64_t partial_elements;  // shared by all threads; the first sum stands in the result itself
+};
+
+// pixel_stride: distance of neighbouring pixels of one row of x.
+template <class T>
+WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const ConvGeometry& g, int64_t pixel_stride);
+
+// Length of the innermost reduction: a kernel row's KW*C values for im2col, one tap's C for matmul.
+int64_t inner_depth(Algorithm algorithm, const ConvGeometry& g);
+
+// The tile kernels of one shape. The plan named it from these kernels, so it is there.
+template <class T>
+const TileFamily<T>& family_of(const Kernels<T>& kernels, int lanes, int64_t vectors);
+
+}  // namespace nhwc_conv

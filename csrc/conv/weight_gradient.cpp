@@ -1,0 +1,108 @@
+#include "weight_gradient.h"
+
+namespace nhwc_conv {
+
+template <class T>
+int64_t WeightGradient<T>::tiles() const {
+  return g_.groups * plan_.columns.tiles * g_.h.kernel * (plan_.merge_taps ? 1 : g_.w.kernel) * plan_.row_tiles;
+}
+
+template <class T>
+typename WeightGradient<T>::Tile WeightGradient<T>::tile(int64_t index) const {
+  const int64_t across = plan_.merge_taps ? 1 : g_.w.kernel;
+  const int64_t run = plan_.merge_taps ? g_.w.kernel * g_.C_per_group() : g_.C_per_group();
+  const int64_t row = index % plan_.row_tiles;
+  index /= plan_.row_tiles;
+  const int64_t j = index % across;
+  index /= across;
+  const int64_t i = index % g_.h.kernel;
+  index /= g_.h.kernel;
+  return {index / plan_.columns.tiles, i, j, index % plan_.columns.tiles,
+          {row * run / plan_.row_tiles, (row + 1) * run / plan_.row_tiles}};
+}
+
+template <class T>
+void WeightGradient<T>::run(const Parallel& parallel, T* partials) const {
+  const int64_t blocks_h = ceil_div(g_.h.output, plan_.block_rows), blocks = g_.N * blocks_h;
+  const int64_t elements = g_.h.kernel * g_.w.kernel * g_.C_per_group() * g_.O;
+  // Each share of the tiles reads all of x and grad, so there are few; which tile is in which share shows in no bit.
+  const int64_t shares = clamp(parallel.threads > 1 ? ceil_div(2 * parallel.threads, plan_.partials) : 1, 1, tiles());
+  for_each_item(parallel, plan_.partials * shares, [&](int64_t item, int64_t) {
+    const int64_t partial = item / shares, share = item % shares;
+    T* dw = partial == 0 ? dw_ : partials + (partial - 1) * elements;
+    const Range mine = {share * tiles() / shares, (share + 1) * tiles() / shares};
+    const Range pixels = {partial * blocks / plan_.partials, (partial + 1) * blocks / plan_.partials};
+    for (int64_t block = pixels.begin; block < pixels.end; ++block) {
+      const int64_t n = block / blocks_h, part = block % blocks_h;
+      const Range ys = {part * g_.h.output / blocks_h, (part + 1) * g_.h.output / blocks_h};
+      for (int64_t t = mine.begin; t < mine.end; ++t) add_block(tile(t), dw, n, ys, block == pixels.begin);
+    }
+  });
+  if (plan_.partials == 1) return;
+  const int64_t chunk = 4096;
+  for_each_item(parallel, ceil_div(elements, chunk), [&](int64_t item, int64_t) {
+    const int64_t begin = item * chunk, count = clamp(elements - begin, 0, chunk);
+    for (int64_t p = 0; p + 1 < plan_.partials; ++p) kernels_.add(dw_ + begin, partials + p * elements + begin, count);
+  });
+}
+
+template <class T>
+void WeightGradient<T>::add_block(const Tile& tile, T* dw, int64_t n, Range ys, bool first) const {
+  const Range rows_here = g_.h.outputs(tile.i);
+  const Range valid = {clamp(rows_here.begin, ys.begin, ys.end), clamp(rows_here.end, ys.begin, ys.end)};
+  if (!plan_.merge_taps) {
+    emit(tile, dw, n, valid, g_.w.outputs(tile.j), tile.j, tile.rows, !first);
+    return;
+  }
+  const Range inside = g_.w.interior();
+  emit(tile, dw, n, valid, inside, 0, tile.rows, !first);
+  const int64_t Cg = g_.C_per_group();
+  for (int64_t j = tile.rows.begin / Cg; j * Cg < tile.rows.end; ++j) {
+    const Range outputs = g_.w.outputs(j);
+    const Range rows = {clamp(tile.rows.begin, j * Cg, (j + 1) * Cg), clamp(tile.rows.end, j * Cg, (j + 1) * Cg)};
+    const Range left = {outputs.begin, clamp(inside.begin, outputs.begin, outputs.end)};
+    const Range right = {clamp(inside.end, left.end, outputs.end), outputs.end};
+    if (!left.empty()) emit(tile, dw, n, valid, left, 0, rows, true);
+    if (!right.empty()) emit(tile, dw, n, valid, right, 0, rows, true);
+  }
+}
+
+template <class T>
+void WeightGradient<T>::emit(const Tile& tile, T* dw, int64_t n, Range ys, Range xs, int64_t j, Range rows,
+                             bool accumulate) const {
+  const bool nothing = ys.empty() || xs.empty();
+  if (nothing && accumulate) return;
+  const int64_t Cg = g_.C_per_group();
+  const ColumnTiles& columns = plan_.columns;
+  const int64_t o = tile.group * g_.O_per_group() + columns.begin(tile.column);
+  const TileFamily<T>& family = family_of(kernels_, columns.lanes, columns.vectors_of(tile.column));
+  TileArgs<T> args;
+  args.I = nothing ? 0 : ys.size();
+  args.J = 1;
+  args.K = xs.size();
+  args.a = x_.data;
+  args.b = grad_.data;
+  if (!nothing) {
+    args.a += n * x_.n + (ys.begin * g_.h.stride - g_.h.pad + tile.i * g_.h.dilation) * x_.h +
+              (xs.begin * g_.w.stride - g_.w.pad + j * g_.w.dilation) * x_.w + tile.group * Cg + rows.begin;
+    args.b += n * grad_.n + ys.begin * grad_.h + xs.begin * grad_.w + o;
+  }
+  args.a_m = 1;
+  args.a_i = g_.h.stride * x_.h;
+  args.a_j = 0;
+  args.a_k = g_.w.stride * x_.w;
+  args.b_i = grad_.h;
+  args.b_j = 0;
+  args.b_k = grad_.w;
+  args.c_m = g_.O;
+  args.c = dw + ((tile.i * g_.w.kernel + j) * Cg + rows.begin) * g_.O + o;
+  args.last = columns.end(tile.column) - columns.begin(tile.column) - columns.lanes;
+  args.bias = nullptr;
+  args.accumulate = accumulate;
+  family.columns[rows.size() - 1](args);
+}
+
+template class WeightGradient<float>;
+template class WeightGradient<double>;
+
+}  // namespace nhwc_conv

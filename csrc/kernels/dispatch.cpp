@@ -1,0 +1,70 @@
+#include "dispatch.h"
+
+#include <cstdlib>
+#include <cstring>
+
+namespace nhwc_conv {
+
+#if defined(__x86_64__)
+#define NHWC_BUILT_any(...) __VA_ARGS__
+#define NHWC_BUILT_x86_64(...) __VA_ARGS__
+#else
+#define NHWC_BUILT_any(...) __VA_ARGS__
+#define NHWC_BUILT_x86_64(...)
+#endif
+
+#define NHWC_ISA(name, architecture, bytes, registers, flags) \
+  NHWC_BUILT_##architecture(namespace name { void fill(KernelTable& table); })
+#include "isa_table.def"
+#undef NHWC_ISA
+
+namespace {
+
+namespace supported {
+bool baseline() { return true; }
+#if defined(__x86_64__)
+bool avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool avx512() {
+  return avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+}  // namespace supported
+
+constexpr int kMaxTables = 8;
+KernelTable tables[kMaxTables];
+int table_count = 0;
+// Plain pointer: written at import and by tests between calls, read by every call.
+const KernelTable* active = nullptr;
+
+void fill_tables() {
+#define NHWC_ISA(name, architecture, bytes, registers, flags) \
+  NHWC_BUILT_##architecture(if (supported::name()) name::fill(tables[table_count++]);)
+#include "isa_table.def"
+#undef NHWC_ISA
+}
+
+}  // namespace
+
+const KernelTable& active_kernels() { return *active; }
+
+bool initialize_kernels() {
+  if (table_count == 0) fill_tables();
+  active = &tables[0];
+  const char* wanted = std::getenv("NHWC_CONV_ISA");
+  return wanted == nullptr || *wanted == 0 || select_kernels(wanted);
+}
+
+bool select_kernels(const char* name) {
+  for (int t = 0; t < table_count; ++t) {
+    if (std::strcmp(tables[t].name, name) == 0) {
+      active = &tables[t];
+      return true;
+    }
+  }
+  return false;
+}
+
+const char* usable_instruction_set(int index) { return index >= 0 && index < table_count ? tables[index].name : nullptr; }
+
+}  // namespace nhwc_conv

@@ -1,0 +1,108 @@
+// The body of the tile kernel; its contract is struct TileArgs in kernels.h.
+
+// A: type of the accumulators. LANES, VECTORS, ROWS: the tile's shape. COLUMNS_OF_A: rows of C are neighbours in A
+// (a_m = 1), else consecutive products are (a_k = 1): the constant stride becomes part of the instructions.
+template <class T, class A, int LANES, int VECTORS, int ROWS, bool COLUMNS_OF_A>
+void tile(const TileArgs<T>& t) {
+  typedef typename Lanes<A, LANES>::vector V;
+  const int64_t last = t.last;
+  V sum[ROWS][VECTORS];
+  NHWC_UNROLL(4)
+  for (int v = 0; v < VECTORS; ++v) {
+    const V start = t.bias ? load<A, LANES>(t.bias + (v == VECTORS - 1 ? last : v * LANES)) : V{};
+    NHWC_UNROLL(16)
+    for (int m = 0; m < ROWS; ++m) sum[m][v] = start;
+  }
+  const int64_t a_m = COLUMNS_OF_A ? 1 : t.a_m;
+  const int64_t a_k = COLUMNS_OF_A ? t.a_k : 1;
+  const int64_t b_k = t.b_k;
+  for (int64_t i = 0; i < t.I; ++i) {
+    for (int64_t j = 0; j < t.J; ++j) {
+      const T* a = t.a + i * t.a_i + j * t.a_j;
+      const T* b = t.b + i * t.b_i + j * t.b_j;
+      for (int64_t k = t.K; k > 0; --k) {
+        V right[VECTORS];
+        NHWC_UNROLL(4)
+        for (int v = 0; v < VECTORS; ++v) right[v] = load<A, LANES>(b + (v == VECTORS - 1 ? last : v * LANES));
+        NHWC_UNROLL(16)
+        for (int m = 0; m < ROWS; ++m) {
+          const A left = a[m * a_m];
+          NHWC_UNROLL(4)
+          for (int v = 0; v < VECTORS; ++v) sum[m][v] += right[v] * left;
+        }
+        a += a_k;
+        b += b_k;
+      }
+    }
+  }
+  NHWC_UNROLL(16)
+  for (int m = 0; m < ROWS; ++m) {
+    T* c = t.c + m * t.c_m;
+    // All old values are read before any is written: the last vector may overlap the one before it.
+    if (t.accumulate) {
+      NHWC_UNROLL(4)
+      for (int v = 0; v < VECTORS; ++v) sum[m][v] += load<A, LANES>(c + (v == VECTORS - 1 ? last : v * LANES));
+    }
+    NHWC_UNROLL(4)
+    for (int v = 0; v < VECTORS; ++v) store<A, LANES>(c + (v == VECTORS - 1 ? last : v * LANES), sum[m][v]);
+  }
+}
+
+// Enters tile<..., ROWS> down to tile<..., 1> into a family.
+template <class T, int LANES, int VECTORS, int ROWS>
+struct TileRows {
+  static void enter(TileFamily<T>& family) {
+    family.rows[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, false>;
+    family.columns[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, true>;
+    TileRows<T, LANES, VECTORS, ROWS - 1>::enter(family);
+  }
+};
+template <class T, int LANES, int VECTORS>
+struct TileRows<T, LANES, VECTORS, 0> {
+  static void enter(TileFamily<T>&) {}
+};
+
+template <class T, int LANES, int VECTORS, int ROWS>
+void enter_family(Kernels<T>& kernels) {
+  TileFamily<T>& family = kernels.family[kernels.families++];
+  family.lanes = LANES;
+  family.vectors = VECTORS;
+  family.max_rows = ROWS;
+  TileRows<T, LANES, VECTORS, ROWS>::enter(family);
+}
+
+// Vectors narrower than the widest serve fewer output channels than the widest has lanes.
+template <class T, int LANES>
+struct NarrowFamilies {
+  static void enter(Kernels<T>& kernels) {
+    enter_family<T, LANES, 1, 8>(kernels);
+    enter_family<T, LANES, 2, 6>(kernels);
+    NarrowFamilies<T, LANES * sizeof(T) == 16 ? 1 : LANES / 2>::enter(kernels);
+  }
+};
+template <class T>
+struct NarrowFamilies<T, 1> {
+  static void enter(Kernels<T>& kernels) {
+    enter_family<T, 1, 1, 8>(kernels);
+    enter_family<T, 1, 2, 6>(kernels);
+    enter_family<T, 1, 3, 4>(kernels);
+  }
+};
+
+// Shapes that keep rows*vectors accumulators, the vectors of B and one value of A in the register file.
+template <class T>
+void enter_families(Kernels<T>& kernels) {
+  const int LANES = NHWC_ISA_VECTOR_BYTES / sizeof(T);
+  kernels.families = 0;
+#if NHWC_ISA_REGISTERS >= 32
+  enter_family<T, LANES, 1, 16>(kernels);
+  enter_family<T, LANES, 2, 14>(kernels);
+  enter_family<T, LANES, 3, 9>(kernels);
+  enter_family<T, LANES, 4, 7>(kernels);
+#else
+  enter_family<T, LANES, 1, 12>(kernels);
+  enter_family<T, LANES, 2, 6>(kernels);
+  enter_family<T, LANES, 3, 4>(kernels);
+#endif
+  NarrowFamilies<T, LANES * sizeof(T) == 16 ? 1 : LANES / 2>::enter(kernels);
+}

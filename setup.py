@@ -1,0 +1,105 @@
+"""Builds nhwc_conv._C: LibTorch's stable ABI, Python's limited API, and one object per instruction set of the kernels.
+
+NHWC_CONV_NO_EXT=1 installs the Python package alone; its ops then run as NumPy algorithms.
+"""
+
+import hashlib
+import os
+import platform
+import re
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+ISA_ROW = re.compile(r'^NHWC_ISA\((\w+), (\w+), (\d+), (\d+), "(.*)"\)$', re.MULTILINE)
+
+
+def torch_folder():
+    """torch of the environment that is installed into: pip's isolated builds see its folder, though they cannot import it."""
+    for folder in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        if (Path(folder) / "torch" / "include").is_dir():
+            return Path(folder) / "torch"
+    raise SystemExit(
+        "nhwc_conv needs torch's headers to build: install torch (>= 2.10) into this environment first, "
+        "or set NHWC_CONV_NO_EXT=1 to install without the C++ extension"
+    )
+
+
+def sources():
+    """Every file the extension is built from."""
+    return [ROOT / "setup.py", *(p for p in (ROOT / "csrc").rglob("*") if p.is_file())]
+
+
+def build_id():
+    """Digest of the sources, so that a test can tell whether the extension it has loaded is built from them."""
+    digest = hashlib.sha256()
+    for path in sorted(p.relative_to(ROOT).as_posix() for p in sources()):
+        digest.update(path.encode() + b"\0" + (ROOT / path).read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+class BuildPerInstructionSet(build_ext):
+    """build_ext that compiles kernels/isa.cpp once per row of kernels/isa_table.def, each with flags of its own."""
+
+    def build_extension(self, ext):
+        machine = {"AMD64": "x86_64"}.get(platform.machine(), platform.machine())
+        # First of all the plainest processor: a -march=native among the user's flags must not leak into every object.
+        baseline = ["-march=x86-64"] if machine == "x86_64" else []
+        ext.extra_compile_args = [*ext.extra_compile_args, *baseline]
+        objects = []
+        for name, architecture, vector_bytes, registers, flags in ISA_ROW.findall(
+            (ROOT / "csrc/kernels/isa_table.def").read_text()
+        ):
+            if architecture in (machine, "any"):
+                objects += self.compiler.compile(
+                    ["csrc/kernels/isa.cpp"],
+                    output_dir=os.path.join(self.build_temp, "isa", name),
+                    macros=[
+                        ("NHWC_ISA_NAME", name),
+                        ("NHWC_ISA_VECTOR_BYTES", vector_bytes),
+                        ("NHWC_ISA_REGISTERS", registers),
+                    ],
+                    extra_postargs=[
+                        "-std=c++17",
+                        "-O3",
+                        "-fno-exceptions",
+                        "-fvisibility=hidden",
+                        *baseline,
+                        *flags.split(),
+                    ],
+                )
+        ext.extra_objects = objects
+        super().build_extension(ext)
+
+
+def extension():
+    torch = torch_folder()
+    files = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "csrc").rglob("*.cpp"))
+    return Extension(
+        "nhwc_conv._C",
+        sources=[f for f in files if f != "csrc/kernels/isa.cpp"],
+        # setuptools relinks only for what it knows of: the kernels' objects are compiled behind its back.
+        depends=[p.relative_to(ROOT).as_posix() for p in sources()],
+        include_dirs=[str(torch / "include")],
+        library_dirs=[str(torch / "lib")],
+        libraries=["torch_cpu"],
+        define_macros=[
+            ("TORCH_TARGET_VERSION", "0x020a000000000000"),
+            ("Py_LIMITED_API", "0x030a0000"),
+            ("NHWC_BUILD_ID", f'"{build_id()}"'),
+        ],
+        extra_compile_args=["-std=c++17", "-O2", "-g0", "-fvisibility=hidden"],
+        py_limited_api=True,
+        language="c++",
+    )
+
+
+without_extension = os.environ.get("NHWC_CONV_NO_EXT") == "1"
+setup(
+    ext_modules=[] if without_extension else [extension()],
+    cmdclass={"build_ext": BuildPerInstructionSet},
+    options={} if without_extension else {"bdist_wheel": {"py_limited_api": "cp310"}},
+)
