@@ -3,8 +3,9 @@
 #include <string>
 #include <vector>
 
+#include "../conv/depthwise_gradient.h"
 #include "../conv/input_gradient.h"
-#include "../conv/plan.h"
+#include "../conv/weight_gradient.h"
 #include "../kernels/dispatch.h"
 #include "checks.h"
 #include "module.h"
@@ -24,52 +25,72 @@ std::vector<int64_t> sizes_of(PyObject* sequence) {
   return sizes;
 }
 
-const char* name_of(Algorithm algorithm) { return algorithm == Algorithm::im2col ? "im2col" : "matmul"; }
-
 template <class T>
 ImageView<const T> contiguous_image(int64_t H, int64_t W, int64_t C) {
   return {nullptr, H * W * C, W * C, C, 1};
 }
 
-PyObject* describe_dense(const ConvGeometry& g, const DensePlan& plan, int64_t shared, int64_t per_thread,
-                         int64_t size, int64_t phases) {
-  const long long KH = g.h.kernel, KW = g.w.kernel, C = g.C_per_group();
-  const bool view = plan.source == Source::view, im2col = plan.algorithm == Algorithm::im2col;
+using Long = long long;
+
+PyObject* describe(const ConvGeometry& g, const ConvPlan& plan, Long shared, Long per_thread, Long phases) {
+  const Long KH = g.h.kernel, KW = g.w.kernel, C = g.C_per_group();
+  const char* isa = active_kernels().name;
+  if (plan.depthwise) {
+    return Py_BuildValue("{s:s, s:s, s:s, s:(LLL), s:[iL], s:O, s:L, s:L, s:L}", "algorithm", "depthwise",
+                         "instruction_set", isa, "source", plan.lanewise.expand ? "panel" : "view", "reduction", KH, KW, C,
+                         "tile", kMaxLanewiseRows, static_cast<Long>(plan.lanewise.item_channels), "packed_weights",
+                         plan.lanewise.pack_weights ? Py_True : Py_False, "phases", phases, "workspace_shared", shared,
+                         "workspace_per_thread", per_thread);
+  }
+  const DensePlan& dense = plan.dense;
+  const bool view = dense.source == Source::view, im2col = dense.algorithm == Algorithm::im2col;
   return Py_BuildValue(
-      "{s:s, s:s, s:s, s:(LLL), s:[iL], s:O, s:(LL), s:L, s:L, s:L}", "algorithm", name_of(plan.algorithm),
-      "instruction_set", active_kernels().name, "source", view ? "view" : "panel", "reduction",
-      view ? KH : 1LL, view && !im2col ? KW : 1LL, view ? (im2col ? KW * C : C) : KH * KW * C, "tile", plan.rows,
-      static_cast<long long>(plan.columns.vectors) * plan.columns.lanes, "packed_weights",
-      plan.pack_weights ? Py_True : Py_False, "reduction_blocks", static_cast<long long>(plan.row_blocks),
-      static_cast<long long>(plan.inner_blocks), "phases", static_cast<long long>(phases), "workspace_shared",
-      static_cast<long long>(shared * size), "workspace_per_thread", static_cast<long long>(per_thread * size));
+      "{s:s, s:s, s:s, s:(LLL), s:[iL], s:O, s:(LL), s:L, s:L, s:L}", "algorithm", im2col ? "im2col" : "matmul",
+      "instruction_set", isa, "source", view ? "view" : "panel", "reduction", view ? KH : 1,
+      view && !im2col ? KW : 1, view ? (im2col ? KW * C : C) : KH * KW * C, "tile", dense.rows,
+      static_cast<Long>(dense.columns.vectors) * dense.columns.lanes, "packed_weights",
+      dense.pack_weights ? Py_True : Py_False, "reduction_blocks", static_cast<Long>(dense.row_blocks),
+      static_cast<Long>(dense.inner_blocks), "phases", phases, "workspace_shared", shared, "workspace_per_thread",
+      per_thread);
+}
+
+PyObject* describe_weight_gradient(const char* algorithm, const char* source, Long rows, Long pixels, Long tile_rows,
+                                   Long tile_columns, Long partials, Long shared, Long per_thread) {
+  return Py_BuildValue("{s:s, s:s, s:s, s:(LLL), s:[LL], s:O, s:L, s:L, s:L}", "algorithm", algorithm,
+                       "instruction_set", active_kernels().name, "source", source, "reduction", rows, 1LL, pixels,
+                       "tile", tile_rows, tile_columns, "packed_weights", Py_False, "partials", partials,
+                       "workspace_shared", shared, "workspace_per_thread", per_thread);
 }
 
 template <class T>
 PyObject* explain_pass(const std::string& pass, Algorithm algorithm, const ConvGeometry& g, int threads) {
   const Kernels<T>& kernels = kernels_of<T>(active_kernels());
-  const int64_t size = sizeof(T), Cg = g.C_per_group();
+  const Long size = sizeof(T);
+  const int64_t Cg = g.C_per_group();
   const ImageView<const T> x = contiguous_image<T>(g.h.input, g.w.input, g.C);
+  const ImageView<const T> grad = contiguous_image<T>(g.h.output, g.w.output, g.O);
   const WeightView<const T> w = {nullptr, g.w.kernel * Cg * g.O, Cg * g.O, g.O, 1, g.O_per_group()};
   if (pass == "forward") {
-    const DensePlan plan = make_dense_plan(kernels, g, dense_layout(g, x, w), algorithm, threads);
-    return describe_dense(g, plan, plan.packed_elements, plan.panel_elements, size, 1);
+    const ConvPlan plan = make_plan(kernels, g, x, w, algorithm, threads);
+    return describe(g, plan, plan.packed_elements * size, plan.scratch_elements * size, 1);
   }
   if (pass == "input_gradient") {
-    const ImageView<T> dx = {nullptr, x.n, x.h, x.w, 1};
-    const InputGradient<T> gradient(kernels, g, Algorithm::automatic, threads,
-                                    contiguous_image<T>(g.h.output, g.w.output, g.O), w, dx);
+    const InputGradient<T> gradient(kernels, g, Algorithm::automatic, threads, grad, w, {nullptr, x.n, x.h, x.w, 1});
     if (gradient.plan() == nullptr) return Py_BuildValue("{s:s}", "algorithm", "zero");
-    return describe_dense(gradient.geometry(), *gradient.plan(), gradient.packed_elements(), gradient.panel_elements(),
-                          size, gradient.phases());
+    return describe(gradient.geometry(), *gradient.plan(), gradient.packed_elements() * size,
+                    gradient.scratch_elements() * size, gradient.phases());
+  }
+  if (is_depthwise<T>(g)) {
+    const DepthwiseWeightGradient<T> gradient(kernels, g, x, grad, nullptr);
+    const DepthwisePlan& plan = gradient.plan();
+    return describe_weight_gradient("depthwise", plan.expand ? "panel" : "view", plan.item_rows, plan.item_columns,
+                                    kMaxLanewiseRows, plan.item_channels, gradient.partials(),
+                                    gradient.partial_elements() * size, gradient.region_elements() * size);
   }
   const WeightGradientPlan plan = make_weight_gradient_plan(kernels, g, x.w);
-  return Py_BuildValue("{s:s, s:s, s:s, s:(LLL), s:[iL], s:O, s:L, s:L, s:L}", "algorithm", "direct",
-                       "instruction_set", active_kernels().name, "source", "view", "reduction",
-                       static_cast<long long>(plan.block_rows), 1LL, static_cast<long long>(g.w.output), "tile", plan.rows,
-                       static_cast<long long>(plan.columns.vectors) * plan.columns.lanes, "packed_weights", Py_False,
-                       "partials", static_cast<long long>(plan.partials), "workspace_shared",
-                       static_cast<long long>(plan.partial_elements * size), "workspace_per_thread", 0LL);
+  return describe_weight_gradient("direct", "view", plan.block_rows, g.w.output, plan.rows,
+                                  plan.columns.vectors * plan.columns.lanes, plan.partials,
+                                  plan.partial_elements * size, 0);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "../conv/dense.h"
+#include "../conv/convolution.h"
 #include "../kernels/dispatch.h"
 #include "aten.h"
 #include "checks.h"
@@ -33,13 +33,13 @@ Tensor run(ConvGeometry g, Algorithm algorithm, const Tensor& x, const TensorInf
   const Kernels<T>& kernels = kernels_of<T>(active_kernels());
   const Parallel parallel = torch_threads();
   const WeightView<const T> weights = weight_view(read<T>(w), w_info, g.groups);
-  const DensePlan plan = make_dense_plan(kernels, g, dense_layout(g, from, weights), algorithm, parallel.threads);
-  const Workspace<T> workspace(plan.packed_elements + plan.panel_elements * parallel.threads);
-  const DenseConv<T> conv(kernels, plan, g, from, weights, to, bias, workspace.data());
+  const ConvPlan plan = make_plan(kernels, g, from, weights, algorithm, parallel.threads);
+  const Workspace<T> workspace(plan.packed_elements + plan.scratch_elements * parallel.threads);
+  const Convolution<T> conv(kernels, plan, g, from, weights, to, bias, workspace.data());
   for_each_item(parallel, conv.pack_items(), [&](int64_t item, int64_t) { conv.pack(item); });
-  T* panels = workspace.data() + plan.packed_elements;
+  T* scratch = workspace.data() + plan.packed_elements;
   for_each_item(parallel, conv.items(),
-                [&](int64_t item, int64_t slot) { conv.run(item, panels + slot * plan.panel_elements); });
+                [&](int64_t item, int64_t slot) { conv.run(item, scratch + slot * plan.scratch_elements); });
   return y;
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "../conv/depthwise_gradient.h"
 #include "../kernels/dispatch.h"
 #include "aten.h"
 #include "checks.h"
@@ -24,10 +25,18 @@ Tensor run(const ConvGeometry& g, const Tensor& any_grad, const Tensor& any_x) {
   }
   const Kernels<T>& kernels = kernels_of<T>(active_kernels());
   const ImageView<const T> from = image_view(read<T>(x), x_info);
+  const ImageView<const T> grads = image_view(read<T>(grad), grad_info);
+  const Parallel parallel = torch_threads();
+  if (is_depthwise<T>(g)) {
+    const DepthwiseWeightGradient<T> gradient(kernels, g, from, grads, write<T>(dw));
+    const Workspace<T> workspace(gradient.partial_elements() + gradient.region_elements() * parallel.threads);
+    gradient.run(parallel, workspace.data());
+    return dw;
+  }
   const WeightGradientPlan plan = make_weight_gradient_plan(kernels, g, from.w);
   const Workspace<T> workspace(plan.partial_elements);
-  const WeightGradient<T> gradient(kernels, plan, g, from, image_view(read<T>(grad), grad_info), write<T>(dw));
-  gradient.run(torch_threads(), workspace.data());
+  const WeightGradient<T> gradient(kernels, plan, g, from, grads, write<T>(dw));
+  gradient.run(parallel, workspace.data());
   return dw;
 }
 

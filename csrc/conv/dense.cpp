@@ -1,5 +1,7 @@
 #include "dense.h"
 
+#include "walk.h"
+
 namespace nhwc_conv {
 
 template <class T>
@@ -65,7 +67,7 @@ typename DenseConv<T>::Column DenseConv<T>::column(int64_t group, int64_t n, int
     column.b_j = w_.j;
     column.b_i = w_.i;
   }
-  column.last = tiles.end(tile) - tiles.begin(tile) - tiles.lanes;
+  column.columns = tiles.end(tile) - tiles.begin(tile);
   column.bias = bias_ == nullptr ? nullptr : bias_ + o;
   column.y = y_.data + n * y_.n + o;
   return column;
@@ -85,37 +87,11 @@ void DenseConv<T>::run_view(int64_t group, int64_t n, Range ys, Range xs, Range 
   const T* x = x_.data + n * x_.n + group * g_.C_per_group() * x_.c;
   for (int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
     const Column target = column(group, n, tile);
-    for (int64_t b = 0; b < plan_.row_blocks * plan_.inner_blocks; ++b) run_block(target, block(b), x, ys, xs);
-  }
-}
-
-// Where every tap of a kernel row exists, tiles lie along the output row. Left and right of that each output column has
-// taps of its own; there tiles stand upright, down the output rows whose kernel rows all exist. So borders need neither
-// a padded copy nor products with zero.
-template <class T>
-void DenseConv<T>::run_block(const Column& column, const Block& block, const T* x, Range ys, Range xs) const {
-  const Range inside_h = g_.h.interior(), inside_w = g_.w.interior();
-  const Range middle = {clamp(inside_w.begin, xs.begin, xs.end), clamp(inside_w.end, xs.begin, xs.end)};
-  const Range upright = {clamp(inside_h.begin, ys.begin, ys.end), clamp(inside_h.end, ys.begin, ys.end)};
-  const Range all_h = {0, g_.h.kernel}, all_w = {0, g_.w.kernel};
-  if (!middle.empty()) {
-    for (int64_t y = ys.begin; y < ys.end; ++y) {
-      emit(column, block, x, y, middle.begin, middle.size(), false, g_.h.taps(y), all_w);
-    }
-  }
-  for (int64_t ox = xs.begin; ox < xs.end; ++ox) {
-    if (!middle.empty() && ox == middle.begin) {
-      ox = middle.end - 1;
-      continue;
-    }
-    const Range taps_w = g_.w.taps(ox);
-    if (!upright.empty()) emit(column, block, x, upright.begin, ox, upright.size(), true, all_h, taps_w);
-    for (int64_t y = ys.begin; y < ys.end; ++y) {
-      if (!upright.empty() && y == upright.begin) {
-        y = upright.end - 1;
-        continue;
-      }
-      emit(column, block, x, y, ox, 1, false, g_.h.taps(y), taps_w);
+    for (int64_t b = 0; b < plan_.row_blocks * plan_.inner_blocks; ++b) {
+      const Block part = block(b);
+      walk(g_, ys, xs, [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
+        emit(target, part, x, y, x0, count, down, taps_h, taps_w);
+      });
     }
   }
 }
@@ -152,17 +128,14 @@ void DenseConv<T>::emit(const Column& column, const Block& block, const T* x, in
   args.b_k = column.b_k;
   args.c = column.y + y * y_.h + x0 * y_.w;
   args.c_m = down ? y_.h : y_.w;
-  args.last = column.last;
+  args.columns = column.columns;
   args.bias = block.first ? column.bias : nullptr;
   args.accumulate = !block.first;
-  const int64_t pieces = ceil_div(count, column.family->max_rows), short_piece = count / pieces;
-  int64_t tall_pieces = count % pieces;
-  for (int64_t piece = 0; piece < pieces; ++piece) {
-    const int64_t m = short_piece + (tall_pieces-- > 0);
+  in_pieces(count, column.family->max_rows, [&](int64_t, int64_t m) {
     column.family->rows[m - 1](args);
     args.a += m * args.a_m;
     args.c += m * args.c_m;
-  }
+  });
 }
 
 // im2col rows of one tile at a time: all column tiles use a panel before the next is filled.
@@ -211,7 +184,7 @@ void DenseConv<T>::run_panel(int64_t group, int64_t n, Range ys, Range xs, Range
           args.K = whole_rows ? part.rows.size() * row_depth : part.inner.size();
           args.c = target.y + offset;
           args.c_m = y_.w;
-          args.last = target.last;
+          args.columns = target.columns;
           args.bias = part.first ? target.bias : nullptr;
           args.accumulate = !part.first;
           target.family->rows[m - 1](args);

@@ -29,7 +29,7 @@ class DenseConv {
     const TileFamily<T>* family;
     const T* b;
     int64_t b_i, b_j, b_k;
-    int64_t last;
+    int64_t columns;
     const T* bias;
     T* y;  // of the image
   };
@@ -43,7 +43,6 @@ class DenseConv {
   Block block(int64_t index) const;
   void run_view(int64_t group, int64_t n, Range ys, Range xs, Range tiles) const;
   void run_panel(int64_t group, int64_t n, Range ys, Range xs, Range tiles, T* panel) const;
-  void run_block(const Column& column, const Block& block, const T* x, Range ys, Range xs) const;
   void emit(const Column& column, const Block& block, const T* x, int64_t y, int64_t x0, int64_t count, bool down,
             Range taps_h, Range taps_w) const;
 

@@ -64,10 +64,10 @@ InputGradient<T>::InputGradient(const Kernels<T>& kernels, const ConvGeometry& g
       phase.g = {g.N, g.O, g.C, g.groups, h.axis, a.axis};
       phase.w = {w.data + h.last_tap * w.i + a.last_tap * w.j, -h.tap_step * w.i, -a.tap_step * w.j, w.o, w.c, w.group};
       phase.dx = {dx.data + h.first * dx.h + a.first * dx.w, dx.n, g.h.stride * dx.h, g.w.stride * dx.w, dx.c};
-      phase.plan = make_dense_plan(kernels, phase.g, dense_layout(phase.g, grad_, phase.w), algorithm, threads);
+      phase.plan = make_plan(kernels, phase.g, grad_, phase.w, algorithm, threads);
       phase.packed = packed_elements_;
       packed_elements_ += phase.plan.packed_elements;
-      if (phase.plan.panel_elements > panel_elements_) panel_elements_ = phase.plan.panel_elements;
+      if (phase.plan.scratch_elements > scratch_elements_) scratch_elements_ = phase.plan.scratch_elements;
       phases_.push_back(phase);
     }
   }
@@ -85,21 +85,21 @@ void InputGradient<T>::run(const Parallel& parallel, T* workspace) const {
   // Items of all phases share one index space, so that one parallel region serves them all.
   int64_t most_pack = 0, most_items = 0;
   for (const Phase& p : phases_) {
-    const DenseConv<T> conv(kernels_, p.plan, p.g, grad_, p.w, p.dx, nullptr, workspace + p.packed);
+    const Convolution<T> conv(kernels_, p.plan, p.g, grad_, p.w, p.dx, nullptr, workspace + p.packed);
     if (conv.pack_items() > most_pack) most_pack = conv.pack_items();
     if (conv.items() > most_items) most_items = conv.items();
   }
   const int64_t count = phases_.size();
-  T* panels = workspace + packed_elements_;
+  T* scratch = workspace + packed_elements_;
   for_each_item(parallel, count * most_pack, [&](int64_t item, int64_t) {
     const Phase& p = phases_[item % count];
-    const DenseConv<T> conv(kernels_, p.plan, p.g, grad_, p.w, p.dx, nullptr, workspace + p.packed);
+    const Convolution<T> conv(kernels_, p.plan, p.g, grad_, p.w, p.dx, nullptr, workspace + p.packed);
     if (item / count < conv.pack_items()) conv.pack(item / count);
   });
   for_each_item(parallel, count * most_items, [&](int64_t item, int64_t slot) {
     const Phase& p = phases_[item % count];
-    const DenseConv<T> conv(kernels_, p.plan, p.g, grad_, p.w, p.dx, nullptr, workspace + p.packed);
-    if (item / count < conv.items()) conv.run(item / count, panels + slot * panel_elements_);
+    const Convolution<T> conv(kernels_, p.plan, p.g, grad_, p.w, p.dx, nullptr, workspace + p.packed);
+    if (item / count < conv.items()) conv.run(item / count, scratch + slot * scratch_elements_);
   });
 }
 

@@ -5,8 +5,7 @@
 
 #include <vector>
 
-#include "dense.h"
-#include "parallel.h"
+#include "convolution.h"
 
 namespace nhwc_conv {
 
@@ -25,19 +24,19 @@ class InputGradient {
                 const ImageView<const T>& grad, const WeightView<const T>& w, const ImageView<T>& dx);
 
   int64_t packed_elements() const { return packed_elements_; }  // shared by all threads
-  int64_t panel_elements() const { return panel_elements_; }    // of each thread
+  int64_t scratch_elements() const { return scratch_elements_; }  // of each thread
   // The first phase, or null: where every tap meets padding only, the gradient is zero.
-  const DensePlan* plan() const { return phases_.empty() ? nullptr : &phases_.front().plan; }
+  const ConvPlan* plan() const { return phases_.empty() ? nullptr : &phases_.front().plan; }
   const ConvGeometry& geometry() const { return phases_.front().g; }
   int64_t phases() const { return phases_.size(); }
 
-  // workspace: packed_elements() and then panel_elements() for each of parallel.threads.
+  // workspace: packed_elements() and then scratch_elements() for each of parallel.threads.
   void run(const Parallel& parallel, T* workspace) const;
 
  private:
   struct Phase {
     ConvGeometry g;
-    DensePlan plan;
+    ConvPlan plan;
     WeightView<const T> w;
     ImageView<T> dx;
     int64_t packed;  // offset
@@ -49,7 +48,7 @@ class InputGradient {
   int64_t dx_elements_;
   bool zero_first_;
   std::vector<Phase> phases_;
-  int64_t packed_elements_ = 0, panel_elements_ = 0;
+  int64_t packed_elements_ = 0, scratch_elements_ = 0;
 };
 
 }  // namespace nhwc_conv

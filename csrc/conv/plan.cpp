@@ -1,5 +1,7 @@
 #include "plan.h"
 
+#include "partial_sums.h"
+
 namespace nhwc_conv {
 
 namespace {
@@ -140,7 +142,7 @@ WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const Co
   // Enough independent parts for many threads, by the geometry alone: kernel positions and channels, then pixels.
   const int64_t blocks = g.N * ceil_div(max(g.h.output, 1), plan.block_rows);
   const int64_t elements = g.h.kernel * g.w.kernel * Cg * g.O;
-  plan.partials = clamp(kPartialElements / max(elements, 1), 1, clamp(blocks, 1, 16));
+  plan.partials = clamp(kPartialElements / max(elements, 1), 1, clamp(blocks, 1, kMaxPartials));
   plan.partial_elements = (plan.partials - 1) * elements;
   return plan;
 }

@@ -1,5 +1,7 @@
 #include "weight_gradient.h"
 
+#include "partial_sums.h"
+
 namespace nhwc_conv {
 
 template <class T>
@@ -38,12 +40,7 @@ void WeightGradient<T>::run(const Parallel& parallel, T* partials) const {
       for (int64_t t = mine.begin; t < mine.end; ++t) add_block(tile(t), dw, n, ys, block == pixels.begin);
     }
   });
-  if (plan_.partials == 1) return;
-  const int64_t chunk = 4096;
-  for_each_item(parallel, ceil_div(elements, chunk), [&](int64_t item, int64_t) {
-    const int64_t begin = item * chunk, count = clamp(elements - begin, 0, chunk);
-    for (int64_t p = 0; p + 1 < plan_.partials; ++p) kernels_.add(dw_ + begin, partials + p * elements + begin, count);
-  });
+  add_partial_sums(kernels_, parallel, dw_, partials, elements, plan_.partials);
 }
 
 template <class T>
@@ -96,10 +93,10 @@ void WeightGradient<T>::emit(const Tile& tile, T* dw, int64_t n, Range ys, Range
   args.b_k = grad_.w;
   args.c_m = g_.O;
   args.c = dw + ((tile.i * g_.w.kernel + j) * Cg + rows.begin) * g_.O + o;
-  args.last = columns.end(tile.column) - columns.begin(tile.column) - columns.lanes;
+  args.columns = columns.end(tile.column) - columns.begin(tile.column);
   args.bias = nullptr;
   args.accumulate = accumulate;
-  family.columns[rows.size() - 1](args);
+  family.columns_of_a[rows.size() - 1](args);
 }
 
 template class WeightGradient<float>;

@@ -9,11 +9,15 @@ namespace {
 
 #include "vector.h"
 #include "tile_body.h"
+#include "lanewise_body.h"
+#include "dot_body.h"
 #include "pack_body.h"
 
 template <class T>
 void enter(Kernels<T>& kernels) {
   enter_families(kernels);
+  enter_lanewise_families(kernels);
+  enter_dot_families(kernels);
   kernels.copy = copy<T>;
   kernels.field = field<T>;
   kernels.add = add<T>;

@@ -6,28 +6,33 @@
 
 namespace nhwc_conv {
 
-// The tile kernel. For m < rows and n < columns, both fixed by the function that is called and by `last`:
+// The arguments of the tile kernels. There are three forms; each fixes its count of rows, m < rows, by the function that
+// is called, and all of them compute, in a type at least as wide as T,
 //
-//   C[m*c_m + n] = bias[n] + (accumulate ? C[m*c_m + n] : 0)
-//                  + sum over i < I, j < J, k < K of A[i*a_i + j*a_j + k*a_k + m*a_m] * B[i*b_i + j*b_j + k*b_k + n]
+//   C[m*c_m + n] = bias[n] + (accumulate ? C[m*c_m + n] : 0) + sum over i < I, j < J, k < K of A * B
 //
-// Every C[m, n] is one chain of multiply-adds in the order i, j, k that starts from bias (or zero); the old C is added
-// last. So its bits depend neither on the tile shape nor on where in the tile it stands.
+//   broadcast   A[i*a_i + j*a_j + k*a_k + m*a_m]      * B[i*b_i + j*b_j + k*b_k + n]      a matrix product
+//   lanewise    A[i*a_i + j*a_j + k*a_k + m*a_m + n]  * B[i*b_i + j*b_j + k*b_k + n]      one product per column
+//   dot         A[i*a_i + j*a_j + k     + m*a_m]      * B[i*b_i + j*b_j + k     + n*b_n]  few columns, contiguous k
 //
-// Columns come in V vectors of L lanes. Vector v < V-1 stands at column v*L, the last one at column `last`, which may
-// overlap its neighbour: columns = last + L need not be a multiple of L, yet nothing beyond them is touched, and no mask
-// is needed. The caller guarantees (V-2)*L < last <= (V-1)*L, and that C overlaps neither A nor B nor bias.
-// Strides are in elements. In a `rows` kernel a_k is 1 whatever the field says; in a `columns` kernel a_m is 1.
+// Strides are in elements. C overlaps neither A nor B nor bias. I, J or K may be zero.
+//
+// The order of the sum is fixed: in the first two forms one chain of multiply-adds in the order i, j, k from bias (or
+// zero); in the third one chain per lane, then a fixed tree; the old C is added last. So the bits of C[m, n] depend
+// neither on the tile shape nor on where in a tile it stands.
+//
+// Columns come in vectors of L lanes. A last vector that is not full stands back from the end and overlaps its
+// neighbour; so columns >= L is required, nothing beyond `columns` is touched, and no mask is needed.
 template <class T>
 struct TileArgs {
   const T* a;
   int64_t a_m, a_i, a_j, a_k;
   const T* b;
-  int64_t b_i, b_j, b_k;
+  int64_t b_n, b_i, b_j, b_k;
   int64_t I, J, K;
   T* c;
   int64_t c_m;
-  int64_t last;
+  int64_t columns;
   const T* bias;  // null, or `columns` values
   bool accumulate;
 };
@@ -35,13 +40,30 @@ struct TileArgs {
 template <class T>
 using TileFn = void (*)(const TileArgs<T>&);
 
-// The tile kernels of one column shape, for 1 to max_rows rows: rows[m - 1] and columns[m - 1].
+// Broadcast kernels of one column shape, (vectors - 1)*lanes < columns <= vectors*lanes, for 1 to max_rows rows:
+// rows[m - 1] takes a_k = 1 and columns_of_a[m - 1] takes a_m = 1, whatever the fields say.
 constexpr int kMaxTileRows = 16;
 template <class T>
 struct TileFamily {
   int lanes, vectors, max_rows;
   TileFn<T> rows[kMaxTileRows];
-  TileFn<T> columns[kMaxTileRows];
+  TileFn<T> columns_of_a[kMaxTileRows];
+};
+
+// Lanewise kernels of one width of vectors, for any number of columns from `lanes` up.
+constexpr int kMaxLanewiseRows = 8;
+template <class T>
+struct LanewiseFamily {
+  int lanes;
+  TileFn<T> rows[kMaxLanewiseRows];
+};
+
+// Dot kernels for exactly `columns` columns and 1 to max_rows rows.
+constexpr int kMaxDotRows = 8;
+template <class T>
+struct DotFamily {
+  int columns, max_rows;
+  TileFn<T> rows[kMaxDotRows];
 };
 
 // Copy of a matrix into rows of `to_k` elements: to[k*to_k + n] = from[k*from_k + n*from_n] for k < K, n < N.
@@ -66,13 +88,19 @@ struct FieldArgs {
   T* to;
 };
 
-// Families are sorted by lanes, widest first, then by vectors; every count of lanes has one to `vectors_of` vectors,
-// and the narrowest is one lane.
+// Families of broadcast kernels are sorted by lanes, widest first, then by vectors, one to as many as registers hold; the
+// narrowest have one lane. Lanewise families are sorted likewise, dot families by columns from 1.
 constexpr int kMaxFamilies = 16;
+constexpr int kMaxLanewiseFamilies = 5;
+constexpr int kMaxDotFamilies = 3;
 template <class T>
 struct Kernels {
   int families;
   TileFamily<T> family[kMaxFamilies];
+  int lanewise_families;
+  LanewiseFamily<T> lanewise[kMaxLanewiseFamilies];
+  int dot_lanes;
+  DotFamily<T> dot[kMaxDotFamilies];
   void (*copy)(const CopyArgs<T>&);
   void (*field)(const FieldArgs<T>&);
   // to[n] += from[n] for n < count

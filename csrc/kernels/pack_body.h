@@ -1,5 +1,63 @@
 // Bodies of the copies; their contracts are CopyArgs and FieldArgs in kernels.h.
 
+#if !defined(__clang__)
+#define NHWC_TRANSPOSE_IN_REGISTERS 1
+
+template <int BYTES>
+struct IntegerOf;
+template <>
+struct IntegerOf<4> {
+  typedef int32_t type;
+};
+template <>
+struct IntegerOf<8> {
+  typedef int64_t type;
+};
+
+// A square block of L vectors: exchange its off-diagonal STEP x STEP blocks, then those within the halves.
+template <class T, int L, int STEP>
+struct Exchange {
+  static void run(typename Lanes<T, L>::vector* v) {
+    typename Lanes<typename IntegerOf<sizeof(T)>::type, L>::vector low, high;
+    NHWC_UNROLL(16)
+    for (int l = 0; l < L; ++l) {
+      low[l] = l & STEP ? L + l - STEP : l;
+      high[l] = l & STEP ? L + l : l + STEP;
+    }
+    NHWC_UNROLL(16)
+    for (int r = 0; r < L; ++r) {
+      if (r & STEP) continue;
+      const typename Lanes<T, L>::vector upper = v[r], lower = v[r + STEP];
+      v[r] = __builtin_shuffle(upper, lower, low);
+      v[r + STEP] = __builtin_shuffle(upper, lower, high);
+    }
+    Exchange<T, L, STEP / 2>::run(v);
+  }
+};
+template <class T, int L>
+struct Exchange<T, L, 0> {
+  static void run(typename Lanes<T, L>::vector*) {}
+};
+
+template <class T, int L>
+void transpose_block(const T* from, int64_t from_n, T* to, int64_t to_k) {
+  typename Lanes<T, L>::vector v[L];
+  NHWC_UNROLL(16)
+  for (int n = 0; n < L; ++n) v[n] = load<T, L>(from + n * from_n);
+  Exchange<T, L, L / 2>::run(v);
+  NHWC_UNROLL(16)
+  for (int k = 0; k < L; ++k) store<T, L>(to + k * to_k, v[k]);
+}
+#endif
+
+template <class T>
+void copy_strided(const CopyArgs<T>& t, int64_t k_begin, int64_t k_end, int64_t n_begin, int64_t n_end) {
+  for (int64_t n = n_begin; n < n_end; ++n) {
+    const T* from = t.from + n * t.from_n;
+    for (int64_t k = k_begin; k < k_end; ++k) t.to[k * t.to_k + n] = from[k * t.from_k];
+  }
+}
+
 template <class T>
 void copy(const CopyArgs<T>& t) {
   if (t.from_n == 1) {
@@ -10,15 +68,20 @@ void copy(const CopyArgs<T>& t) {
     }
     return;
   }
-  // Transposition in blocks: a block's lines of `from` stay in the first-level cache until each was used whole.
-  const int64_t BLOCK = 16;
-  for (int64_t k0 = 0; k0 < t.K; k0 += BLOCK) {
-    const int64_t k1 = k0 + BLOCK < t.K ? k0 + BLOCK : t.K;
-    for (int64_t n = 0; n < t.N; ++n) {
-      const T* from = t.from + n * t.from_n;
-      for (int64_t k = k0; k < k1; ++k) t.to[k * t.to_k + n] = from[k * t.from_k];
+  int64_t done = 0;
+#ifdef NHWC_TRANSPOSE_IN_REGISTERS
+  const int L = NHWC_ISA_VECTOR_BYTES / sizeof(T);
+  if (t.from_k == 1 && t.N >= L) {
+    for (; done + L <= t.K; done += L) {
+      int64_t n = 0;
+      for (; n + L <= t.N; n += L) transpose_block<T, L>(t.from + done + n * t.from_n, t.from_n, t.to + done * t.to_k + n, t.to_k);
+      copy_strided(t, done, done + L, n, t.N);
     }
   }
+#endif
+  // In blocks: a block's lines of `from` stay in the first-level cache until each was used whole.
+  const int64_t BLOCK = 16;
+  for (; done < t.K; done += BLOCK) copy_strided(t, done, done + BLOCK < t.K ? done + BLOCK : t.K, 0, t.N);
 }
 
 template <class T>

@@ -1,11 +1,11 @@
-// The body of the tile kernel; its contract is struct TileArgs in kernels.h.
+// The body of the broadcast tile kernel; its contract is TileArgs in kernels.h.
 
 // A: type of the accumulators. LANES, VECTORS, ROWS: the tile's shape. COLUMNS_OF_A: rows of C are neighbours in A
 // (a_m = 1), else consecutive products are (a_k = 1): the constant stride becomes part of the instructions.
 template <class T, class A, int LANES, int VECTORS, int ROWS, bool COLUMNS_OF_A>
 void tile(const TileArgs<T>& t) {
   typedef typename Lanes<A, LANES>::vector V;
-  const int64_t last = t.last;
+  const int64_t last = t.columns - LANES;
   V sum[ROWS][VECTORS];
   NHWC_UNROLL(4)
   for (int v = 0; v < VECTORS; ++v) {
@@ -53,7 +53,7 @@ template <class T, int LANES, int VECTORS, int ROWS>
 struct TileRows {
   static void enter(TileFamily<T>& family) {
     family.rows[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, false>;
-    family.columns[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, true>;
+    family.columns_of_a[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, true>;
     TileRows<T, LANES, VECTORS, ROWS - 1>::enter(family);
   }
 };

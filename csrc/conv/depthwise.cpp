@@ -1,0 +1,155 @@
+#include "depthwise.h"
+
+#include "walk.h"
+
+namespace nhwc_conv {
+
+namespace {
+
+// Input positions that outputs `range` read along an axis.
+Range inputs_of(const Axis& axis, Range range) {
+  const int64_t begin = range.begin * axis.stride - axis.pad;
+  const int64_t end = (range.end - 1) * axis.stride - axis.pad + (axis.kernel - 1) * axis.dilation + 1;
+  const int64_t first = clamp(begin, 0, axis.input);
+  return {first, clamp(end, first, axis.input)};
+}
+
+int64_t reach(const Axis& axis, int64_t outputs) {
+  return clamp((outputs - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1, 0, axis.input);
+}
+
+}  // namespace
+
+template <class T>
+DepthwisePlan make_depthwise_plan(const ConvGeometry& g, bool lanes_contiguous, bool channels_contiguous, int threads) {
+  // Elements of one item's input, in the order of half a second-level cache.
+  const int64_t budget = 96 * 1024 / static_cast<int64_t>(sizeof(T)) * 2;
+  DepthwisePlan plan;
+  plan.expand = g.C_per_group() > 1 || g.O_per_group() > 1 || !channels_contiguous;
+  plan.pack_weights = !lanes_contiguous;
+  plan.packed_elements = plan.pack_weights ? g.h.kernel * g.w.kernel * g.C_per_group() * g.O : 0;
+  const int64_t OH = g.h.output > 1 ? g.h.output : 1, OW = g.w.output > 1 ? g.w.output : 1;
+  plan.item_channels = plan.expand ? clamp(64, 1, g.O) : g.O;
+  const int64_t pixel = plan.item_channels * g.C_per_group();
+  const int64_t across = clamp(budget / (pixel * (reach(g.h, 1) + 1)), 1, 1 << 30);
+  plan.item_columns = clamp((across - (g.w.kernel - 1) * g.w.dilation) / g.w.stride, 16, OW > 16 ? OW : 16);
+  if (2 * plan.item_columns > OW) plan.item_columns = OW;
+  const int64_t row = pixel * reach(g.w, plan.item_columns) * g.h.stride;
+  plan.item_rows = clamp(budget / (row > 0 ? row : 1), 1, OH);
+  if (threads > 1) {
+    const int64_t others = g.N * ceil_div(g.O, plan.item_channels) * ceil_div(OW, plan.item_columns);
+    plan.item_rows = clamp(ceil_div(OH * others, 4 * threads), 1, plan.item_rows);
+  }
+  plan.region_rows = plan.expand ? reach(g.h, plan.item_rows) : 0;
+  plan.region_columns = plan.expand ? reach(g.w, plan.item_columns) : 0;
+  plan.region_elements = plan.region_rows * plan.region_columns * pixel;
+  return plan;
+}
+
+template <class T>
+ExpandedRegion<T> ExpandedRegion<T>::fill(const ConvGeometry& g, const ImageView<const T>& x, int64_t n, Range ys,
+                                          Range xs, Range lanes, T* to) {
+  const int64_t Cg = g.C_per_group(), Og = g.O_per_group(), width = lanes.size();
+  ExpandedRegion region = {inputs_of(g.h, ys), inputs_of(g.w, xs), to, 0, Cg * width, width};
+  region.h = region.columns.size() * region.w;
+  for (int64_t row = region.rows.begin; row < region.rows.end; ++row) {
+    for (int64_t column = region.columns.begin; column < region.columns.end; ++column) {
+      const T* from = x.data + n * x.n + row * x.h + column * x.w;
+      for (int64_t k = 0; k < Cg; ++k) {
+        int64_t group = lanes.begin / Og, within = lanes.begin % Og;
+        for (int64_t lane = 0; lane < width; ++lane) {
+          *to++ = from[(group * Cg + k) * x.c];
+          if (++within == Og) {
+            within = 0;
+            ++group;
+          }
+        }
+      }
+    }
+  }
+  return region;
+}
+
+template <class T>
+void DepthwiseConv<T>::pack(int64_t item) const {
+  const int64_t Cg = g_.C_per_group(), Og = g_.O_per_group();
+  const T* from = w_.data + item / g_.w.kernel * w_.i + item % g_.w.kernel * w_.j;
+  T* to = packed_ + item * Cg * g_.O;
+  if (Og == 1) {
+    kernels_.copy({from, w_.c, w_.group, to, g_.O, Cg, g_.groups});
+    return;
+  }
+  for (int64_t group = 0; group < g_.groups; ++group) {
+    kernels_.copy({from + group * w_.group, w_.c, w_.o, to + group * Og, g_.O, Cg, Og});
+  }
+}
+
+template <class T>
+int64_t DepthwiseConv<T>::items() const {
+  return g_.N * ceil_div(g_.h.output, plan_.item_rows) * ceil_div(g_.w.output, plan_.item_columns) *
+         ceil_div(g_.O, plan_.item_channels);
+}
+
+template <class T>
+void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
+  const int64_t Cg = g_.C_per_group();
+  const int64_t blocks_o = ceil_div(g_.O, plan_.item_channels), blocks_w = ceil_div(g_.w.output, plan_.item_columns);
+  const int64_t blocks_h = ceil_div(g_.h.output, plan_.item_rows);
+  const int64_t o_block = item % blocks_o;
+  item /= blocks_o;
+  const int64_t x_block = item % blocks_w;
+  item /= blocks_w;
+  const int64_t y_block = item % blocks_h, n = item / blocks_h;
+  const Range lanes = {o_block * g_.O / blocks_o, (o_block + 1) * g_.O / blocks_o};
+  const Range xs = {x_block * plan_.item_columns, clamp((x_block + 1) * plan_.item_columns, 0, g_.w.output)};
+  const Range ys = {y_block * plan_.item_rows, clamp((y_block + 1) * plan_.item_rows, 0, g_.h.output)};
+  const ExpandedRegion<T> x =
+      plan_.expand ? ExpandedRegion<T>::fill(g_, x_, n, ys, xs, lanes, scratch)
+                   : ExpandedRegion<T>{{0, 0}, {0, 0}, x_.data + n * x_.n + lanes.begin, x_.h, x_.w, 0};
+
+  TileArgs<T> args;
+  const T* weights = plan_.pack_weights ? packed_ + lanes.begin : w_.data + lanes.begin;
+  const int64_t w_k = plan_.pack_weights ? g_.O : w_.c, w_j = plan_.pack_weights ? Cg * g_.O : w_.j;
+  const int64_t w_i = plan_.pack_weights ? g_.w.kernel * Cg * g_.O : w_.i;
+  args.columns = lanes.size();
+  args.bias = bias_ == nullptr ? nullptr : bias_ + lanes.begin;
+  args.accumulate = false;
+  // The innermost loop runs over whatever there is more than one of: kernel columns, or channels of a group.
+  const bool by_channel = Cg > 1;
+  args.a_i = by_channel ? g_.h.dilation * x.h : 0;
+  args.a_j = by_channel ? g_.w.dilation * x.w : g_.h.dilation * x.h;
+  args.a_k = by_channel ? x.k : g_.w.dilation * x.w;
+  args.b_i = by_channel ? w_i : 0;
+  args.b_j = by_channel ? w_j : w_i;
+  args.b_k = by_channel ? w_k : w_j;
+  const LanewiseFamily<T>& family = lanewise_family(kernels_, lanes.size());
+  walk(g_, ys, xs, [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
+    const bool nothing = taps_h.empty() || taps_w.empty();
+    args.I = nothing ? 0 : by_channel ? taps_h.size() : 1;
+    args.J = by_channel ? taps_w.size() : taps_h.size();
+    args.K = by_channel ? Cg : taps_w.size();
+    args.a_m = down ? g_.h.stride * x.h : g_.w.stride * x.w;
+    args.c_m = down ? y_.h : y_.w;
+    const T* a = x.data;
+    if (!nothing) {
+      a += (y * g_.h.stride - g_.h.pad + taps_h.begin * g_.h.dilation - x.rows.begin) * x.h +
+           (x0 * g_.w.stride - g_.w.pad + taps_w.begin * g_.w.dilation - x.columns.begin) * x.w;
+    }
+    args.b = weights + taps_h.begin * w_i + taps_w.begin * w_j;
+    T* c = y_.data + n * y_.n + y * y_.h + x0 * y_.w + lanes.begin;
+    in_pieces(count, kMaxLanewiseRows, [&](int64_t offset, int64_t m) {
+      args.a = a + offset * args.a_m;
+      args.c = c + offset * args.c_m;
+      family.rows[m - 1](args);
+    });
+  });
+}
+
+#define NHWC_INSTANTIATE(T)                                                            \
+  template DepthwisePlan make_depthwise_plan<T>(const ConvGeometry&, bool, bool, int); \
+  template struct ExpandedRegion<T>;                                                   \
+  template class DepthwiseConv<T>;
+NHWC_INSTANTIATE(float)
+NHWC_INSTANTIATE(double)
+
+}  // namespace nhwc_conv

@@ -1,0 +1,83 @@
+// Convolutions of many groups with few output channels each: a vector's lanes run over the channels of all groups.
+// Depthwise layers (C/groups = O/groups = 1) read the tensor where it lies. Elsewhere input channels are first repeated
+// so that lane o finds its channel at place o: X[pixel][k][o] = x[pixel][o / (O/groups) * (C/groups) + k], a region at a time.
+#pragma once
+
+#include "parallel.h"
+#include "plan.h"
+
+namespace nhwc_conv {
+
+// Whether the lanewise kernels serve this geometry: too few output channels a group for the narrowest vector.
+template <class T>
+bool is_depthwise(const ConvGeometry& g) {
+  return g.groups > 1 && g.O_per_group() * static_cast<int64_t>(sizeof(T)) < 16;
+}
+
+struct DepthwisePlan {
+  bool expand;
+  bool pack_weights;
+  int64_t item_rows, item_columns;  // outputs
+  int64_t item_channels;            // output channels
+  int64_t region_rows, region_columns;  // inputs of an item, at most
+  int64_t packed_elements;          // shared by all threads
+  int64_t region_elements;          // of each thread
+};
+
+// lanes_contiguous: neighbouring output channels are neighbours in the weights; channels_contiguous: in the input.
+template <class T>
+DepthwisePlan make_depthwise_plan(const ConvGeometry& g, bool lanes_contiguous, bool channels_contiguous, int threads);
+
+// Input pixels and channels of an output region, repeated as above.
+template <class T>
+struct ExpandedRegion {
+  Range rows, columns;  // of the input
+  const T* data;
+  int64_t h, w, k;  // strides; lanes are contiguous
+
+  // Fills `to` with what outputs ys x xs read, for output channels `lanes`; x is one image.
+  static ExpandedRegion fill(const ConvGeometry& g, const ImageView<const T>& x, int64_t n, Range ys, Range xs,
+                             Range lanes, T* to);
+};
+
+// Forward, or one phase of an input gradient. Used as DenseConv is.
+template <class T>
+class DepthwiseConv {
+ public:
+  DepthwiseConv(const Kernels<T>& kernels, const DepthwisePlan& plan, const ConvGeometry& g,
+                const ImageView<const T>& x, const WeightView<const T>& w, const ImageView<T>& y, const T* bias,
+                T* packed)
+      : kernels_(kernels), plan_(plan), g_(g), x_(x), w_(w), y_(y), bias_(bias), packed_(packed) {}
+
+  int64_t pack_items() const { return plan_.pack_weights ? g_.h.kernel * g_.w.kernel : 0; }
+  void pack(int64_t item) const;
+  int64_t items() const;
+  // region: scratch of plan.region_elements
+  void run(int64_t item, T* region) const;
+
+ private:
+  const Kernels<T>& kernels_;
+  const DepthwisePlan& plan_;
+  const ConvGeometry& g_;
+  ImageView<const T> x_;
+  WeightView<const T> w_;
+  ImageView<T> y_;
+  const T* bias_;
+  T* packed_;
+};
+
+// Whether neighbouring output channels of all groups are neighbours in memory.
+template <class T>
+bool lanes_contiguous(const ConvGeometry& g, const WeightView<const T>& w) {
+  return g.O_per_group() == 1 ? w.group == 1 : w.o == 1 && w.group == g.O_per_group();
+}
+
+// The widest family whose vectors fit into this many columns.
+template <class T>
+const LanewiseFamily<T>& lanewise_family(const Kernels<T>& kernels, int64_t columns) {
+  int f = 0;
+  while (kernels.lanewise[f].lanes > columns) ++f;
+  return kernels.lanewise[f];
+}
+
+}  // namespace nhwc_conv

@@ -1,0 +1,106 @@
+#include "depthwise_gradient.h"
+
+#include "partial_sums.h"
+#include "walk.h"
+
+namespace nhwc_conv {
+
+template <class T>
+DepthwiseWeightGradient<T>::DepthwiseWeightGradient(const Kernels<T>& kernels, const ConvGeometry& g,
+                                                    const ImageView<const T>& x, const ImageView<const T>& grad, T* dw)
+    : kernels_(kernels), g_(g), x_(x), grad_(grad), dw_(dw) {
+  // For one thread, whatever their number: blocks of pixels show in the last bits.
+  plan_ = make_depthwise_plan<T>(g, true, x.c == 1, 1);
+  elements_ = g.h.kernel * g.w.kernel * g.C_per_group() * g.O;
+  blocks_h_ = ceil_div(g.h.output, plan_.item_rows);
+  blocks_w_ = ceil_div(g.w.output, plan_.item_columns);
+  partials_ = clamp(g.N * blocks_h_ * blocks_w_, 1, kMaxPartials);
+}
+
+template <class T>
+void DepthwiseWeightGradient<T>::run(const Parallel& parallel, T* workspace) const {
+  const int64_t blocks_o = ceil_div(g_.O, plan_.item_channels), blocks = g_.N * blocks_h_ * blocks_w_;
+  T* scratch = workspace + partial_elements();
+  for_each_item(parallel, partials_ * blocks_o, [&](int64_t item, int64_t slot) {
+    const int64_t o_block = item % blocks_o, partial = item / blocks_o;
+    const Range lanes = {o_block * g_.O / blocks_o, (o_block + 1) * g_.O / blocks_o};
+    const Range pixels = {partial * blocks / partials_, (partial + 1) * blocks / partials_};
+    T* dw = (partial == 0 ? dw_ : workspace + (partial - 1) * elements_) + lanes.begin;
+    for (int64_t block = pixels.begin; block < pixels.end; ++block) {
+      const int64_t x = block % blocks_w_, y = block / blocks_w_ % blocks_h_;
+      add_block(dw, block / blocks_w_ / blocks_h_,
+                {y * plan_.item_rows, clamp((y + 1) * plan_.item_rows, 0, g_.h.output)},
+                {x * plan_.item_columns, clamp((x + 1) * plan_.item_columns, 0, g_.w.output)}, lanes,
+                block == pixels.begin, scratch + slot * plan_.region_elements);
+    }
+  });
+  add_partial_sums(kernels_, parallel, dw_, workspace, elements_, partials_);
+}
+
+template <class T>
+void DepthwiseWeightGradient<T>::add_block(T* dw, int64_t n, Range ys, Range xs, Range lanes, bool first,
+                                           T* scratch) const {
+  const int64_t Cg = g_.C_per_group(), KW = g_.w.kernel;
+  const ExpandedRegion<T> x =
+      plan_.expand ? ExpandedRegion<T>::fill(g_, x_, n, ys, xs, lanes, scratch)
+                   : ExpandedRegion<T>{{0, 0}, {0, 0}, x_.data + n * x_.n + lanes.begin, x_.h, x_.w, 0};
+  const LanewiseFamily<T>& family = lanewise_family(kernels_, lanes.size());
+  TileArgs<T> args;
+  args.I = 1;
+  args.a_i = args.b_i = 0;
+  args.a_j = g_.h.stride * x.h;
+  args.a_k = g_.w.stride * x.w;
+  args.b_j = grad_.h;
+  args.b_k = grad_.w;
+  args.c_m = g_.O;
+  args.columns = lanes.size();
+  args.bias = nullptr;
+  // `count` rows from tap (i, j), channel 0, over the pixels rows x columns.
+  const auto emit = [&](int64_t i, int64_t j, int64_t count, int64_t step, Range rows, Range columns, bool add) {
+    const bool nothing = rows.empty() || columns.empty();
+    if (nothing && add) return;
+    args.J = nothing ? 0 : rows.size();
+    args.K = columns.size();
+    args.a_m = step;
+    args.accumulate = add;
+    const T* a = x.data;
+    args.b = grad_.data;
+    if (!nothing) {
+      a += (rows.begin * g_.h.stride - g_.h.pad + i * g_.h.dilation - x.rows.begin) * x.h +
+           (columns.begin * g_.w.stride - g_.w.pad + j * g_.w.dilation - x.columns.begin) * x.w;
+      args.b += n * grad_.n + rows.begin * grad_.h + columns.begin * grad_.w + lanes.begin;
+    }
+    T* c = dw + (i * KW + j) * Cg * g_.O;
+    in_pieces(count, kMaxLanewiseRows, [&](int64_t offset, int64_t m) {
+      args.a = nothing ? a : a + offset * step;
+      args.c = c + offset * g_.O;
+      family.rows[m - 1](args);
+    });
+  };
+  const auto within = [](Range range, Range limits) {
+    const int64_t begin = clamp(range.begin, limits.begin, limits.end);
+    return Range{begin, clamp(range.end, begin, limits.end)};
+  };
+  const Range inside = within(g_.w.interior(), xs);
+  for (int64_t i = 0; i < g_.h.kernel; ++i) {
+    const Range rows = within(g_.h.outputs(i), ys);
+    if (Cg == 1) emit(i, 0, KW, g_.w.dilation * x.w, rows, inside, !first);
+    for (int64_t j = 0; j < KW; ++j) {
+      const Range outputs = within(g_.w.outputs(j), xs);
+      if (Cg > 1) {
+        emit(i, j, Cg, x.k, rows, outputs, !first);
+        continue;
+      }
+      // Pixels that tap j sees and some other tap of the row does not.
+      const Range left = {outputs.begin, clamp(inside.begin, outputs.begin, outputs.end)};
+      const Range right = {clamp(inside.end, left.end, outputs.end), outputs.end};
+      if (!left.empty()) emit(i, j, 1, 0, rows, left, true);
+      if (!right.empty()) emit(i, j, 1, 0, rows, right, true);
+    }
+  }
+}
+
+template class DepthwiseWeightGradient<float>;
+template class DepthwiseWeightGradient<double>;
+
+}  // namespace nhwc_conv

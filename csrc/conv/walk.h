@@ -1,0 +1,51 @@
+// The outputs of a region, in runs whose taps are all the same.
+#pragma once
+
+#include "geometry.h"
+
+namespace nhwc_conv {
+
+// Calls emit(y, x, count, down, taps_h, taps_w) for runs of `count` outputs from (y, x), to the right or downwards.
+//
+// Where every tap of a kernel row exists, runs lie along the output row. Left and right of that each output column has
+// taps of its own; there runs stand upright, over the output rows whose kernel rows all exist. So borders need neither a
+// padded copy of the input nor products with zero.
+template <class Emit>
+void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit) {
+  const Range inside_h = g.h.interior(), inside_w = g.w.interior();
+  const Range middle = {clamp(inside_w.begin, xs.begin, xs.end), clamp(inside_w.end, xs.begin, xs.end)};
+  const Range upright = {clamp(inside_h.begin, ys.begin, ys.end), clamp(inside_h.end, ys.begin, ys.end)};
+  const Range all_h = {0, g.h.kernel}, all_w = {0, g.w.kernel};
+  if (!middle.empty()) {
+    for (int64_t y = ys.begin; y < ys.end; ++y) emit(y, middle.begin, middle.size(), false, g.h.taps(y), all_w);
+  }
+  for (int64_t x = xs.begin; x < xs.end; ++x) {
+    if (!middle.empty() && x == middle.begin) {
+      x = middle.end - 1;
+      continue;
+    }
+    const Range taps_w = g.w.taps(x);
+    if (!upright.empty()) emit(upright.begin, x, upright.size(), true, all_h, taps_w);
+    for (int64_t y = ys.begin; y < ys.end; ++y) {
+      if (!upright.empty() && y == upright.begin) {
+        y = upright.end - 1;
+        continue;
+      }
+      emit(y, x, 1, false, g.h.taps(y), taps_w);
+    }
+  }
+}
+
+// Calls run(offset, m) for the fewest pieces of at most `most` that make up `count`, equal but for one.
+template <class Run>
+void in_pieces(int64_t count, int64_t most, const Run& run) {
+  const int64_t pieces = ceil_div(count, most), shorter = count / pieces, longer = count % pieces;
+  int64_t offset = 0;
+  for (int64_t piece = 0; piece < pieces; ++piece) {
+    const int64_t m = shorter + (piece < longer);
+    run(offset, m);
+    offset += m;
+  }
+}
+
+}  // namespace nhwc_conv

@@ -1,0 +1,99 @@
+// The body of the dot tile kernel; its contract is TileArgs in kernels.h. Lanes run over the reduction, so that a few columns
+// (last layers, the input gradient of a first layer) use all of them.
+
+// Sum of the lanes, halving the vector until one is left.
+template <class A, int LANES>
+struct LaneSum {
+  static A of(typename Lanes<A, LANES>::vector value) {
+    A lanes[LANES];
+    store<A, LANES>(lanes, value);
+    return LaneSum<A, LANES / 2>::of(load<A, LANES / 2>(lanes) + load<A, LANES / 2>(lanes + LANES / 2));
+  }
+};
+template <class A>
+struct LaneSum<A, 1> {
+  static A of(A value) { return value; }
+};
+
+template <class T, class A, int LANES, int COLUMNS, int ROWS>
+void dot(const TileArgs<T>& t) {
+  typedef typename Lanes<A, LANES>::vector V;
+  V sum[ROWS][COLUMNS];
+  NHWC_UNROLL(16)
+  for (int m = 0; m < ROWS; ++m) {
+    NHWC_UNROLL(4)
+    for (int n = 0; n < COLUMNS; ++n) sum[m][n] = V{};
+  }
+  const int64_t whole = t.K - t.K % LANES, rest = t.K - whole;
+  for (int64_t i = 0; i < t.I; ++i) {
+    for (int64_t j = 0; j < t.J; ++j) {
+      const T* a = t.a + i * t.a_i + j * t.a_j;
+      const T* b = t.b + i * t.b_i + j * t.b_j;
+      for (int64_t k = 0; k < whole; k += LANES) {
+        V right[COLUMNS];
+        NHWC_UNROLL(4)
+        for (int n = 0; n < COLUMNS; ++n) right[n] = load<A, LANES>(b + n * t.b_n + k);
+        NHWC_UNROLL(16)
+        for (int m = 0; m < ROWS; ++m) {
+          const V left = load<A, LANES>(a + m * t.a_m + k);
+          NHWC_UNROLL(4)
+          for (int n = 0; n < COLUMNS; ++n) sum[m][n] += left * right[n];
+        }
+      }
+      if (rest == 0) continue;
+      // The end of a row, filled up with zeros: nothing behind it is read.
+      A right[COLUMNS][LANES] = {};
+      for (int n = 0; n < COLUMNS; ++n) {
+        for (int64_t k = 0; k < rest; ++k) right[n][k] = b[n * t.b_n + whole + k];
+      }
+      NHWC_UNROLL(16)
+      for (int m = 0; m < ROWS; ++m) {
+        A left[LANES] = {};
+        for (int64_t k = 0; k < rest; ++k) left[k] = a[m * t.a_m + whole + k];
+        NHWC_UNROLL(4)
+        for (int n = 0; n < COLUMNS; ++n) sum[m][n] += load<A, LANES>(left) * load<A, LANES>(right[n]);
+      }
+    }
+  }
+  NHWC_UNROLL(16)
+  for (int m = 0; m < ROWS; ++m) {
+    NHWC_UNROLL(4)
+    for (int n = 0; n < COLUMNS; ++n) {
+      T* c = t.c + m * t.c_m + n;
+      const A total = (t.bias ? A(t.bias[n]) : A(0)) + LaneSum<A, LANES>::of(sum[m][n]);
+      *c = t.accumulate ? *c + total : total;
+    }
+  }
+}
+
+template <class T, int COLUMNS, int ROWS>
+struct DotRows {
+  static void enter(DotFamily<T>& family) {
+    family.rows[ROWS - 1] = dot<T, T, NHWC_ISA_VECTOR_BYTES / sizeof(T), COLUMNS, ROWS>;
+    DotRows<T, COLUMNS, ROWS - 1>::enter(family);
+  }
+};
+template <class T, int COLUMNS>
+struct DotRows<T, COLUMNS, 0> {
+  static void enter(DotFamily<T>&) {}
+};
+
+template <class T, int COLUMNS, int ROWS>
+void enter_dot_family(Kernels<T>& kernels) {
+  kernels.dot[COLUMNS - 1].columns = COLUMNS;
+  kernels.dot[COLUMNS - 1].max_rows = ROWS;
+  DotRows<T, COLUMNS, ROWS>::enter(kernels.dot[COLUMNS - 1]);
+}
+
+template <class T>
+void enter_dot_families(Kernels<T>& kernels) {
+  kernels.dot_lanes = NHWC_ISA_VECTOR_BYTES / sizeof(T);
+  enter_dot_family<T, 1, 8>(kernels);
+#if NHWC_ISA_REGISTERS >= 32
+  enter_dot_family<T, 2, 8>(kernels);
+  enter_dot_family<T, 3, 8>(kernels);
+#else
+  enter_dot_family<T, 2, 5>(kernels);
+  enter_dot_family<T, 3, 4>(kernels);
+#endif
+}
