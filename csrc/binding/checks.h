@@ -1,7 +1,6 @@
 // Every argument check of every op, once, under the dispatcher: tensors in, geometry out. Nothing is read or allocated before.
 #pragma once
 
-#include <optional>
 #include <vector>
 
 #include "../conv/geometry.h"
@@ -28,8 +27,5 @@ ConvGeometry check_input_gradient(const TensorInfo& grad, const TensorInfo& w, c
 // grad and x as above, kernel_size (KH, KW)
 ConvGeometry check_weight_gradient(const TensorInfo& grad, const TensorInfo& x, const std::vector<int64_t>& kernel_size,
                                    const ConvOptions& options, int64_t algorithm);
-
-// Geometry from plain sizes, for explain().
-ConvGeometry check_geometry(const int64_t x_sizes[4], const int64_t w_sizes[4], const ConvOptions& options);
 
 }  // namespace nhwc_conv

@@ -103,7 +103,7 @@ PyObject* explain(PyObject*, PyObject* args) {
                         &dilation, &groups, &auto_pad)) {
     return nullptr;
   }
-  std::vector<int64_t> x = sizes_of(x_shape), w = sizes_of(w_shape);
+  const std::vector<int64_t> x = sizes_of(x_shape), w = sizes_of(w_shape);
   const std::vector<int64_t> strides = sizes_of(stride), pads = sizes_of(padding), dilations = sizes_of(dilation);
   if (PyErr_Occurred()) return nullptr;
   const std::string name = algorithm_name, type = dtype, which = pass;
@@ -121,9 +121,9 @@ PyObject* explain(PyObject*, PyObject* args) {
                               : name == "matmul" ? Algorithm::matmul
                                                  : Algorithm::automatic;
   try {
-    if (x.size() == 3) x.insert(x.begin(), 1);
-    if (x.size() != 4 || w.size() != 4) fail("x_shape must have 3 or 4 sizes and w_shape 4");
-    const ConvGeometry g = check_geometry(x.data(), w.data(), {strides, pads, dilations, groups, auto_pad});
+    const TensorInfo x_info = {static_cast<int64_t>(x.size()), x.data(), nullptr, 0, 0, 0};
+    const TensorInfo w_info = {static_cast<int64_t>(w.size()), w.data(), nullptr, 0, 0, 0};
+    const ConvGeometry g = check_forward(x_info, w_info, nullptr, {strides, pads, dilations, groups, auto_pad});
     const int threads = torch_threads().threads;
     return type == "float32" ? explain_pass<float>(which, algorithm, g, threads)
                              : explain_pass<double>(which, algorithm, g, threads);

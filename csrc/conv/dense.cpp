@@ -14,6 +14,12 @@ void DenseConv<T>::pack(int64_t item) const {
   const int64_t Cg = g_.C_per_group(), taps = g_.h.kernel * g_.w.kernel;
   const int64_t tap = item % taps, tile = item / taps % plan_.columns.tiles, group = item / taps / plan_.columns.tiles;
   const int64_t i = tap / g_.w.kernel, j = tap % g_.w.kernel;
+  if (plan_.dot) {
+    const int64_t depth = taps * Cg;
+    kernels_.copy({w_.data + group * w_.group + i * w_.i + j * w_.j, w_.o, w_.c,
+                   packed_ + group * g_.O_per_group() * depth + tap * Cg, depth, g_.O_per_group(), Cg});
+    return;
+  }
   const int64_t width = plan_.columns.vectors_of(tile) * plan_.columns.lanes;
   const int64_t columns_before = group * plan_.columns.padded_columns() + plan_.columns.begin(tile);
   const int64_t o = plan_.columns.begin(tile);
@@ -55,17 +61,31 @@ typename DenseConv<T>::Column DenseConv<T>::column(int64_t group, int64_t n, int
   const int64_t Cg = g_.C_per_group(), width = tiles.vectors_of(tile) * tiles.lanes;
   const int64_t o = group * g_.O_per_group() + tiles.begin(tile);
   Column column;
-  column.family = &family_of(kernels_, tiles.lanes, tiles.vectors_of(tile));
-  if (plan_.pack_weights) {
-    column.b = packed_ + g_.h.kernel * g_.w.kernel * Cg * (group * tiles.padded_columns() + tiles.begin(tile));
-    column.b_k = width;
-    column.b_j = Cg * width;
-    column.b_i = g_.w.kernel * Cg * width;
+  if (plan_.dot) {
+    const DotFamily<T>& family = kernels_.dot[tiles.columns - 1];
+    column.kernels = family.rows;
+    column.max_rows = family.max_rows;
+    column.b_k = 1;
+    column.b_j = Cg;
+    column.b_i = g_.w.kernel * Cg;
+    column.b_n = g_.h.kernel * column.b_i;
+    column.b = packed_ + group * tiles.columns * column.b_n;
   } else {
-    column.b = w_.data + group * w_.group + tiles.begin(tile) * w_.o;
-    column.b_k = w_.c;
-    column.b_j = w_.j;
-    column.b_i = w_.i;
+    const TileFamily<T>& family = family_of(kernels_, tiles.lanes, tiles.vectors_of(tile));
+    column.kernels = family.rows;
+    column.max_rows = family.max_rows;
+    column.b_n = 1;
+    if (plan_.pack_weights) {
+      column.b = packed_ + g_.h.kernel * g_.w.kernel * Cg * (group * tiles.padded_columns() + tiles.begin(tile));
+      column.b_k = width;
+      column.b_j = Cg * width;
+      column.b_i = g_.w.kernel * Cg * width;
+    } else {
+      column.b = w_.data + group * w_.group + tiles.begin(tile) * w_.o;
+      column.b_k = w_.c;
+      column.b_j = w_.j;
+      column.b_i = w_.i;
+    }
   }
   column.columns = tiles.end(tile) - tiles.begin(tile);
   column.bias = bias_ == nullptr ? nullptr : bias_ + o;
@@ -123,6 +143,7 @@ void DenseConv<T>::emit(const Column& column, const Block& block, const T* x, in
               (x0 * g_.w.stride - g_.w.pad + taps.begin * g_.w.dilation) * x_.w + inner.begin;
   }
   args.b = column.b + rows.begin * column.b_i + taps.begin * column.b_j + inner.begin * column.b_k;
+  args.b_n = column.b_n;
   args.b_i = column.b_i;
   args.b_j = column.b_j;
   args.b_k = column.b_k;
@@ -131,8 +152,8 @@ void DenseConv<T>::emit(const Column& column, const Block& block, const T* x, in
   args.columns = column.columns;
   args.bias = block.first ? column.bias : nullptr;
   args.accumulate = !block.first;
-  in_pieces(count, column.family->max_rows, [&](int64_t, int64_t m) {
-    column.family->rows[m - 1](args);
+  in_pieces(count, column.max_rows, [&](int64_t, int64_t m) {
+    column.kernels[m - 1](args);
     args.a += m * args.a_m;
     args.c += m * args.c_m;
   });
@@ -175,6 +196,7 @@ void DenseConv<T>::run_panel(int64_t group, int64_t n, Range ys, Range xs, Range
           args.a_j = Cg;
           args.a_k = 1;
           args.b = target.b + part.rows.begin * target.b_i + part.inner.begin * target.b_k;
+          args.b_n = target.b_n;
           args.b_i = target.b_i;
           args.b_j = target.b_j;
           args.b_k = target.b_k;
@@ -187,7 +209,7 @@ void DenseConv<T>::run_panel(int64_t group, int64_t n, Range ys, Range xs, Range
           args.columns = target.columns;
           args.bias = part.first ? target.bias : nullptr;
           args.accumulate = !part.first;
-          target.family->rows[m - 1](args);
+          target.kernels[m - 1](args);
         }
       }
       done += m;

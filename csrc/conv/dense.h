@@ -26,9 +26,10 @@ class DenseConv {
  private:
   // Weights of one column tile of one group, and where its results go.
   struct Column {
-    const TileFamily<T>* family;
+    const TileFn<T>* kernels;  // by rows
+    int max_rows;
     const T* b;
-    int64_t b_i, b_j, b_k;
+    int64_t b_n, b_i, b_j, b_k;
     int64_t columns;
     const T* bias;
     T* y;  // of the image

@@ -94,11 +94,17 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   const int64_t run = viewed ? max(interior, 1) : g.h.output * g.w.output;
   plan.columns = choose_columns(kernels, g.O_per_group(), run);
   plan.rows = family_of(kernels, plan.columns.lanes, plan.columns.vectors).max_rows;
+  plan.dot = plan.columns.lanes == 1 && g.O_per_group() <= kMaxDotFamilies &&
+             inner_depth(algorithm, g) >= kernels.dot_lanes;
+  if (plan.dot) {
+    plan.columns = {g.O_per_group(), 1, static_cast<int>(g.O_per_group()), g.O_per_group(), 1};
+    plan.rows = kernels.dot[g.O_per_group() - 1].max_rows;
+  }
 
   // Packing reads and writes each weight once; below a few tiles of pixels that costs more than reading HWIO rows in place.
   const int64_t pixels = g.N * g.h.output * g.w.output;
   const bool reused = plan.columns.tiles > 1 && pixels > 4 * plan.rows;
-  plan.pack_weights = !layout.weights_usable || reused;
+  plan.pack_weights = plan.dot || !layout.weights_usable || reused;
   plan.packed_elements = plan.pack_weights ? g.groups * depth * plan.columns.padded_columns() : 0;
 
   // The boundaries of blocks show in the last bits, so nothing that depends on N or on the layout may move them.

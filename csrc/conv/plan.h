@@ -34,6 +34,7 @@ struct ColumnTiles {
 struct DensePlan {
   Algorithm algorithm;
   Source source;
+  bool dot;  // too few columns for lanes over them: lanes run over the reduction, and weights are packed [O][KH][KW][C]
   ColumnTiles columns;
   int rows;           // of the tallest tile
   bool pack_weights;  // into rows of one column tile; else they are read where they lie

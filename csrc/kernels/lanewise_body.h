@@ -1,7 +1,40 @@
 // The body of the lanewise tile kernel; its contract is TileArgs in kernels.h.
 
+// The products of one run of k. TAPS = 0: any K. TAPS > 0: K = TAPS and a_k = a_m, so that neighbouring rows read the same
+// vectors of A, each of which is then loaded once for all rows. Each row's order of k is the same either way.
+template <class T, class A, int LANES, int ROWS, int TAPS>
+struct LanewiseRun {
+  typedef typename Lanes<A, LANES>::vector V;
+  static void add(V* sum, const T* a, const T* b, const TileArgs<T>& t) {
+    V right[TAPS];
+    NHWC_UNROLL(8)
+    for (int k = 0; k < TAPS; ++k) right[k] = load<A, LANES>(b + k * t.b_k);
+    NHWC_UNROLL(16)
+    for (int p = 0; p < ROWS + TAPS - 1; ++p) {
+      const V left = load<A, LANES>(a + p * t.a_m);
+      NHWC_UNROLL(8)
+      for (int k = 0; k < TAPS; ++k) {
+        if (p - k >= 0 && p - k < ROWS) sum[p - k] += left * right[k];
+      }
+    }
+  }
+};
 template <class T, class A, int LANES, int ROWS>
-void lanewise(const TileArgs<T>& t) {
+struct LanewiseRun<T, A, LANES, ROWS, 0> {
+  typedef typename Lanes<A, LANES>::vector V;
+  static void add(V* sum, const T* a, const T* b, const TileArgs<T>& t) {
+    for (int64_t k = t.K; k > 0; --k) {
+      const V right = load<A, LANES>(b);
+      NHWC_UNROLL(16)
+      for (int m = 0; m < ROWS; ++m) sum[m] += load<A, LANES>(a + m * t.a_m) * right;
+      a += t.a_k;
+      b += t.b_k;
+    }
+  }
+};
+
+template <class T, class A, int LANES, int ROWS, int TAPS>
+void lanewise_columns(const TileArgs<T>& t) {
   typedef typename Lanes<A, LANES>::vector V;
   const int64_t last = t.columns - LANES;
   for (int64_t n = 0;; n = n + LANES < last ? n + LANES : last) {
@@ -11,15 +44,7 @@ void lanewise(const TileArgs<T>& t) {
     for (int m = 0; m < ROWS; ++m) sum[m] = start;
     for (int64_t i = 0; i < t.I; ++i) {
       for (int64_t j = 0; j < t.J; ++j) {
-        const T* a = t.a + i * t.a_i + j * t.a_j + n;
-        const T* b = t.b + i * t.b_i + j * t.b_j + n;
-        for (int64_t k = t.K; k > 0; --k) {
-          const V right = load<A, LANES>(b);
-          NHWC_UNROLL(16)
-          for (int m = 0; m < ROWS; ++m) sum[m] += load<A, LANES>(a + m * t.a_m) * right;
-          a += t.a_k;
-          b += t.b_k;
-        }
+        LanewiseRun<T, A, LANES, ROWS, TAPS>::add(sum, t.a + i * t.a_i + j * t.a_j + n, t.b + i * t.b_i + j * t.b_j + n, t);
       }
     }
     NHWC_UNROLL(16)
@@ -40,6 +65,20 @@ void lanewise(const TileArgs<T>& t) {
       }
     }
     if (n == last) return;
+  }
+}
+
+template <class T, class A, int LANES, int ROWS>
+void lanewise(const TileArgs<T>& t) {
+  const bool shared = t.a_k == t.a_m;
+  if (shared && t.K == 3) {
+    lanewise_columns<T, A, LANES, ROWS, 3>(t);
+  } else if (shared && t.K == 5) {
+    lanewise_columns<T, A, LANES, ROWS, 5>(t);
+  } else if (shared && t.K == 7) {
+    lanewise_columns<T, A, LANES, ROWS, 7>(t);
+  } else {
+    lanewise_columns<T, A, LANES, ROWS, 0>(t);
   }
 }
 

@@ -1,0 +1,57 @@
+# make demo | test | bench | check | wheel | clean
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+PIPFLAGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIPFLAGS)
+# Another TORCH is another stamp: it is installed over the old one, and the extension is built again.
+INSTALLED := .venv/torch-$(subst /,_,$(subst =,_,$(TORCH)))
+SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
+
+.PHONY: demo test bench check wheel clean
+
+demo: .venv/built
+	$(BIN)/python -m nhwc_conv
+
+test: .venv/built
+	$(BIN)/python -m pytest
+
+bench: .venv/built .venv/installed-bench
+	$(BIN)/python -m pytest bench/bench_layers.py --benchmark-max-time=0.2 --benchmark-warmup=on \
+		--benchmark-group-by=group --benchmark-columns=min,median,iqr,rounds
+
+check: .venv/installed-ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@if command -v clang-format >/dev/null; then \
+		find csrc -name '*.h' -o -name '*.cpp' | xargs clang-format --dry-run --Werror; \
+	else echo "clang-format is not installed: the style of csrc/ was not checked"; fi
+
+wheel: $(INSTALLED)
+	$(BIN)/python -m pip wheel --no-build-isolation --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf .venv build dist *.egg-info nhwc_conv/*.so
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+$(INSTALLED): | .venv/bin/python
+	@echo "Installing $(TORCH) and what the demo and the tests need (this may take some minutes)"
+	$(PIP) "$(TORCH)" "setuptools>=77" wheel
+	$(PIP) numpy "scikit-learn>=1.3" "pytest>=8" expecttest hypothesis
+	rm -f .venv/torch-*
+	touch $@
+
+.venv/installed-bench: $(INSTALLED)
+	$(PIP) "pytest-benchmark>=5" matplotlib
+	touch $@
+
+.venv/installed-ruff: | .venv/bin/python
+	$(PIP) "ruff==0.17.*"
+	touch $@
+
+.venv/built: $(INSTALLED) $(SOURCES)
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	touch $@

@@ -1,0 +1,88 @@
+"""All contenders of a layer in one process, interleaved, so that a drifting clock hits all alike.
+
+python bench/compare.py --pass train --dtype float64 --threads 2 --layers '3x3$'
+"""
+
+import argparse
+import math
+import re
+import statistics
+import time
+
+import contenders
+import torch
+from layers import LAYERS, flops
+
+from nhwc_conv import _C
+
+
+def seconds_per_call(function, calls):
+    start = time.perf_counter()
+    for _ in range(calls):
+        function()
+    return (time.perf_counter() - start) / calls
+
+
+def peak_gflops(dtype, seconds):
+    """What one core does on registers alone, or NaN if the extension cannot tell."""
+    if not hasattr(_C, "fma_peak"):
+        return math.nan
+    return _C.fma_peak(str(dtype).removeprefix("torch."), seconds)
+
+
+def measure(case, dtype, pass_, rounds, seconds):
+    """Median GFLOP/s of every contender, and of the FMA units in the same rounds."""
+    functions = {}
+    for name in contenders.OPS + contenders.RIVALS:
+        functions[name] = contenders.contender(name, case, dtype, pass_)
+        contenders.verify(name, case, dtype, pass_, functions[name]())
+    calls = {n: max(1, round(seconds / seconds_per_call(f, 2))) for n, f in functions.items()}
+    times = {name: [] for name in functions}
+    peaks = []
+    for _ in range(rounds):
+        peaks.append(peak_gflops(dtype, seconds))
+        for name, function in functions.items():
+            times[name].append(seconds_per_call(function, calls[name]))
+    work = flops(case, pass_) / 1e9
+    return {name: work / statistics.median(t) for name, t in times.items()}, statistics.median(peaks)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pass", dest="pass_", choices=contenders.PASSES, default="forward")
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--layers", default="", help="regular expression on the names")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=0.02, help="per contender and round")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    dtype = getattr(torch, options.dtype)
+
+    print(
+        f"{options.pass_} {options.dtype}, {options.threads} thread(s), {_C.instruction_set()}, "
+        f"torch {torch.__version__}: GFLOP/s, ratio to the better F.conv2d, % of the FMA peak"
+    )
+    columns = [f"{name:>20}" for name in contenders.OPS] + [f"{'NCHW':>7}", f"{'ch.last':>8}", f"{'peak':>7}"]
+    print(f"{'layer':30}", *columns)
+    ratios = {name: [] for name in contenders.OPS}
+    for case in LAYERS:
+        if not re.search(options.layers, case.name):
+            continue
+        gflops, peak = measure(case, dtype, options.pass_, options.rounds, options.seconds)
+        best_rival = max(gflops[name] for name in contenders.RIVALS)
+        cells = []
+        for name in contenders.OPS:
+            ratios[name].append(gflops[name] / best_rival)
+            share = 100 * gflops[name] / (peak * options.threads)
+            cells.append(f"{gflops[name]:7.1f} {ratios[name][-1]:5.2f}x {share:4.0f}%")
+        nchw, channels_last = (gflops[name] for name in contenders.RIVALS)
+        print(f"{case.name:30}", *cells, f"{nchw:7.1f} {channels_last:8.1f} {peak:7.1f}", flush=True)
+    if not ratios["conv2d"]:
+        parser.error(f"no layer is called {options.layers!r}")
+    means = [f"{statistics.geometric_mean(values):13.2f}x     " for values in ratios.values()]
+    print(f"{'geometric mean':30}", *means)
+
+
+if __name__ == "__main__":
+    main()

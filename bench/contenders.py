@@ -1,0 +1,79 @@
+"""Who is timed on a layer: each op, F.conv2d in both layouts, and NumPy on the notebook's."""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from layers import Case
+
+from nhwc_conv import reference
+
+import oracle  # isort: skip  (from tests/, which layers has put on the path)
+
+OPS = ["im2col", "matmul", "conv2d"]
+RIVALS = ["F.conv2d_nchw", "F.conv2d_channels_last"]
+NUMPY = ["conv_naive", "conv_matmul", "conv_im2col"]
+PASSES = ["forward", "train"]
+
+
+def names(case: Case, pass_: str) -> list[str]:
+    return OPS + RIVALS + (NUMPY if case.name == "notebook" and pass_ == "forward" else [])
+
+
+def contender(name, case, dtype, pass_):
+    """A function without arguments that runs one pass on fixed data in the layout that suits it."""
+    x, w, grad = data(case, dtype)
+    if name in NUMPY:
+        function, x, w = getattr(reference, name), x.numpy(), w.numpy()
+        return lambda: function(x, w)
+    if name in OPS:
+        op = getattr(torch.ops.nhwc_conv, name)
+
+        def run(x, w):
+            return op(x, w, None, **case.geometry)
+    else:
+        layout = torch.channels_last if name == "F.conv2d_channels_last" else torch.contiguous_format
+        x, grad = (t.permute(0, 3, 1, 2).contiguous(memory_format=layout) for t in (x, grad))
+        w = w.permute(3, 2, 0, 1).contiguous(memory_format=layout)
+
+        def run(x, w):
+            return F.conv2d(x, w, None, case.stride, case.padding, case.dilation, case.groups)
+
+    if pass_ == "forward":
+        return torch.no_grad()(lambda: run(x, w))
+    x.requires_grad_(), w.requires_grad_()
+
+    def step():
+        out = run(x, w)
+        return out.detach(), *torch.autograd.grad(out, (x, w), grad)
+
+    return step
+
+
+def data(case, dtype):
+    """x, w and an output gradient."""
+    x, w, _ = case.tensors(dtype)
+    return x, w, case.grad_like(torch.ops.nhwc_conv.conv2d(x, w, None, **case.geometry))
+
+
+@lru_cache(maxsize=1)
+def expected(case, dtype, pass_):
+    """(values, magnitudes) of the results of a pass, in float64."""
+    x, w, grad = data(case, dtype)
+    answers = []
+    for a, b, g in ((x, w, grad), (x.abs(), w.abs(), grad.abs())):
+        out = oracle.forward(case, a, b)
+        answers.append((out, *oracle.gradients(case, a, b, None, g)) if pass_ == "train" else (out,))
+    return answers
+
+
+def verify(name, case, dtype, pass_, result):
+    """Raises unless every tensor of the result is within the rounding error of its sums."""
+    result = result if isinstance(result, tuple) else (result,)
+    result = [torch.as_tensor(t) for t in result]
+    if name in RIVALS:
+        to_nhwc, to_hwio = (0, 2, 3, 1), (2, 3, 1, 0)
+        result = [t.permute(p) for t, p in zip(result, (to_nhwc, to_nhwc, to_hwio), strict=False)]
+    values, magnitudes = expected(case, dtype, pass_)
+    for got, want, size, n in zip(result, values, magnitudes, oracle.terms(case, values[0]), strict=False):
+        oracle.assert_close(got, want, size, n)

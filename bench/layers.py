@@ -1,0 +1,70 @@
+"""The named layers that are timed, as cases of the tests: the notebook's, ResNet-50's, depthwise ones."""
+
+import sys
+from pathlib import Path
+
+# The bench verifies against the oracle of the tests and describes a layer as they do.
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from cases import Case  # noqa: E402
+
+
+def layer(size, c, o, kernel, stride=1, batch=1, depthwise=False):
+    """A square layer with the padding that keeps its size at stride 1."""
+    name = f"{size}_{c}-{o}_{kernel}x{kernel}"
+    name = (f"{batch}x" if batch > 1 else "") + name + (f"_s{stride}" if stride > 1 else "")
+    return Case(
+        name + ("_depthwise" if depthwise else ""),
+        (batch, size, size, c),
+        (kernel, kernel, 1 if depthwise else c, o),
+        stride=stride,
+        padding=kernel // 2,
+        groups=c if depthwise else 1,
+    )
+
+
+LAYERS = [
+    Case("notebook", (10, 32, 32, 8), (3, 3, 8, 16)),
+    layer(224, 3, 64, 7, stride=2),
+    # ResNet-50's 3x3 layers
+    layer(56, 64, 64, 3),
+    layer(56, 128, 128, 3, stride=2),
+    layer(28, 128, 128, 3),
+    layer(28, 256, 256, 3, stride=2),
+    layer(14, 256, 256, 3),
+    layer(14, 512, 512, 3, stride=2),
+    layer(7, 512, 512, 3),
+    # its 1x1 layers
+    layer(56, 64, 64, 1),
+    layer(56, 64, 256, 1),
+    layer(56, 256, 64, 1),
+    layer(56, 256, 128, 1),
+    layer(56, 256, 512, 1, stride=2),
+    layer(28, 128, 512, 1),
+    layer(28, 512, 128, 1),
+    layer(28, 512, 256, 1),
+    layer(28, 512, 1024, 1, stride=2),
+    layer(14, 256, 1024, 1),
+    layer(14, 1024, 256, 1),
+    layer(14, 1024, 512, 1),
+    layer(14, 1024, 2048, 1, stride=2),
+    layer(7, 512, 2048, 1),
+    layer(7, 2048, 512, 1),
+    # batches
+    layer(56, 64, 64, 3, batch=8),
+    layer(28, 128, 128, 3, batch=8),
+    layer(14, 256, 256, 3, batch=8),
+    layer(7, 512, 512, 3, batch=8),
+    # depthwise
+    layer(56, 128, 128, 3, depthwise=True),
+    layer(14, 512, 512, 3, depthwise=True),
+]
+
+
+def flops(case, pass_):
+    """Multiplications and additions by the formula, padding taps included; a gradient costs one forward."""
+    n, h, w, _ = case.x
+    kh, kw, c_per_group, o = case.w
+    oh = (h + 2 * case.padding - kh) // case.stride + 1
+    ow = (w + 2 * case.padding - kw) // case.stride + 1
+    return 2 * n * oh * ow * o * kh * kw * c_per_group * (3 if pass_ == "train" else 1)

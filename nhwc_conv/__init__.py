@@ -1,0 +1,20 @@
+"""NHWC/HWIO 2-D convolution for PyTorch on CPU, behind ops that every PyTorch subsystem understands."""
+
+from . import functional, nn, reference
+from ._convert import convert
+from ._extension import show_config
+from ._extension import version as __version__
+from .functional import conv2d
+from .nn import Conv2d, NHWCConv2d
+
+__all__ = [
+    "Conv2d",
+    "NHWCConv2d",
+    "__version__",
+    "conv2d",
+    "convert",
+    "functional",
+    "nn",
+    "reference",
+    "show_config",
+]

@@ -1,0 +1,1 @@
+"""The main job of `python -m nhwc_conv`: the notebook's table, then a network that learns to read digits."""

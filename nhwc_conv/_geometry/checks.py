@@ -1,0 +1,207 @@
+"""Arguments of the ops, checked and turned into a Geometry. Errors are RuntimeErrors, see texts.py."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import NamedTuple
+
+from . import texts
+from .sizes import (
+    EXPLICIT,
+    SAME,
+    SAME_LOWER,
+    extent,
+    four_sides,
+    output_size,
+    same_output_size,
+    same_sides,
+    two,
+)
+
+
+class Geometry(NamedTuple):
+    """One convolution: x [N, H, W, C], w [KH, KW, C/groups, O], result [N, OH, OW, O]; N = 1 if unbatched."""
+
+    N: int
+    H: int
+    W: int
+    C: int
+    KH: int
+    KW: int
+    O: int  # noqa: E741
+    OH: int
+    OW: int
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]  # top, bottom, left, right
+    dilation: tuple[int, int]
+    groups: int
+    batched: bool
+
+    @property
+    def x_shape(self):
+        return self._image(self.N, self.H, self.W, self.C)
+
+    @property
+    def w_shape(self):
+        return (self.KH, self.KW, self.C // self.groups, self.O)
+
+    @property
+    def out_shape(self):
+        return self._image(self.N, self.OH, self.OW, self.O)
+
+    def _image(self, *shape):
+        return shape if self.batched else shape[1:]
+
+
+def forward_geometry(x, w, bias, stride, padding, dilation, groups, auto_pad) -> Geometry:
+    """The convolution of shapes `x` and `w` (`bias`: a shape or None), all of its arguments checked."""
+    stride, padding, dilation = _check_steps(stride, padding, dilation, groups, auto_pad)
+    _check_rank("x", x)
+    _check_weight(w, groups)
+    if x[-1] != w[2] * groups:
+        texts.fail(texts.CHANNELS, groups=groups, w=w, x=x, expected=w[2] * groups, actual=x[-1])
+    if bias is not None and (len(bias) != 1 or bias[0] != w[3]):
+        texts.fail(texts.BIAS, w=w, O=w[3], bias=bias)
+    if x[-3] < 1 or x[-2] < 1:
+        texts.fail(texts.EMPTY_IMAGE, size=x)
+    return _geometry(x, w[0], w[1], w[3], stride, padding, dilation, groups, auto_pad)
+
+
+def input_geometry(grad, w, input_size, stride, padding, dilation, groups, auto_pad, algorithm) -> Geometry:
+    """The convolution whose input gradient is asked for, from the shapes of `grad` and `w`."""
+    stride, padding, dilation = _check_steps(stride, padding, dilation, groups, auto_pad)
+    _check_algorithm(algorithm)
+    _check_rank("grad", grad)
+    _check_weight(w, groups)
+    _check_size("input_size", input_size)
+    x = (*grad[:-3], *input_size, w[2] * groups)
+    g = _geometry(x, w[0], w[1], w[3], stride, padding, dilation, groups, auto_pad)
+    return _check_grad(g, grad)
+
+
+def weight_geometry(grad, x, kernel_size, stride, padding, dilation, groups, auto_pad, algorithm) -> Geometry:
+    """The convolution whose weight gradient is asked for, from the shapes of `grad` and `x`."""
+    stride, padding, dilation = _check_steps(stride, padding, dilation, groups, auto_pad)
+    _check_algorithm(algorithm)
+    _check_rank("grad", grad)
+    _check_rank("x", x)
+    _check_size("kernel_size", kernel_size)
+    for name, shape in (("x", x), ("grad", grad)):
+        if shape[-1] < groups or shape[-1] % groups:
+            texts.fail(
+                texts.DIVISIBLE,
+                groups=groups,
+                role=texts.ROLES[name],
+                dim=len(shape) - 1,
+                name=name,
+                size=shape,
+            )
+    if x[-3] < 1 or x[-2] < 1:
+        texts.fail(texts.EMPTY_IMAGE, size=x)
+    g = _geometry(x, *kernel_size, grad[-1], stride, padding, dilation, groups, auto_pad)
+    return _check_grad(g, grad)
+
+
+def check_tensors(**tensors):
+    """Raises unless all named tensors (None: left out) have the dtype and the device of the first one."""
+    (a, first), *others = tensors.items()
+    for b, other in others:
+        if other is None:
+            continue
+        if other.device != first.device:
+            texts.fail(texts.DEVICE, a=a, device_a=first.device, b=b, device_b=other.device)
+        if other.dtype != first.dtype:
+            texts.fail(
+                texts.DTYPE,
+                **{"role_a": texts.ROLES[a].capitalize(), "a": a, "dtype_a": texts.dtype_name(first.dtype)},
+                **{"role_b": texts.ROLES[b], "b": b, "dtype_b": texts.dtype_name(other.dtype)},
+            )
+
+
+def _geometry(x, KH, KW, O, stride, padding, dilation, groups, auto_pad) -> Geometry:  # noqa: E741
+    H, W = x[-3:-1]
+    if auto_pad == EXPLICIT:
+        top, bottom, left, right = sides = four_sides(padding)
+        padded = (H + top + bottom, W + left + right)
+        kernel = (extent(KH, dilation[0]), extent(KW, dilation[1]))
+        _check_count("padded input x", (*x[:-3], *padded, x[-1]))
+        if kernel[0] > padded[0] or kernel[1] > padded[1]:
+            texts.fail(texts.KERNEL, H=padded[0], W=padded[1], KH=kernel[0], KW=kernel[1])
+        OH = output_size(H, KH, stride[0], dilation[0], top, bottom)
+        OW = output_size(W, KW, stride[1], dilation[1], left, right)
+    else:
+        h = same_sides(H, KH, stride[0], dilation[0], auto_pad)
+        w = same_sides(W, KW, stride[1], dilation[1], auto_pad)
+        sides = (*h, *w)
+        _check_count("padded input x", (*x[:-3], H + h[0] + h[1], W + w[0] + w[1], x[-1]))
+        OH, OW = same_output_size(H, stride[0]), same_output_size(W, stride[1])
+    batched = len(x) == 4
+    g = Geometry(
+        x[0] if batched else 1, H, W, x[-1], KH, KW, O, OH, OW, stride, sides, dilation, groups, batched
+    )  # fmt: skip
+    _check_count("weight w", g.w_shape)
+    _check_count("result", g.out_shape)
+    return g
+
+
+def _check_steps(stride, padding, dilation, groups, auto_pad):
+    if groups < 1:
+        texts.fail(texts.NOT_POSITIVE, name="groups", value=groups)
+    for name, value in (("stride", stride), ("dilation", dilation)):
+        if len(value) not in (1, 2):
+            texts.fail(texts.LENGTH, name=name, length="2", value=tuple(value))
+        if min(value) < 1:
+            texts.fail(texts.NOT_POSITIVE, name=name, value=tuple(value))
+    padding = tuple(padding)
+    if len(padding) not in (1, 2, 4):
+        texts.fail(texts.LENGTH, name="padding", length="2 or 4", value=padding)
+    if min(padding) < 0:
+        texts.fail(texts.NEGATIVE, value=padding)
+    for name, value in (("padding", padding), ("dilation", dilation)):
+        if max(value) > texts.MAX_ELEMENTS:
+            texts.fail(texts.AT_MOST, name=name, limit=texts.MAX_ELEMENTS, value=tuple(value))
+    if auto_pad not in (EXPLICIT, SAME, SAME_LOWER):
+        texts.fail(texts.AUTO_PAD, value=auto_pad)
+    if auto_pad and any(padding):
+        texts.fail(texts.AUTO_PAD_AND_PADDING, auto_pad=auto_pad, value=padding)
+    return two(stride), padding, two(dilation)
+
+
+def _check_algorithm(algorithm):
+    if algorithm not in (0, 1):
+        texts.fail(texts.ALGORITHM, value=algorithm)
+
+
+def _check_rank(name, shape):
+    if len(shape) not in (3, 4):
+        texts.fail(texts.RANK, name=name, size=shape)
+
+
+def _check_weight(w, groups):
+    if len(w) != 4:
+        texts.fail(texts.WEIGHT_RANK, size=w)
+    for dim, least in enumerate((1, 1, 1, groups)):
+        if w[dim] < least:
+            texts.fail(texts.AT_LEAST, groups=groups, least=least, dim=dim, size=w)
+    if w[3] % groups:
+        texts.fail(texts.DIVISIBLE, groups=groups, role="weight", dim=3, name="w", size=w)
+
+
+def _check_size(name, size):
+    if len(size) != 2:
+        texts.fail(texts.SIZE_LENGTH, name=name, value=tuple(size))
+    if size[0] < 1 or size[1] < 1:
+        texts.fail(texts.NOT_POSITIVE, name=name, value=tuple(size))
+
+
+def _check_grad(g, grad) -> Geometry:
+    expected = g.out_shape
+    if len(grad) != len(expected) or any(a != b for a, b in zip(grad, expected, strict=True)):
+        texts.fail(texts.GRAD, expected=expected, actual=grad)
+    return g
+
+
+def _check_count(what, shape):
+    # Symbolic sizes are not asked: a guard on their product would only restrict the compiled graph.
+    if all(isinstance(n, int) for n in shape) and prod(max(n, 1) for n in shape) > texts.MAX_ELEMENTS:
+        texts.fail(texts.OVERFLOW, what=what, limit=texts.MAX_ELEMENTS, size=shape)

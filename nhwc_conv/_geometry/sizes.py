@@ -1,0 +1,40 @@
+"""The size formulas. Sizes are ints or torch.SymInts; strides, paddings and dilations are ints."""
+
+import torch
+
+EXPLICIT, SAME, SAME_LOWER = 0, 1, 2
+
+
+def extent(kernel, dilation):
+    """Pixels from the first tap to the last one."""
+    return dilation * (kernel - 1) + 1
+
+
+def output_size(size, kernel, stride, dilation, before, after):
+    """Number of outputs along an axis with explicit padding."""
+    return (size + before + after - extent(kernel, dilation)) // stride + 1
+
+
+def same_output_size(size, stride):
+    """Number of outputs along an axis under auto_pad: ceil(size / stride), TensorFlow's rule for SAME."""
+    return (size - 1) // stride + 1
+
+
+def same_sides(size, kernel, stride, dilation, auto_pad):
+    """(before, after) under auto_pad: as little as it takes. The odd pixel goes after (1) or before (2)."""
+    total = torch.sym_max((same_output_size(size, stride) - 1) * stride + extent(kernel, dilation) - size, 0)
+    small = total // 2
+    return (small, total - small) if auto_pad == SAME else (total - small, small)
+
+
+def four_sides(padding):
+    """(top, bottom, left, right) of the ops' list of one, two or four values."""
+    if len(padding) == 4:
+        return tuple(padding)
+    h, w = padding * 2 if len(padding) == 1 else padding
+    return (h, h, w, w)
+
+
+def two(values):
+    """(h, w) of the ops' list of one or two values."""
+    return tuple(values) * 2 if len(values) == 1 else tuple(values)

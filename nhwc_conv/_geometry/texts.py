@@ -1,0 +1,67 @@
+"""What the ops say about a bad argument, in F.conv2d's wording where it has one.
+
+csrc/binding/checks.cpp says the same.
+"""
+
+from typing import NoReturn
+
+import torch
+
+RANK = "Expected 3D (unbatched) or 4D (batched) input to conv2d, but got {name} of size: {size}"
+WEIGHT_RANK = "Expected 4D weight [KH, KW, C per group, O], but got w of size: {size}"
+LENGTH = (
+    "expected {name} to be a single integer value or a list of {length} values to match the convolution "
+    "dimensions, but got {name}={value}"
+)
+SIZE_LENGTH = "expected {name} to be a list of 2 values, but got {name}={value}"
+NOT_POSITIVE = (
+    "non-positive {name} is not supported, {name} should be greater than zero, but got {name}={value}"
+)
+NEGATIVE = "negative padding is not supported, but got padding={value}"
+AT_MOST = "expected {name} to be at most {limit}, but got {name}={value}"
+AUTO_PAD = "expected auto_pad to be 0 (explicit), 1 (same) or 2 (same_lower), but got auto_pad={value}"
+AUTO_PAD_AND_PADDING = "expected padding to be 0 where auto_pad={auto_pad}, but got padding={value}"
+ALGORITHM = "expected algorithm to be 0 (auto) or 1 (direct), but got algorithm={value}"
+AT_LEAST = (
+    "Given groups={groups}, expected weight to be at least {least} at dimension {dim}, "
+    "but got w of size {size} instead"
+)
+DIVISIBLE = (
+    "Given groups={groups}, expected {role} to be divisible by {groups} at dimension {dim}, "
+    "but got {name} of size {size} instead"
+)
+CHANNELS = (
+    "Given groups={groups}, weight w of size {w}, expected input x{x} to "
+    "have {expected} channels, but got {actual} channels instead"
+)
+BIAS = (
+    "Given weight w of size {w}, expected bias to be 1-dimensional with {O} elements, "
+    "but got bias of size {bias} instead of [{O}]"
+)
+EMPTY_IMAGE = "Only zero batch or zero channel inputs are supported, but got input shape: x{size}"
+KERNEL = (
+    "Calculated padded input size per channel: ({H} x {W}). Kernel size: ({KH} x {KW}). "
+    "Kernel size can't be greater than actual input size"
+)
+OVERFLOW = "expected the {what} to have at most {limit} elements, but got size {size}"
+GRAD = "expected grad to be of size {expected}, but got grad of size {actual}"
+DTYPE = "{role_a} type ({a}: {dtype_a}) and {role_b} type ({b}: {dtype_b}) should be the same"
+DEVICE = (
+    "Expected all tensors to be on the same device, but got {b} on {device_b}, "
+    "different from {a} on {device_a}"
+)
+
+MAX_ELEMENTS = 2**59 - 1  # of 16 bytes each: neither counts nor byte counts overflow int64
+ROLES = {"x": "input", "w": "weight", "bias": "bias", "grad": "gradient"}
+# As F.conv2d calls them; the others go by torch's name.
+DTYPE_NAMES = {torch.float32: "float", torch.float64: "double"}
+
+
+def fail(text: str, **values) -> NoReturn:
+    """Raises `text` with its fields filled in, shapes as lists."""
+    shown = {k: list(v) if isinstance(v, tuple | torch.Size) else v for k, v in values.items()}
+    raise RuntimeError(text.format(**shown))
+
+
+def dtype_name(dtype):
+    return DTYPE_NAMES.get(dtype, str(dtype).removeprefix("torch."))

@@ -1,0 +1,11 @@
+"""The ops as PyTorch sees them: schemas, fakes, gradients, transforms, autocast, and what computes them.
+
+A new forward op is one line in schema.FORWARD_OPS and one in fallback.ALGORITHMS.
+"""
+
+from .. import _extension  # noqa: F401  (registers the CPU kernels)
+from . import aten, autocast, fake, fallback, functorch  # noqa: F401
+from .autograd import SHORTCUTS
+from .schema import FORWARD_OPS, ops
+
+__all__ = ["FORWARD_OPS", "SHORTCUTS", "ops"]

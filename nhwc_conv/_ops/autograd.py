@@ -1,0 +1,115 @@
+"""Gradients: one Function per rule at the Autograd key, in the old style (ctx in forward), which is fast.
+
+torch.library.register_autograd would be slower, break torch.func.grad, and make forward-mode derivatives
+silently zero. Dual tensors take the Function in functorch.py, which knows tangents.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+from torch._C import _are_functorch_transforms_active as transforms_active
+from torch._C import _AutoDispatchBelowAutograd as BelowAutograd
+from torch._C import _get_tracing_state as tracing_state
+from torch._C import _is_fwd_grad_enabled as forward_ad_enabled
+from torch._C import _len_torch_function_stack as function_modes
+from torch.autograd import forward_ad
+
+from .derivatives import RULES, overload, remember
+from .functorch import differentiable
+from .schema import FORWARD_OPS, library
+
+PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def eager_function(rule):
+    class Convolution(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, op, a, b, extra, geometry):
+            _, need_a, need_b, *_ = ctx.needs_input_grad
+            remember(ctx, op, a, b, None, geometry)
+            ctx.save_for_backward(a if need_b else None, b if need_a else None)
+            with BelowAutograd():
+                return op._op(a, b, extra, *geometry)
+
+        @staticmethod
+        def backward(ctx, grad):
+            a, b = ctx.saved_tensors  # under checkpoint this computes and records, so not below autograd
+            # Without create_graph nothing else is recorded, and trips to the Autograd key are saved.
+            recording = torch.is_grad_enabled() or has_tangents() or transforms_active()
+            with nullcontext() if recording else BelowAutograd():
+                return None, *rule.gradients(ctx, a, b, grad), None
+
+    return Convolution
+
+
+EAGER = {rule: eager_function(rule).apply for rule in set(RULES.values())}
+
+
+def has_tangents():
+    return forward_ad._current_level >= 0 and forward_ad_enabled()
+
+
+def autograd_kernel(name, rule):
+    op = overload(name)
+    apply, apply_with_tangents = EAGER[rule], differentiable(rule).apply
+    defaults = (1, 1), (0, 0), (1, 1), 1, 0, *(() if rule.is_forward else (0,))
+
+    def kernel(a, b, extra=None, *geometry):
+        geometry += defaults[len(geometry) :]
+        if has_tangents():
+            return apply_with_tangents(op, a, b, extra, *geometry)
+        if torch.is_grad_enabled() and (
+            a.requires_grad
+            or b.requires_grad
+            or (rule.is_forward and extra is not None and extra.requires_grad)
+        ):
+            return apply(op, a, b, extra, geometry)
+        with BelowAutograd():
+            return op._op(a, b, extra, *geometry)
+
+    return kernel
+
+
+for _name, _rule in RULES.items():
+    library.impl(_name, autograd_kernel(_name, _rule), "Autograd")
+
+
+def shortcut(name):
+    """The forward op as a function that skips the trip to the Autograd key wherever nobody could notice.
+
+    That trip costs as much as a small convolution. Whatever else listens to ops gets the op itself: a
+    compiler, a transform, forward AD, autocast, a tracer, a mode, a tensor subclass.
+    """
+    op = overload(name)._op
+    overloaded, apply = overload(name), EAGER[RULES[name]]
+
+    def call(x, w, bias, *geometry):
+        if (
+            torch.compiler.is_compiling()
+            or transforms_active()
+            or forward_ad._current_level >= 0
+            or tracing_state() is not None
+        ):
+            return overloaded(x, w, bias, *geometry)
+        if not (
+            torch.is_grad_enabled()
+            and (x.requires_grad or w.requires_grad or (bias is not None and bias.requires_grad))
+        ):
+            with BelowAutograd():
+                return op(x, w, bias, *geometry)
+        if (
+            type(x) in PLAIN
+            and type(w) in PLAIN
+            and (bias is None or type(bias) in PLAIN)
+            and not torch.is_autocast_enabled("cpu")
+            and not function_modes()
+        ):
+            return apply(overloaded, x, w, bias, geometry)
+        return op(x, w, bias, *geometry)
+
+    return call
+
+
+SHORTCUTS = {name: shortcut(name) for name in FORWARD_OPS}

@@ -1,0 +1,64 @@
+"""The ops without the extension: NumPy for float32 and float64 on CPU, aten for everything else."""
+
+import torch
+
+from .. import reference
+from .aten import aten_conv2d, aten_conv2d_input, aten_conv2d_weight
+from .checked import checked_forward, checked_input, checked_weight
+from .schema import library
+
+ALGORITHMS = {
+    "im2col": reference.conv_im2col,
+    "matmul": reference.conv_matmul,
+    "conv2d": reference.conv_matmul,
+}
+
+
+def fallback_forward(algorithm):
+    def forward(x, w, bias=None, *geometry):
+        g = checked_forward(x, w, bias, *geometry)
+        if not _is_for_numpy(x):
+            return aten_conv2d(x, w, bias, *geometry)
+        bias = None if bias is None else _array(bias)
+        return _tensor(algorithm(_array(x), _array(w), bias=bias, **_explicit(g)))
+
+    return forward
+
+
+def fallback_input(grad, w, input_size, *geometry):
+    g = checked_input(grad, w, input_size, *geometry)
+    if not _is_for_numpy(grad):
+        return aten_conv2d_input(grad, w, input_size, *geometry)
+    return _tensor(reference.conv_input_gradient(_array(grad), _array(w), (g.H, g.W), **_explicit(g)))
+
+
+def fallback_weight(grad, x, kernel_size, *geometry):
+    g = checked_weight(grad, x, kernel_size, *geometry)
+    if not _is_for_numpy(grad):
+        return aten_conv2d_weight(grad, x, kernel_size, *geometry)
+    return _tensor(reference.conv_weight_gradient(_array(grad), _array(x), (g.KH, g.KW), **_explicit(g)))
+
+
+def _is_for_numpy(t):
+    return t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64)
+
+
+def _explicit(g):
+    """Keyword arguments with auto_pad resolved."""
+    return dict(stride=g.stride, padding=g.padding, dilation=g.dilation, groups=g.groups)
+
+
+def _array(t):
+    return t.detach().numpy()
+
+
+def _tensor(array):
+    # By way of one dimension: NumPy's strides of axes of length 1 are not always those of a contiguous
+    # tensor.
+    return torch.from_numpy(array.reshape(-1)).view(array.shape)
+
+
+for _name, _algorithm in ALGORITHMS.items():
+    library.impl(_name, fallback_forward(_algorithm), "CompositeExplicitAutograd")
+library.impl("conv2d_input", fallback_input, "CompositeExplicitAutograd")
+library.impl("conv2d_weight", fallback_weight, "CompositeExplicitAutograd")

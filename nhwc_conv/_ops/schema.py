@@ -1,0 +1,26 @@
+"""The ops' schemas, defined once and here; the extension only implements them for CPU."""
+
+import torch
+
+GEOMETRY = "int[2] stride=1, int[2] padding=0, int[2] dilation=1, int groups=1, int auto_pad=0"
+FORWARD = f"(Tensor x, Tensor w, Tensor? bias=None, {GEOMETRY}) -> Tensor"
+INPUT = f"(Tensor grad, Tensor w, SymInt[2] input_size, {GEOMETRY}, int algorithm=0) -> Tensor"
+WEIGHT = f"(Tensor grad, Tensor x, SymInt[2] kernel_size, {GEOMETRY}, int algorithm=0) -> Tensor"
+
+# Which `algorithm` the gradients of a forward op ask for: 0 auto, 1 direct.
+FORWARD_OPS = {"im2col": 1, "matmul": 1, "conv2d": 0}
+SCHEMAS = {
+    **{name: FORWARD for name in FORWARD_OPS},
+    "conv2d_input": INPUT,
+    "conv2d_weight": WEIGHT,
+    # The same by aten, where the extension sends the dtypes that it does not compute.
+    "_aten_conv2d": FORWARD,
+    "_aten_conv2d_input": INPUT,
+    "_aten_conv2d_weight": WEIGHT,
+}
+
+library = torch.library.Library("nhwc_conv", "DEF")
+for _name, _schema in SCHEMAS.items():
+    library.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
+
+ops = torch.ops.nhwc_conv

@@ -1,0 +1,98 @@
+"""A drop-in subclass of torch.nn.Conv2d: its parameters, arguments and memory formats, our convolution."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..functional import ALGORITHMS, conv2d
+
+
+@torch.fx.wrap
+def conv2d_nchw(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride,
+    padding,
+    dilation,
+    groups: int,
+    algorithm: str = "auto",
+) -> Tensor:
+    """F.conv2d by nhwc_conv.conv2d: NCHW (or CHW) input, OIHW weight, F.conv2d's memory format."""
+    out = conv2d(
+        input.movedim(-3, -1),
+        weight.permute(2, 3, 1, 0),
+        bias,
+        stride,
+        padding,
+        dilation,
+        groups,
+        algorithm=algorithm,
+    ).movedim(-1, -3)
+    batch = input if input.dim() == 4 else input.unsqueeze(0)
+    if suggests_channels_last(batch) or suggests_channels_last(weight):
+        return out
+    # Not contiguous(), which would keep the strides that channels_last gives to dimensions of length 1.
+    return out.clone(memory_format=torch.contiguous_format)
+
+
+def suggests_channels_last(t: Tensor) -> bool:
+    """PyTorch's rule for the memory format that an operator on the 4-D tensor `t` should return."""
+    stride, size = t.stride(), t.shape
+    if stride[1] == 0:
+        return False
+    least = 0
+    for dim in (1, 3, 2, 0):
+        if size[dim] == 0 or stride[dim] < least or (dim == 0 and least == stride[1]):
+            return False
+        least = stride[dim] * max(size[dim], 1)
+    return True
+
+
+class Conv2d(torch.nn.Conv2d):
+    """torch.nn.Conv2d computed by nhwc_conv.
+
+    Takes the arguments of torch.nn.Conv2d and `algorithm` (see nhwc_conv.conv2d). Parameters, initial values,
+    state_dict, shapes, dtypes and memory formats of results are those of torch.nn.Conv2d; input in
+    channels_last is used in place.
+
+    Raises:
+        ValueError: unknown `algorithm`, and whatever torch.nn.Conv2d raises.
+    """
+
+    algorithm = "auto"  # for layers unpickled from before they had one
+
+    def __init__(self, *args, algorithm: str = "auto", **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if algorithm not in ALGORITHMS:
+            raise ValueError(
+                f"Unknown algorithm: algorithm={algorithm!r}; valid ones are {', '.join(ALGORITHMS)}"
+            )
+        self.algorithm = algorithm
+
+    @classmethod
+    def from_torch(cls, module: torch.nn.Conv2d, algorithm: str = "auto") -> Conv2d:
+        """The layer that shares the parameters, the hooks and everything else of `module`."""
+        layer = cls.__new__(cls)
+        layer.__dict__.update(module.__dict__)
+        # Hook dictionaries stay shared, so that handles keep working. Parameters are shared one by one:
+        # assigning a new one to either layer leaves the other alone.
+        layer._parameters = module._parameters.copy()
+        layer._buffers = module._buffers.copy()
+        layer.algorithm = algorithm
+        return layer
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+            padding = 0
+        return conv2d_nchw(
+            input, weight, bias, self.stride, padding, self.dilation, self.groups, self.algorithm
+        )
+
+    def extra_repr(self) -> str:
+        algorithm = "" if self.algorithm == "auto" else f", algorithm={self.algorithm}"
+        return super().extra_repr() + algorithm

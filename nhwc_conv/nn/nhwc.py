@@ -1,0 +1,132 @@
+"""The layer of NHWC tensors and HWIO weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .._geometry import EXPLICIT, as_pair, as_sides, padding_argument, same_sides
+from ..functional import ALGORITHMS, conv2d
+
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+class NHWCConv2d(nn.Module):
+    """torch.nn.Conv2d for NHWC tensors, with an HWIO weight: [KH, KW, in_channels/groups, out_channels].
+
+    The arguments are those of torch.nn.Conv2d. `padding` may also be (top, bottom, left, right), and strings
+    are those of nhwc_conv.conv2d, for any stride. `algorithm`: see nhwc_conv.conv2d. The same seed gives the
+    initial values of torch.nn.Conv2d, permuted. `.to(memory_format=...)`, which is about NCHW, leaves the
+    weight alone.
+
+    Input [N, H, W, C] or [H, W, C], output [N, OH, OW, O] or [OH, OW, O], contiguous.
+
+    Raises:
+        ValueError: arguments that do not fit together, or unknown strings.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, ...] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device=None,
+        dtype=None,
+        *,
+        algorithm: str = "auto",
+    ) -> None:
+        super().__init__()
+        if groups <= 0:
+            raise ValueError(f"groups must be a positive integer, but got groups={groups}")
+        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if channels % groups:
+                raise ValueError(
+                    f"{name} must be divisible by groups, but got {name}={channels}, groups={groups}"
+                )
+        if padding_mode not in PADDING_MODES:
+            raise ValueError(
+                f"padding_mode must be one of {PADDING_MODES}, but got padding_mode={padding_mode!r}"
+            )
+        if algorithm not in ALGORITHMS:
+            raise ValueError(
+                f"Unknown algorithm: algorithm={algorithm!r}; valid ones are {', '.join(ALGORITHMS)}"
+            )
+        sides, self._auto_pad = padding_argument(padding)
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size = as_pair("kernel_size", kernel_size)
+        self.stride, self.dilation = as_pair("stride", stride), as_pair("dilation", dilation)
+        self.padding = padding.lower() if isinstance(padding, str) else as_sides(sides)
+        self.padding_mode, self.algorithm = padding_mode, algorithm
+        shape = (*self.kernel_size, in_channels // groups, out_channels)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.register_parameter(
+            "bias", nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initial values of torch.nn.Conv2d: the same random numbers in the same order, permuted."""
+        with torch.no_grad():
+            like_torch = torch.empty_like(
+                self.weight.permute(3, 2, 0, 1), memory_format=torch.contiguous_format
+            )
+            nn.init.kaiming_uniform_(like_torch, a=math.sqrt(5))
+            self.weight.copy_(like_torch.permute(2, 3, 1, 0))
+            if self.bias is not None:
+                fan_in = math.prod(self.weight.shape[:3])
+                bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0
+                nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            x, padding = self._padded(x), 0
+        return conv2d(
+            x,
+            self.weight,
+            self.bias,
+            self.stride,
+            padding,
+            self.dilation,
+            self.groups,
+            algorithm=self.algorithm,
+        )
+
+    def _padded(self, x: Tensor) -> Tensor:
+        if self._auto_pad == EXPLICIT:
+            top, bottom, left, right = (0, 0, 0, 0) if self.padding == "valid" else self.padding
+        else:
+            (top, bottom), (left, right) = (
+                same_sides(*axis, self._auto_pad)
+                for axis in zip(x.shape[-3:-1], self.kernel_size, self.stride, self.dilation, strict=True)
+            )
+        image = F.pad(x.movedim(-1, -3), (left, right, top, bottom), mode=self.padding_mode)
+        return image.movedim(-3, -1)
+
+    def _apply(self, fn, recurse=True):
+        def keep_layout(t):
+            applied = fn(t)
+            return applied.contiguous() if t.is_contiguous() and t.dim() == 4 else applied
+
+        return super()._apply(keep_layout, recurse)
+
+    def extra_repr(self) -> str:
+        shown = [
+            f"{self.in_channels}, {self.out_channels}",
+            f"kernel_size={self.kernel_size}",
+            f"stride={self.stride}",
+        ]
+        defaults = dict(
+            padding=(0, 0, 0, 0), dilation=(1, 1), groups=1, padding_mode="zeros", algorithm="auto"
+        )  # fmt: skip
+        shown += [f"{k}={getattr(self, k)}" for k, default in defaults.items() if getattr(self, k) != default]
+        return ", ".join(shown + (["bias=False"] if self.bias is None else []))

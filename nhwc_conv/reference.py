@@ -1,0 +1,156 @@
+"""The notebook's four ways to compute one convolution, in NumPy, and the gradients in the manner of one.
+
+`f(Z, weights)` is the notebook's function. Z is [N, H, W, C] (or [H, W, C]), weights are [KH, KW, C/groups,
+O], results are [N, OH, OW, O] in the dtype of Z. The keyword arguments of `conv_matmul`, `conv_im2col` and
+the gradients are those of the ops: stride, padding (an int, (h, w) or (top, bottom, left, right)), dilation,
+groups and auto_pad (0 explicit, 1 TensorFlow's SAME, 2 the same with the odd pixel in front). Bad arguments
+raise RuntimeError in F.conv2d's wording.
+
+Without the extension these functions are what the ops compute with.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ._geometry import Geometry, forward_geometry, input_geometry, weight_geometry
+
+
+def conv_reference(Z, weights):
+    """F.conv2d on permuted copies: the answer that the others are compared with."""
+    import torch
+
+    x = torch.tensor(Z).permute(0, 3, 1, 2)
+    w = torch.tensor(weights).permute(3, 2, 0, 1)
+    return torch.nn.functional.conv2d(x, w).permute(0, 2, 3, 1).numpy()
+
+
+def conv_naive(Z, weights):
+    """The definition: seven loops, one product at a time, added up in Python's double precision."""
+    N, H, W, C = Z.shape
+    KH, KW, _, O = weights.shape  # noqa: E741
+    OH, OW = H - KH + 1, W - KW + 1
+    z, k = Z.tolist(), weights.tolist()  # indexing arrays element by element would take ten times as long
+    out = np.zeros((N, OH, OW, O), Z.dtype)
+    for n in range(N):
+        for h in range(OH):
+            for w in range(OW):
+                for o in range(O):
+                    total = 0
+                    for c in range(C):
+                        for i in range(KH):
+                            for j in range(KW):
+                                total += z[n][h + i][w + j][c] * k[i][j][c][o]
+                    out[n, h, w, o] = total
+    return out
+
+
+def conv_matmul(Z, weights, *, bias=None, stride=1, padding=0, dilation=1, groups=1, auto_pad=0):
+    """A sum of shifted matrix products: for each kernel offset, out += Z[shifted by it] @ weights[it]."""
+    g = _forward(Z, weights, bias, stride, padding, dilation, groups, auto_pad)
+    padded = _pad(Z, g)
+    out = np.zeros((g.N, g.OH, g.OW, g.O), Z.dtype)
+    for i, j in np.ndindex(g.KH, g.KW):
+        out += _multiply(padded[_window(g, i, j)], weights[i, j], groups)
+    return _finish(out, bias, g)
+
+
+def conv_im2col(Z, weights, *, bias=None, stride=1, padding=0, dilation=1, groups=1, auto_pad=0):
+    """One matrix product: the windows of Z, viewed by as_strided, copied into rows, times the weights."""
+    g = _forward(Z, weights, bias, stride, padding, dilation, groups, auto_pad)
+    padded = _pad(Z, g)
+    # A step past the image is never taken; its length in bytes could overflow.
+    (sh, sw), (dh, dw) = (
+        [min(step, size) for step, size in zip(steps, padded.shape[1:3], strict=True)]
+        for steps in (g.stride, g.dilation)
+    )
+    Ns, Hs, Ws, Cs = padded.strides
+    depth = g.C // groups
+    windows = as_strided(
+        padded,
+        shape=(groups, g.N, g.OH, g.OW, g.KH, g.KW, depth),
+        strides=(depth * Cs, Ns, sh * Hs, sw * Ws, dh * Hs, dw * Ws, Cs),
+        writeable=False,
+    )
+    rows = windows.reshape(groups, g.N * g.OH * g.OW, g.KH * g.KW * depth)
+    if groups == 1:
+        out = rows[0] @ weights.reshape(-1, g.O)
+    else:
+        columns = weights.reshape(g.KH * g.KW * depth, groups, g.O // groups).swapaxes(0, 1)
+        out = (rows @ columns).swapaxes(0, 1)
+    return _finish(np.ascontiguousarray(out, Z.dtype).reshape(g.N, g.OH, g.OW, g.O), bias, g)
+
+
+def conv_input_gradient(grad, weights, input_size, *, stride=1, padding=0, dilation=1, groups=1, auto_pad=0):
+    """The gradient of Z ([N, *input_size, C]): `conv_matmul` backwards, each product with weights[it].T."""
+    steps = map(_as_list, (stride, padding, dilation))
+    g = input_geometry(grad.shape, weights.shape, input_size, *steps, groups, auto_pad, 0)
+    grad = grad.reshape(g.N, g.OH, g.OW, g.O)
+    top, bottom, left, right = g.padding
+    padded = np.zeros((g.N, top + g.H + bottom, left + g.W + right, g.C), grad.dtype)
+    for i, j in np.ndindex(g.KH, g.KW):
+        padded[_window(g, i, j)] += _multiply(grad, _transpose(weights[i, j], groups), groups)
+    return np.ascontiguousarray(padded[:, top : top + g.H, left : left + g.W]).reshape(g.x_shape)
+
+
+def conv_weight_gradient(grad, Z, kernel_size, *, stride=1, padding=0, dilation=1, groups=1, auto_pad=0):
+    """The gradient of the weights ([*kernel_size, C/groups, O]): per offset, Z[shifted by it].T @ grad."""
+    steps = map(_as_list, (stride, padding, dilation))
+    g = weight_geometry(grad.shape, Z.shape, kernel_size, *steps, groups, auto_pad, 0)
+    padded = _pad(Z, g)
+    columns = grad.reshape(g.N * g.OH * g.OW, groups, g.O // groups).swapaxes(0, 1)
+    out = np.empty((g.KH, g.KW, g.C // groups, groups, g.O // groups), Z.dtype)
+    for i, j in np.ndindex(g.KH, g.KW):
+        rows = padded[_window(g, i, j)].reshape(g.N * g.OH * g.OW, groups, g.C // groups).transpose(1, 2, 0)
+        out[i, j] = (rows @ columns).swapaxes(0, 1)
+    return out.reshape(g.w_shape)
+
+
+def _forward(Z, weights, bias, stride, padding, dilation, groups, auto_pad) -> Geometry:
+    bias_shape = None if bias is None else bias.shape
+    steps = map(_as_list, (stride, padding, dilation))
+    return forward_geometry(Z.shape, weights.shape, bias_shape, *steps, groups, auto_pad)
+
+
+def _as_list(value):
+    return (value,) if isinstance(value, int) else value
+
+
+def _pad(Z, g):
+    """The batch of images with its zeros around it; Z itself where there are none."""
+    top, bottom, left, right = g.padding
+    Z = Z.reshape(g.N, g.H, g.W, g.C)
+    return np.pad(Z, ((0, 0), (top, bottom), (left, right), (0, 0))) if any(g.padding) else Z
+
+
+def _window(g, i, j):
+    """The pixels of the padded image that offset (i, j) of the kernel meets, as an index."""
+    (sh, sw), (dh, dw) = g.stride, g.dilation
+    rows = slice(i * dh, i * dh + (g.OH - 1) * sh + 1, sh)
+    columns = slice(j * dw, j * dw + (g.OW - 1) * sw + 1, sw)
+    return slice(None), rows, columns
+
+
+def _multiply(a, b, groups):
+    """[N, H, W, C] times [C/groups, O] group by group: [N, H, W, O], without a loop over the groups."""
+    if groups == 1:
+        return a @ b
+    depth, width = b.shape[0], b.shape[1] // groups
+    b = b.reshape(depth, groups, width).swapaxes(0, 1)
+    a = a.reshape(*a.shape[:3], groups, depth)
+    # Products of depth one are no work for matmul.
+    out = a * b[:, 0] if depth == 1 else (a.swapaxes(2, 3) @ b).swapaxes(2, 3)
+    return out.reshape(*out.shape[:3], groups * width)
+
+
+def _transpose(b, groups):
+    """[C/groups, O] to [O/groups, C], each group's matrix transposed."""
+    depth, O = b.shape  # noqa: E741
+    return b.reshape(depth, groups, O // groups).transpose(2, 1, 0).reshape(O // groups, groups * depth)
+
+
+def _finish(out, bias, g):
+    if bias is not None:
+        out += bias
+    return out.reshape(g.out_shape)

@@ -1,0 +1,229 @@
+"""The one table of named geometries that every test of results walks through."""
+
+import zlib
+from dataclasses import dataclass
+
+import torch
+
+DTYPES = [torch.float32, torch.float64]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments of one convolution; `x` is [N, H, W, C] or [H, W, C], `w` is [KH, KW, C/groups, O]."""
+
+    name: str
+    x: tuple[int, ...]
+    w: tuple[int, int, int, int]
+    stride: int | tuple[int, ...] = 1
+    padding: int | tuple[int, ...] = 0
+    dilation: int | tuple[int, ...] = 1
+    groups: int = 1
+    auto_pad: int = 0
+    bias: bool = False
+
+    @property
+    def geometry(self) -> dict:
+        """The keyword arguments that all ops share."""
+        names = ("stride", "padding", "dilation", "groups", "auto_pad")
+        return {name: getattr(self, name) for name in names}
+
+    def tensors(self, dtype, integers=False, device="cpu"):
+        """x, w and bias (or None), the same ones for a name every time.
+
+        Integers are small enough for every sum of products in the table to be exact in float32.
+        """
+        generator = torch.Generator().manual_seed(zlib.crc32(self.name.encode()))
+
+        def draw(shape):
+            if integers:
+                return torch.randint(-4, 5, shape, generator=generator).to(device, dtype)
+            return torch.randn(shape, generator=generator, dtype=torch.float64).to(device, dtype)
+
+        return draw(self.x), draw(self.w), draw(self.w[3:]) if self.bias else None
+
+    def grad_like(self, out, integers=False):
+        """An output gradient for `out`, again fixed by the name."""
+        generator = torch.Generator().manual_seed(zlib.crc32(self.name.encode()) + 1)
+        if integers:
+            return torch.randint(-4, 5, out.shape, generator=generator).to(out.dtype)
+        return torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.dtype)
+
+
+# Around every vector width (2, 4, 8, 16 lanes) and tile width, so that each tail length of O runs.
+OUTPUT_CHANNELS = [
+    Case(f"o{o}", (1, 6, 9, 5), (3, 3, 5, o), bias=o % 2 == 1)
+    for o in (1, 2, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 40, 47, 64, 65, 100)
+]
+
+INPUT_CHANNELS = [
+    Case(f"c{c}", (2, 6, 8, c), (3, 3, c, 6), padding=1, bias=c == 8) for c in (1, 3, 4, 8, 15, 16, 17)
+] + [
+    Case("c1_o1", (1, 5, 7, 1), (3, 3, 1, 1), padding=1),
+    Case("c1_o17", (1, 7, 9, 1), (3, 2, 1, 17)),
+    Case("c513_1x1", (1, 3, 5, 513), (1, 1, 513, 9), bias=True),
+    Case("c257_3x3", (1, 4, 5, 257), (3, 3, 257, 5), padding=1),
+]
+
+# Around the tile heights: a row splits into equal tiles, into unequal ones, or fits in one.
+ROW_WIDTHS = [
+    Case(f"ow{ow}_viewed", (1, 4, ow + 2, 4), (3, 3, 4, 5)) for ow in (1, 2, 6, 7, 13, 14, 15, 16, 17, 28, 30)
+] + [
+    Case(f"ow{ow}_padded", (1, 3, ow, 4), (3, 3, 4, 18), padding=1, bias=ow == 16)
+    for ow in (1, 2, 6, 7, 13, 14, 15, 16, 17, 28, 30)
+]
+
+KERNELS = [
+    Case("kernel_1x1", (2, 7, 5, 6), (1, 1, 6, 11), bias=True),
+    Case("kernel_1x3", (2, 7, 11, 3), (1, 3, 3, 8)),
+    Case("kernel_3x1", (2, 7, 11, 3), (3, 1, 3, 8)),
+    Case("kernel_2x2", (2, 7, 11, 3), (2, 2, 3, 8), bias=True),
+    Case("kernel_3x3", (2, 7, 11, 3), (3, 3, 3, 8)),
+    Case("kernel_5x5", (1, 11, 13, 3), (5, 5, 3, 8), padding=2),
+    Case("kernel_4x7", (1, 11, 13, 2), (4, 7, 2, 5), padding=(1, 3)),
+    Case("kernel_7x7", (1, 13, 17, 3), (7, 7, 3, 4), bias=True),
+    Case("kernel_15x15", (1, 17, 19, 2), (15, 15, 2, 4)),
+    Case("kernel_15x15_padded", (1, 13, 11, 2), (15, 15, 2, 3), padding=7),
+    Case("kernel_is_image", (3, 5, 4, 3), (5, 4, 3, 7)),
+    Case("kernel_over_image", (2, 3, 4, 3), (7, 7, 3, 5), padding=3, bias=True),
+    Case("kernel_over_image_15", (1, 5, 2, 2), (15, 15, 2, 3), padding=(5, 7)),
+    Case("kernel_over_pixel", (2, 1, 1, 4), (5, 5, 4, 6), padding=2),
+    Case("one_pixel", (1, 1, 1, 1), (1, 1, 1, 1), bias=True),
+    Case("one_row", (2, 1, 9, 3), (1, 3, 3, 5)),
+    Case("one_column", (2, 9, 1, 3), (3, 1, 3, 5)),
+    Case("one_row_padded", (1, 1, 13, 5), (3, 3, 5, 7), padding=1),
+    Case("one_column_padded", (1, 13, 1, 5), (3, 3, 5, 7), padding=1),
+    Case("long_row", (1, 2, 101, 3), (2, 3, 3, 4)),
+]
+
+STRIDES = [
+    Case("stride2", (2, 9, 11, 4), (3, 3, 4, 7), stride=2),
+    Case("stride2_padded", (2, 8, 10, 4), (3, 3, 4, 7), stride=2, padding=1, bias=True),
+    Case("stride2_5x5", (1, 11, 12, 3), (5, 5, 3, 9), stride=2, padding=2),
+    Case("stride3", (1, 11, 13, 3), (3, 3, 3, 5), stride=3, padding=1),
+    Case("stride3_5x4", (1, 14, 17, 2), (5, 4, 2, 6), stride=3),
+    Case("stride2x1", (1, 9, 9, 3), (3, 3, 3, 5), stride=(2, 1), padding=1),
+    Case("stride1x3", (1, 7, 16, 3), (3, 3, 3, 5), stride=(1, 3)),
+    Case("stride3x2", (2, 10, 9, 5), (2, 3, 5, 4), stride=(3, 2), padding=(0, 1)),
+    Case("stride2_1x1", (2, 8, 9, 6), (1, 1, 6, 10), stride=2, bias=True),
+    Case("stride3_1x1_padded", (1, 8, 10, 3), (1, 1, 3, 4), stride=3, padding=1),
+    Case("stride_over_kernel", (1, 11, 13, 3), (2, 2, 3, 5), stride=3),
+    Case("stride_over_kernel_5x4", (1, 14, 15, 2), (3, 3, 2, 5), stride=(5, 4), padding=1),
+    Case("stride_over_image", (1, 4, 5, 3), (3, 2, 3, 5), stride=7),
+    Case("stride_unused_edge", (1, 10, 12, 3), (2, 2, 3, 4), stride=(4, 3)),
+    Case("patches_4x4", (2, 12, 16, 3), (4, 4, 3, 10), stride=4, bias=True),
+]
+
+PADDINGS = [
+    Case("pad_1_0_2_3", (2, 5, 6, 3), (3, 3, 3, 5), padding=(1, 0, 2, 3)),
+    Case("pad_0_2_0_1", (1, 5, 7, 4), (3, 2, 4, 6), padding=(0, 2, 0, 1), bias=True),
+    Case("pad_top_only", (1, 4, 9, 3), (3, 3, 3, 5), padding=(3, 0, 0, 0)),
+    Case("pad_right_only", (1, 4, 9, 3), (3, 3, 3, 5), padding=(0, 0, 0, 4)),
+    Case("pad_four_stride2", (1, 7, 8, 3), (3, 4, 3, 5), stride=2, padding=(2, 1, 0, 3)),
+    Case("pad_over_kernel", (1, 3, 4, 2), (2, 2, 2, 5), padding=4),
+    Case("pad_over_1x1", (1, 4, 5, 3), (1, 1, 3, 6), padding=2, bias=True),
+    Case("pad_over_kernel_stride2", (1, 5, 4, 3), (3, 3, 3, 4), stride=2, padding=(5, 4, 6, 0)),
+    Case("pad_over_kernel_left", (1, 3, 5, 2), (3, 3, 2, 17), padding=(0, 0, 9, 1)),
+    Case("pad_over_dilated", (1, 4, 4, 3), (2, 3, 3, 4), padding=(4, 6), dilation=(3, 2)),
+]
+
+DILATIONS = [
+    Case("dilation2", (2, 9, 10, 3), (3, 3, 3, 5), dilation=2),
+    Case("dilation2_padded", (1, 8, 9, 4), (3, 3, 4, 17), padding=2, dilation=2, bias=True),
+    Case("dilation3", (1, 9, 11, 3), (3, 3, 3, 5), padding=3, dilation=3),
+    Case("dilation2x1", (1, 9, 8, 3), (3, 3, 3, 5), padding=1, dilation=(2, 1)),
+    Case("dilation1x3", (1, 5, 13, 3), (3, 3, 3, 5), dilation=(1, 3)),
+    Case("dilation3x2", (2, 11, 9, 2), (3, 2, 2, 6), padding=(2, 1), dilation=(3, 2)),
+    Case("dilation2_stride2", (1, 11, 12, 3), (3, 3, 3, 5), stride=2, padding=2, dilation=2),
+    Case("dilation2_stride3", (1, 12, 13, 3), (3, 3, 3, 5), stride=3, padding=1, dilation=2),
+    Case("dilation4_stride2", (1, 13, 14, 2), (3, 3, 2, 5), stride=2, padding=3, dilation=4),
+    Case("dilation6_stride4", (1, 17, 19, 2), (3, 2, 2, 5), stride=4, padding=2, dilation=6),
+    Case("dilation4x3_stride6x2", (1, 17, 13, 2), (3, 3, 2, 4), stride=(6, 2), padding=2, dilation=(4, 3)),
+    Case("dilation_of_1x1", (1, 5, 6, 3), (1, 1, 3, 4), dilation=5),
+]
+
+GROUPS = [
+    Case("groups2", (2, 6, 7, 8), (3, 3, 4, 10), groups=2, padding=1, bias=True),
+    Case("groups3", (1, 6, 7, 9), (3, 3, 3, 6), groups=3),
+    Case("groups2_1x1", (1, 5, 6, 34), (1, 1, 17, 30), groups=2),
+    Case("groups3_wide", (1, 5, 5, 12), (3, 3, 4, 51), groups=3, padding=1),
+    Case("groups2_stride2", (1, 9, 8, 6), (3, 3, 3, 8), stride=2, padding=1, groups=2),
+    Case("groups2_dilation2", (1, 9, 8, 6), (3, 3, 3, 8), padding=2, dilation=2, groups=2),
+    Case("groups_of_1_to_4", (1, 6, 7, 5), (3, 3, 1, 20), groups=5, padding=1),
+    Case("groups_of_2_to_1", (1, 6, 7, 10), (3, 3, 2, 5), groups=5),
+    Case("groups_of_2_to_2", (2, 6, 7, 10), (3, 2, 2, 10), groups=5, bias=True),
+    Case("groups_of_4_to_4", (1, 6, 7, 16), (3, 3, 4, 16), groups=4, padding=1),
+    Case("groups_of_4_to_3", (1, 7, 6, 12), (2, 3, 4, 9), groups=3, stride=(1, 2)),
+    Case("groups32_of_4", (1, 5, 5, 128), (3, 3, 4, 128), groups=32, padding=1),
+]
+
+DEPTHWISE = [
+    Case(f"depthwise_c{c}", (1, 6, 7, c), (3, 3, 1, c), groups=c, padding=1, bias=c == 17)
+    for c in (2, 3, 8, 15, 16, 17, 33, 65)
+] + [
+    Case("depthwise_valid", (2, 7, 9, 9), (3, 3, 1, 9), groups=9),
+    Case("depthwise_stride2", (2, 9, 10, 16), (3, 3, 1, 16), stride=2, padding=1, groups=16),
+    Case("depthwise_5x5", (1, 9, 10, 7), (5, 5, 1, 7), padding=2, groups=7, bias=True),
+    Case("depthwise_7x7", (1, 9, 8, 20), (7, 7, 1, 20), padding=3, groups=20),
+    Case("depthwise_dilation", (1, 10, 11, 6), (3, 3, 1, 6), padding=(2, 3), dilation=(2, 3), groups=6),
+    Case("depthwise_multiplier2", (1, 7, 6, 5), (3, 3, 1, 10), padding=1, groups=5),
+    Case("depthwise_multiplier3", (2, 7, 6, 6), (3, 2, 1, 18), stride=2, padding=1, groups=6, bias=True),
+    Case("depthwise_1x1", (1, 5, 6, 11), (1, 1, 1, 11), groups=11),
+    Case("depthwise_same", (1, 7, 8, 5), (4, 4, 1, 5), stride=2, groups=5, auto_pad=1),
+]
+
+KERNELS_AND_STRIDES = [
+    ((3, 3), (1, 1)),
+    ((2, 4), (1, 1)),
+    ((4, 3), (2, 2)),
+    ((5, 2), (2, 3)),
+    ((1, 2), (3, 3)),
+]
+AUTO_PADS = [
+    Case(f"{name}_{kh}x{kw}_s{sh}x{sw}", (1, 8, 11, 3), (kh, kw, 3, 5), stride=(sh, sw), auto_pad=auto_pad)
+    for auto_pad, name in ((1, "same"), (2, "same_lower"))
+    for (kh, kw), (sh, sw) in KERNELS_AND_STRIDES
+] + [
+    Case("same_dilation2", (1, 8, 9, 3), (2, 3, 3, 5), dilation=2, auto_pad=1),
+    Case("same_lower_dilation3x2_s2", (1, 8, 9, 3), (2, 3, 3, 5), stride=2, dilation=(3, 2), auto_pad=2),
+    Case("same_kernel_over_image", (2, 3, 2, 3), (6, 5, 3, 4), auto_pad=1, bias=True),
+    Case("same_lower_groups", (1, 5, 6, 4), (4, 2, 2, 6), groups=2, auto_pad=2),
+]
+
+RANKS = [
+    Case("empty_batch", (0, 5, 6, 3), (3, 3, 3, 4), padding=1, bias=True),
+    Case("empty_batch_groups", (0, 5, 6, 4), (2, 2, 1, 8), groups=4, stride=2),
+    Case("unbatched", (5, 6, 3), (3, 3, 3, 4), bias=True),
+    Case("unbatched_depthwise", (5, 6, 8), (3, 3, 1, 8), padding=1, groups=8),
+    Case("unbatched_same", (5, 6, 3), (3, 3, 3, 4), stride=2, auto_pad=1),
+    Case("batch_7", (7, 4, 3, 2), (3, 3, 2, 3), padding=1),
+]
+
+LAYERS = [
+    Case("notebook", (10, 32, 32, 8), (3, 3, 8, 16)),
+    Case("resnet_stem", (1, 32, 34, 3), (7, 7, 3, 24), stride=2, padding=3),
+    Case("resnet_3x3", (1, 14, 14, 48), (3, 3, 48, 64), padding=1),
+    Case("resnet_3x3_stride2", (1, 28, 28, 24), (3, 3, 24, 48), stride=2, padding=1),
+    Case("resnet_7_pixels", (2, 7, 7, 64), (3, 3, 64, 72), padding=1, bias=True),
+    Case("resnet_1x1", (2, 14, 14, 64), (1, 1, 64, 128)),
+    Case("resnet_1x1_stride2", (1, 14, 14, 64), (1, 1, 64, 100), stride=2),
+    Case("patch_embedding", (1, 32, 48, 3), (16, 16, 3, 24), stride=16, bias=True),
+    Case("last_layer", (1, 16, 16, 32), (3, 3, 32, 1), padding=1, bias=True),
+    Case("depthwise_28", (1, 28, 28, 40), (3, 3, 1, 40), padding=1, groups=40),
+]
+
+CASES = [
+    *OUTPUT_CHANNELS, *INPUT_CHANNELS, *ROW_WIDTHS, *KERNELS, *STRIDES, *PADDINGS, *DILATIONS,
+    *GROUPS, *DEPTHWISE, *AUTO_PADS, *RANKS, *LAYERS,
+]  # fmt: skip
+BY_NAME = {case.name: case for case in CASES}
+
+# Enough for tests that are slow per case, with every branch of the geometry in it once.
+FEW = [
+    BY_NAME[name]
+    for name in (
+        "o17", "c1_o1", "ow15_viewed", "kernel_1x1", "kernel_2x2", "stride3x2", "pad_1_0_2_3",
+        "dilation2_stride3", "groups2", "depthwise_multiplier3", "same_4x3_s2x2",
+        "same_lower_dilation3x2_s2", "unbatched",
+    )
+]  # fmt: skip

@@ -1,0 +1,68 @@
+"""The suite must not pass without the real thing: this build's extension, or its absence on purpose."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+DISABLED = os.environ.get("NHWC_CONV_DISABLE_EXT", "0") not in ("", "0")
+KNOWN_ISAS = ("avx512", "avx2", "baseline")
+
+
+def source_digest(root=ROOT):
+    """What setup.py compiles into the extension as build_id()."""
+    files = [*(path for path in (root / "csrc").rglob("*") if path.is_file()), root / "setup.py"]
+    digest = hashlib.sha256()
+    for name, path in sorted((path.relative_to(root).as_posix(), path) for path in files):
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def this_very_build():
+    """Fails every test unless the loaded extension was compiled from the sources beside the tests."""
+    if DISABLED:
+        return
+    from nhwc_conv import _C
+
+    if _C.build_id() != source_digest():
+        pytest.fail(f"{_C.__file__} was not built from the sources in {ROOT}; run `make test`", pytrace=False)
+
+
+def pytest_configure(config):
+    # Most cases are tiny: threads that spin for them on a busy machine cost minutes. `threads` asks for more.
+    torch.set_num_threads(1)
+    if DISABLED:
+        config.addinivalue_line("filterwarnings", "ignore:.*NHWC_CONV_DISABLE_EXT.*")
+
+
+def pytest_runtest_setup(item):
+    if DISABLED and item.get_closest_marker("needs_extension"):
+        pytest.skip("a promise of the C++ extension, which NHWC_CONV_DISABLE_EXT disables")
+
+
+@pytest.fixture(params=["python"] if DISABLED else KNOWN_ISAS)
+def isa(request):
+    """Runs the test once per instruction set; one that this machine lacks is skipped visibly."""
+    if request.param == "python":
+        yield request.param
+        return
+    from nhwc_conv import _C
+
+    if request.param not in _C.instruction_sets():
+        pytest.skip(f"this machine has no {request.param}")
+    previous = _C.instruction_set()
+    _C.set_instruction_set(request.param)
+    yield request.param
+    _C.set_instruction_set(previous)
+
+
+@pytest.fixture
+def threads():
+    """torch.set_num_threads, undone after the test."""
+    previous = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(previous)

@@ -1,0 +1,84 @@
+"""What the answer is: float64 F.conv2d on an explicitly padded image, autograd, and the rounding bound."""
+
+import torch
+import torch.nn.functional as F
+
+
+def pair(value):
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def four_sides(case):
+    """(top, bottom, left, right) of a case, by TensorFlow's rule for SAME."""
+    if not case.auto_pad:
+        sides = pair(case.padding)
+        return sides if len(sides) == 4 else (sides[0], sides[0], sides[1], sides[1])
+    sides = []
+    for size, kernel, stride, dilation in zip(
+        case.x[-3:-1], case.w[:2], pair(case.stride), pair(case.dilation), strict=True
+    ):
+        total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+        small, large = total // 2, total - total // 2
+        sides += [small, large] if case.auto_pad == 1 else [large, small]
+    return tuple(sides)
+
+
+def forward(case, x, w, bias=None):
+    """The convolution of NHWC `x` and HWIO `w` in float64."""
+    top, bottom, left, right = four_sides(case)
+    image = F.pad(x.double().movedim(-1, -3), (left, right, top, bottom))
+    kernel = w.double().permute(3, 2, 0, 1).contiguous()
+    bias = None if bias is None else bias.double()
+    stride, dilation = pair(case.stride), pair(case.dilation)
+    return F.conv2d(image, kernel, bias, stride, 0, dilation, case.groups).movedim(-3, -1)
+
+
+def gradients(case, x, w, bias, grad):
+    """The gradients of x, w and (if there is one) bias for the output gradient `grad`, in float64."""
+    leaves = [t.detach().double().requires_grad_() for t in (x, w, bias) if t is not None]
+    out = forward(case, *leaves)
+    return torch.autograd.grad(out, leaves, grad.double())
+
+
+def terms(case, out):
+    """The number of terms summed in an element of the output, and of the gradients of x, w and bias."""
+    kh, kw, c_per_group, o = case.w
+    pixels = out.numel() // o
+    return kh * kw * c_per_group + 1, kh * kw * (o // case.groups), pixels, pixels
+
+
+def gamma(n, dtype):
+    u = torch.finfo(dtype).eps / 2
+    return n * u / (1 - n * u)
+
+
+def assert_close(actual, expected, magnitude, n):
+    """|actual - expected| <= (gamma_n of its dtype + gamma_n of the oracle's) * magnitude, elementwise.
+
+    Higham's bound for a sum of n products in any order, where magnitude is the sum of their absolute
+    values. The map is linear in each argument: magnitude is the oracle applied to absolute values.
+    """
+    assert actual.shape == expected.shape
+    bound = (gamma(n, actual.dtype) + gamma(n, torch.float64)) * magnitude
+    error = (actual.double() - expected).abs()
+    bad = ~(error <= bound)
+    if bad.any():
+        at = tuple(bad.nonzero()[0].tolist())
+        raise AssertionError(
+            f"{int(bad.sum())} of {bad.numel()} elements are off, first at {at}: {float(actual[at])}, "
+            f"should be {float(expected[at])} +- {float(bound[at]):.3g}"
+        )
+
+
+def check_forward(case, actual, x, w, bias=None):
+    magnitude = forward(case, x.abs(), w.abs(), None if bias is None else bias.abs())
+    assert_close(actual, forward(case, x, w, bias), magnitude, terms(case, actual)[0])
+
+
+def check_gradients(case, actual, x, w, bias, grad):
+    """`actual` holds the gradients of x, w and bias; None where one was not asked for."""
+    expected = gradients(case, x, w, bias, grad)
+    magnitude = gradients(case, x.abs(), w.abs(), None if bias is None else bias.abs(), grad.abs())
+    for got, want, size, n in zip(actual, expected, magnitude, terms(case, grad)[1:], strict=False):
+        if got is not None:
+            assert_close(got, want, size, n)

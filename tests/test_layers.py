@@ -1,0 +1,128 @@
+"""The borders between the layers, as text: what includes or imports what, and what the objects export."""
+
+import ast
+import re
+import subprocess
+
+import pytest
+from conftest import KNOWN_ISAS, ROOT
+
+FOLDERS = ["binding", "conv", "kernels"]  # downward
+MODULES = [
+    {"__main__"},
+    {"_demo"},
+    {"__init__"},
+    {"_convert"},
+    {"nn"},
+    {"functional"},
+    {"_ops"},
+    {"reference", "_extension"},
+    {"_geometry"},
+]  # downward
+SOURCES = [p for p in sorted((ROOT / "csrc").rglob("*")) if p.suffix in (".h", ".cpp", ".def", ".inc")]
+PYTHON = sorted((ROOT / "nhwc_conv").rglob("*.py"))
+
+
+def includes(path):
+    """(opening quote or bracket, name) of every #include."""
+    return re.findall(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', path.read_text(), re.MULTILINE)
+
+
+def without_comments(text):
+    return re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def test_there_is_something_to_look_at():
+    assert SOURCES and PYTHON and all(any(f in p.parts for p in SOURCES) for f in FOLDERS)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_includes_point_downward(path):
+    own = FOLDERS.index(path.relative_to(ROOT / "csrc").parts[0])
+    for opening, name in includes(path):
+        if opening == '"':
+            target = (path.parent / name).resolve()
+            assert target.is_file(), name
+            assert FOLDERS.index(target.relative_to(ROOT / "csrc").parts[0]) >= own, name
+        elif re.match(r"(torch|ATen|c10|pybind11)/|Python\.h", name):
+            assert own == 0, f"{name}: only binding/ knows PyTorch and Python"
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if "kernels" in p.parts], ids=name_of)
+def test_kernels_hold_neither_std_nor_lambdas(path):
+    """A template of std:: would become one weak symbol of several instruction sets."""
+    text = without_comments(path.read_text())
+    if path.stem.endswith("_body") or path.stem in ("vector", "isa"):
+        assert "std::" not in text
+        assert not re.search(r"\[[&=]?\w*\]\s*\([^()]*\)\s*(mutable\s*)?(->\s*\w+\s*)?\{", text)
+
+
+def module_of(path):
+    """The name by which MODULES ranks a file: the first one under the package."""
+    return path.relative_to(ROOT / "nhwc_conv").parts[0].removesuffix(".py")
+
+
+def rank(module):
+    ranks = [i for i, names in enumerate(MODULES) if module in names]
+    assert ranks, f"{module} has no place in MODULES"
+    return ranks[0]
+
+
+def imported_modules(path):
+    """The modules of nhwc_conv that a file imports, anywhere in it."""
+    package = ("nhwc_conv", *path.relative_to(ROOT / "nhwc_conv").parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else ()
+            base = [*base, *(node.module.split(".") if node.module else [])]
+            names = [[*base, alias.name] for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name[0] == "nhwc_conv":
+                known = len(name) > 1 and any(name[1] in names for names in MODULES)
+                yield name[1] if known else "_extension" if name[1:] == ["_C"] else "__init__"
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=name_of)
+def test_imports_point_downward(path):
+    own = module_of(path)
+    for other in imported_modules(path):
+        assert other == own or rank(other) > rank(own), f"{own} imports {other}"
+
+
+LONG = [*SOURCES, *PYTHON, *(ROOT / "tests").glob("*.py"), *(ROOT / "bench").glob("*.py"), ROOT / "setup.py"]
+
+
+@pytest.mark.parametrize("path", LONG, ids=name_of)
+def test_files_are_short(path):
+    assert len(path.read_text().splitlines()) <= 300
+
+
+def isa_objects():
+    return [
+        p
+        for p in sorted((ROOT / "build").rglob("*.o"))
+        if any(isa in str(p.relative_to(ROOT)) for isa in KNOWN_ISAS)
+    ]
+
+
+@pytest.mark.needs_extension
+def test_objects_of_an_instruction_set_share_no_symbols():
+    """A weak symbol (W, V, u) would be merged across instruction sets: AVX-512 code in the baseline."""
+    objects = isa_objects()
+    if not objects:
+        pytest.skip("no objects under build/ (the extension was built elsewhere)")
+    assert {isa for isa in KNOWN_ISAS for p in objects if isa in str(p)} == set(KNOWN_ISAS)
+    for path in objects:
+        listing = subprocess.run(
+            ["nm", "--defined-only", path], capture_output=True, text=True, check=True
+        ).stdout
+        symbols = [line.split()[-2:] for line in listing.splitlines()]
+        assert symbols and not [name for kind, name in symbols if kind in "WVu"], path
