@@ -21,12 +21,10 @@ bench: .venv/built .venv/installed-bench
 	$(BIN)/python -m pytest bench/bench_layers.py --benchmark-max-time=0.2 --benchmark-warmup=on \
 		--benchmark-group-by=group --benchmark-columns=min,median,iqr,rounds
 
-check: .venv/installed-ruff
+check: .venv/installed-style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@if command -v clang-format >/dev/null; then \
-		find csrc -name '*.h' -o -name '*.cpp' | xargs clang-format --dry-run --Werror; \
-	else echo "clang-format is not installed: the style of csrc/ was not checked"; fi
+	find csrc -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
 
 wheel: $(INSTALLED)
 	$(BIN)/python -m pip wheel --no-build-isolation --no-deps --wheel-dir dist .
@@ -48,8 +46,8 @@ $(INSTALLED): | .venv/bin/python
 	$(PIP) "pytest-benchmark>=5" matplotlib
 	touch $@
 
-.venv/installed-ruff: | .venv/bin/python
-	$(PIP) "ruff==0.17.*"
+.venv/installed-style: | .venv/bin/python
+	$(PIP) "ruff==0.17.*" "clang-format==23.1.*"
 	touch $@
 
 .venv/built: $(INSTALLED) $(SOURCES)

@@ -24,8 +24,8 @@ Tensor call_op(const char* name, const Arguments&... arguments) {
 // tensor itself if its last dimension (channels) is contiguous, else a contiguous copy.
 inline Tensor with_contiguous_channels(const Tensor& tensor, const TensorInfo& info) {
   if (info.sizes[info.dim - 1] == 1 || info.strides[info.dim - 1] == 1) return tensor;
-  return call_op("aten::clone", tensor, std::optional<torch::headeronly::MemoryFormat>(
-                                            torch::headeronly::MemoryFormat::Contiguous));
+  return call_op("aten::clone", tensor,
+                 std::optional<torch::headeronly::MemoryFormat>(torch::headeronly::MemoryFormat::Contiguous));
 }
 
 }  // namespace nhwc_conv

@@ -62,13 +62,14 @@ std::string dtype_name(int32_t dtype) {
 
 void check_same_kind(Named a, Named b) {
   if (a.tensor->device_type != b.tensor->device_type) {
-    fail(std::string("Expected all tensors to be on the same device, but got ") + b.name + " on another device than " + a.name);
+    fail(std::string("Expected all tensors to be on the same device, but got ") + b.name + " on another device than " +
+         a.name);
   }
   if (a.tensor->dtype != b.tensor->dtype) {
     std::string role = a.role;
     role[0] = role[0] - 'a' + 'A';
-    fail(role + " type (" + a.name + ": " + dtype_name(a.tensor->dtype) + ") and " + b.role + " type (" + b.name + ": " +
-         dtype_name(b.tensor->dtype) + ") should be the same");
+    fail(role + " type (" + a.name + ": " + dtype_name(a.tensor->dtype) + ") and " + b.role + " type (" + b.name +
+         ": " + dtype_name(b.tensor->dtype) + ") should be the same");
   }
 }
 
@@ -105,8 +106,8 @@ void check_count(const char* what, const Wide sizes[4], bool batched) {
   for (int d = 0; d < 4; ++d) {
     if (sizes[d] > 1) count *= sizes[d];
     if (count > kMostElements) {
-      fail(std::string("expected the ") + what + " to have at most " + text(kMostElements) + " elements, but got size " +
-           (batched ? text(sizes, 4) : text(sizes + 1, 3)));
+      fail(std::string("expected the ") + what + " to have at most " + text(kMostElements) +
+           " elements, but got size " + (batched ? text(sizes, 4) : text(sizes + 1, 3)));
     }
   }
 }
@@ -150,7 +151,8 @@ void check_options(const ConvOptions& options) {
   check_at_most("padding", padding);
   check_at_most("dilation", dilation);
   if (options.auto_pad < 0 || options.auto_pad > 2) {
-    fail("expected auto_pad to be 0 (explicit), 1 (same) or 2 (same_lower), but got auto_pad=" + text(options.auto_pad));
+    fail("expected auto_pad to be 0 (explicit), 1 (same) or 2 (same_lower), but got auto_pad=" +
+         text(options.auto_pad));
   }
   for (const int64_t p : padding) {
     if (options.auto_pad != 0 && p != 0) {

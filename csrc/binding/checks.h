@@ -1,4 +1,5 @@
-// Every argument check of every op, once, under the dispatcher: tensors in, geometry out. Nothing is read or allocated before.
+// Every argument check of every op, once, under the dispatcher: tensors in, geometry out. Nothing is read or allocated
+// before.
 #pragma once
 
 #include <vector>
@@ -18,7 +19,8 @@ struct ConvOptions {
 };
 
 // x [N, H, W, C] or [H, W, C], w [KH, KW, C/groups, O], bias null or [O]
-ConvGeometry check_forward(const TensorInfo& x, const TensorInfo& w, const TensorInfo* bias, const ConvOptions& options);
+ConvGeometry check_forward(const TensorInfo& x, const TensorInfo& w, const TensorInfo* bias,
+                           const ConvOptions& options);
 
 // grad [N, OH, OW, O] or [OH, OW, O], w as above, input_size (H, W)
 ConvGeometry check_input_gradient(const TensorInfo& grad, const TensorInfo& w, const std::vector<int64_t>& input_size,

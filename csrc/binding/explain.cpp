@@ -37,21 +37,20 @@ PyObject* describe(const ConvGeometry& g, const ConvPlan& plan, Long shared, Lon
   const char* isa = active_kernels().name;
   if (plan.depthwise) {
     return Py_BuildValue("{s:s, s:s, s:s, s:(LLL), s:[iL], s:O, s:L, s:L, s:L}", "algorithm", "depthwise",
-                         "instruction_set", isa, "source", plan.lanewise.expand ? "panel" : "view", "reduction", KH, KW, C,
-                         "tile", kMaxLanewiseRows, static_cast<Long>(plan.lanewise.item_channels), "packed_weights",
+                         "instruction_set", isa, "source", plan.lanewise.expand ? "panel" : "view", "reduction", KH, KW,
+                         C, "tile", kMaxLanewiseRows, static_cast<Long>(plan.lanewise.item_channels), "packed_weights",
                          plan.lanewise.pack_weights ? Py_True : Py_False, "phases", phases, "workspace_shared", shared,
                          "workspace_per_thread", per_thread);
   }
   const DensePlan& dense = plan.dense;
   const bool view = dense.source == Source::view, im2col = dense.algorithm == Algorithm::im2col;
-  return Py_BuildValue(
-      "{s:s, s:s, s:s, s:(LLL), s:[iL], s:O, s:(LL), s:L, s:L, s:L}", "algorithm", im2col ? "im2col" : "matmul",
-      "instruction_set", isa, "source", view ? "view" : "panel", "reduction", view ? KH : 1,
-      view && !im2col ? KW : 1, view ? (im2col ? KW * C : C) : KH * KW * C, "tile", dense.rows,
-      static_cast<Long>(dense.columns.vectors) * dense.columns.lanes, "packed_weights",
-      dense.pack_weights ? Py_True : Py_False, "reduction_blocks", static_cast<Long>(dense.row_blocks),
-      static_cast<Long>(dense.inner_blocks), "phases", phases, "workspace_shared", shared, "workspace_per_thread",
-      per_thread);
+  return Py_BuildValue("{s:s, s:s, s:s, s:(LLL), s:[iL], s:O, s:(LL), s:L, s:L, s:L}", "algorithm",
+                       im2col ? "im2col" : "matmul", "instruction_set", isa, "source", view ? "view" : "panel",
+                       "reduction", view ? KH : 1, view && !im2col ? KW : 1, view ? (im2col ? KW * C : C) : KH * KW * C,
+                       "tile", dense.rows, static_cast<Long>(dense.columns.vectors) * dense.columns.lanes,
+                       "packed_weights", dense.pack_weights ? Py_True : Py_False, "reduction_blocks",
+                       static_cast<Long>(dense.row_blocks), static_cast<Long>(dense.inner_blocks), "phases", phases,
+                       "workspace_shared", shared, "workspace_per_thread", per_thread);
 }
 
 PyObject* describe_weight_gradient(const char* algorithm, const char* source, Long rows, Long pixels, Long tile_rows,
@@ -108,7 +107,8 @@ PyObject* explain(PyObject*, PyObject* args) {
   if (PyErr_Occurred()) return nullptr;
   const std::string name = algorithm_name, type = dtype, which = pass;
   if (name != "auto" && name != "im2col" && name != "matmul") {
-    return PyErr_Format(PyExc_ValueError, "algorithm must be 'auto', 'im2col' or 'matmul', but got '%s'", algorithm_name);
+    return PyErr_Format(PyExc_ValueError, "algorithm must be 'auto', 'im2col' or 'matmul', but got '%s'",
+                        algorithm_name);
   }
   if (type != "float32" && type != "float64") {
     return PyErr_Format(PyExc_ValueError, "dtype must be 'float32' or 'float64', but got '%s'", dtype);

@@ -12,7 +12,8 @@ namespace {
 
 std::string usable_names() {
   std::string names;
-  for (int i = 0; usable_instruction_set(i) != nullptr; ++i) names += std::string(i ? ", " : "") + usable_instruction_set(i);
+  for (int i = 0; usable_instruction_set(i) != nullptr; ++i)
+    names += std::string(i ? ", " : "") + usable_instruction_set(i);
   return names;
 }
 
@@ -65,14 +66,16 @@ PyObject* fma_peak(PyObject*, PyObject* args) {
 PyMethodDef methods[] = {
     {"instruction_set", instruction_set, METH_NOARGS, "instruction_set() -> str: the one in use."},
     {"instruction_sets", instruction_sets, METH_NOARGS, "instruction_sets() -> tuple of the usable ones, best first."},
-    {"set_instruction_set", set_instruction_set, METH_VARARGS, "set_instruction_set(name): for tests; between calls only."},
+    {"set_instruction_set", set_instruction_set, METH_VARARGS,
+     "set_instruction_set(name): for tests; between calls only."},
     {"build_id", build_id, METH_NOARGS, "build_id() -> str: digest of the sources this module was built from."},
     {"explain", explain, METH_VARARGS,
      "explain(pass_, algorithm, dtype, x_shape, w_shape, stride, padding, dilation, groups, auto_pad) -> dict"},
     {"fma_peak", fma_peak, METH_VARARGS, "fma_peak(dtype, seconds) -> GFLOP/s of one thread's multiply-add units."},
     {nullptr, nullptr, 0, nullptr}};
 
-PyModuleDef definition = {PyModuleDef_HEAD_INIT, "nhwc_conv._C", nullptr, -1, methods, nullptr, nullptr, nullptr, nullptr};
+PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "nhwc_conv._C", nullptr, -1, methods, nullptr, nullptr, nullptr, nullptr};
 
 }  // namespace
 

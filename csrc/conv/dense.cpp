@@ -44,8 +44,7 @@ void DenseConv<T>::run(int64_t item, T* panel) const {
   item /= blocks_h;
   const int64_t n = item % g_.N, group = item / g_.N;
   const Range ys = {y_block * g_.h.output / blocks_h, (y_block + 1) * g_.h.output / blocks_h};
-  const Range xs = {x_block * plan_.item_columns,
-                    clamp((x_block + 1) * plan_.item_columns, 0, g_.w.output)};
+  const Range xs = {x_block * plan_.item_columns, clamp((x_block + 1) * plan_.item_columns, 0, g_.w.output)};
   const Range tiles = {share * plan_.columns.tiles / plan_.column_groups,
                        (share + 1) * plan_.columns.tiles / plan_.column_groups};
   if (plan_.source == Source::view) {
@@ -121,7 +120,8 @@ template <class T>
 void DenseConv<T>::emit(const Column& column, const Block& block, const T* x, int64_t y, int64_t x0, int64_t count,
                         bool down, Range taps_h, Range taps_w) const {
   const int64_t Cg = g_.C_per_group();
-  const Range rows = {clamp(block.rows.begin, taps_h.begin, taps_h.end), clamp(block.rows.end, taps_h.begin, taps_h.end)};
+  const Range rows = {clamp(block.rows.begin, taps_h.begin, taps_h.end),
+                      clamp(block.rows.end, taps_h.begin, taps_h.end)};
   Range taps = taps_w, inner = block.inner;
   TileArgs<T> args;
   if (plan_.algorithm == Algorithm::im2col) {

@@ -103,9 +103,9 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
   const Range lanes = {o_block * g_.O / blocks_o, (o_block + 1) * g_.O / blocks_o};
   const Range xs = {x_block * plan_.item_columns, clamp((x_block + 1) * plan_.item_columns, 0, g_.w.output)};
   const Range ys = {y_block * plan_.item_rows, clamp((y_block + 1) * plan_.item_rows, 0, g_.h.output)};
-  const ExpandedRegion<T> x =
-      plan_.expand ? ExpandedRegion<T>::fill(g_, x_, n, ys, xs, lanes, scratch)
-                   : ExpandedRegion<T>{{0, 0}, {0, 0}, x_.data + n * x_.n + lanes.begin, x_.h, x_.w, 0};
+  const ExpandedRegion<T> x = plan_.expand
+                                  ? ExpandedRegion<T>::fill(g_, x_, n, ys, xs, lanes, scratch)
+                                  : ExpandedRegion<T>{{0, 0}, {0, 0}, x_.data + n * x_.n + lanes.begin, x_.h, x_.w, 0};
 
   TileArgs<T> args;
   const T* weights = plan_.pack_weights ? packed_ + lanes.begin : w_.data + lanes.begin;

@@ -1,6 +1,7 @@
 // Convolutions of many groups with few output channels each: a vector's lanes run over the channels of all groups.
 // Depthwise layers (C/groups = O/groups = 1) read the tensor where it lies. Elsewhere input channels are first repeated
-// so that lane o finds its channel at place o: X[pixel][k][o] = x[pixel][o / (O/groups) * (C/groups) + k], a region at a time.
+// so that lane o finds its channel at place o: X[pixel][k][o] = x[pixel][o / (O/groups) * (C/groups) + k], a region at
+// a time.
 #pragma once
 
 #include "parallel.h"
@@ -17,11 +18,11 @@ bool is_depthwise(const ConvGeometry& g) {
 struct DepthwisePlan {
   bool expand;
   bool pack_weights;
-  int64_t item_rows, item_columns;  // outputs
-  int64_t item_channels;            // output channels
+  int64_t item_rows, item_columns;      // outputs
+  int64_t item_channels;                // output channels
   int64_t region_rows, region_columns;  // inputs of an item, at most
-  int64_t packed_elements;          // shared by all threads
-  int64_t region_elements;          // of each thread
+  int64_t packed_elements;              // shared by all threads
+  int64_t region_elements;              // of each thread
 };
 
 // lanes_contiguous: neighbouring output channels are neighbours in the weights; channels_contiguous: in the input.

@@ -41,9 +41,9 @@ template <class T>
 void DepthwiseWeightGradient<T>::add_block(T* dw, int64_t n, Range ys, Range xs, Range lanes, bool first,
                                            T* scratch) const {
   const int64_t Cg = g_.C_per_group(), KW = g_.w.kernel;
-  const ExpandedRegion<T> x =
-      plan_.expand ? ExpandedRegion<T>::fill(g_, x_, n, ys, xs, lanes, scratch)
-                   : ExpandedRegion<T>{{0, 0}, {0, 0}, x_.data + n * x_.n + lanes.begin, x_.h, x_.w, 0};
+  const ExpandedRegion<T> x = plan_.expand
+                                  ? ExpandedRegion<T>::fill(g_, x_, n, ys, xs, lanes, scratch)
+                                  : ExpandedRegion<T>{{0, 0}, {0, 0}, x_.data + n * x_.n + lanes.begin, x_.h, x_.w, 0};
   const LanewiseFamily<T>& family = lanewise_family(kernels_, lanes.size());
   TileArgs<T> args;
   args.I = 1;

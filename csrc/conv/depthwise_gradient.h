@@ -1,5 +1,5 @@
-// The weight gradient of depthwise.h's convolutions: rows of a tile are taps of one kernel row (or channels of one tap), lanes
-// are output channels, and the reduction runs over output pixels.
+// The weight gradient of depthwise.h's convolutions: rows of a tile are taps of one kernel row (or channels of one
+// tap), lanes are output channels, and the reduction runs over output pixels.
 #pragma once
 
 #include "depthwise.h"
@@ -15,8 +15,8 @@ class DepthwiseWeightGradient {
 
   const DepthwisePlan& plan() const { return plan_; }
   int64_t partials() const { return partials_; }
-  int64_t partial_elements() const { return (partials_ - 1) * elements_; }       // shared by all threads
-  int64_t region_elements() const { return plan_.region_elements; }              // of each thread
+  int64_t partial_elements() const { return (partials_ - 1) * elements_; }  // shared by all threads
+  int64_t region_elements() const { return plan_.region_elements; }         // of each thread
 
   // workspace: partial_elements() and then region_elements() for each of parallel.threads.
   void run(const Parallel& parallel, T* workspace) const;

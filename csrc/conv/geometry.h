@@ -17,9 +17,9 @@ struct Range {
   int64_t size() const { return end - begin; }
 };
 
-// One spatial axis. Output o reads input o*stride + tap*dilation - pad for each tap < kernel; outside the input is zero.
-// `pad` stands before the input only, since padding after it follows from `output`. It is negative where a convolution
-// starts inside its input, as input gradients may; `kernel` is zero where a phase of one meets no tap.
+// One spatial axis. Output o reads input o*stride + tap*dilation - pad for each tap < kernel; outside the input is
+// zero. `pad` stands before the input only, since padding after it follows from `output`. It is negative where a
+// convolution starts inside its input, as input gradients may; `kernel` is zero where a phase of one meets no tap.
 struct Axis {
   int64_t input, output, kernel, stride, dilation, pad;
 

@@ -34,7 +34,8 @@ AxisPhase input_gradient_phase(const Axis& forward, int64_t phase) {
   const int64_t step = forward.stride / common, dilation = forward.dilation / common;
   const int64_t candidates = clamp(forward.kernel, 0, step);
   int64_t first_tap = 0;
-  while (first_tap < candidates && (phase + forward.pad - first_tap * forward.dilation) % forward.stride != 0) ++first_tap;
+  while (first_tap < candidates && (phase + forward.pad - first_tap * forward.dilation) % forward.stride != 0)
+    ++first_tap;
   const int64_t count = first_tap < candidates ? ceil_div(forward.kernel - first_tap, step) : 0;
   const int64_t y = count > 0 ? (phase + forward.pad - first_tap * forward.dilation) / forward.stride : 0;
   AxisPhase result;

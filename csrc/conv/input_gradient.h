@@ -1,6 +1,6 @@
-// The input gradient as forward convolutions of the output gradient, never a scatter. For stride s the rows of the input
-// gradient fall into s phases (row % s), each reached by every s-th tap only; a phase is a stride-1 convolution with
-// these taps, reversed, and with the weight's channels exchanged. So s_h*s_w dense convolutions fill the gradient.
+// The input gradient as forward convolutions of the output gradient, never a scatter. For stride s the rows of the
+// input gradient fall into s phases (row % s), each reached by every s-th tap only; a phase is a stride-1 convolution
+// with these taps, reversed, and with the weight's channels exchanged. So s_h*s_w dense convolutions fill the gradient.
 #pragma once
 
 #include <vector>
@@ -23,7 +23,7 @@ class InputGradient {
   InputGradient(const Kernels<T>& kernels, const ConvGeometry& g, Algorithm algorithm, int threads,
                 const ImageView<const T>& grad, const WeightView<const T>& w, const ImageView<T>& dx);
 
-  int64_t packed_elements() const { return packed_elements_; }  // shared by all threads
+  int64_t packed_elements() const { return packed_elements_; }    // shared by all threads
   int64_t scratch_elements() const { return scratch_elements_; }  // of each thread
   // The first phase, or null: where every tap meets padding only, the gradient is zero.
   const ConvPlan* plan() const { return phases_.empty() ? nullptr : &phases_.front().plan; }

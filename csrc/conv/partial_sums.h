@@ -1,5 +1,5 @@
-// Weight gradients as sums over parts of the batch, so that threads have work where the weights are few. How many parts there
-// are and where they end follows from the geometry alone: the same bits on any number of threads.
+// Weight gradients as sums over parts of the batch, so that threads have work where the weights are few. How many parts
+// there are and where they end follows from the geometry alone: the same bits on any number of threads.
 #pragma once
 
 #include "../kernels/kernels.h"

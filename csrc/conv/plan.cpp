@@ -71,8 +71,8 @@ DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const T>& x, con
   DenseLayout layout;
   layout.channels_contiguous = x.c == 1 || Cg == 1;
   layout.rows_contiguous = layout.channels_contiguous && (g.w.kernel == 1 || (g.w.dilation == 1 && x.w == Cg));
-  layout.weights_usable = (w.o == 1 || g.O_per_group() == 1) && w.c > 0 &&
-                          (g.w.kernel <= 1 || w.j == Cg * w.c) && (g.h.kernel <= 1 || w.i == g.w.kernel * Cg * w.c);
+  layout.weights_usable = (w.o == 1 || g.O_per_group() == 1) && w.c > 0 && (g.w.kernel <= 1 || w.j == Cg * w.c) &&
+                          (g.h.kernel <= 1 || w.i == g.w.kernel * Cg * w.c);
   return layout;
 }
 
@@ -94,14 +94,15 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   const int64_t run = viewed ? max(interior, 1) : g.h.output * g.w.output;
   plan.columns = choose_columns(kernels, g.O_per_group(), run);
   plan.rows = family_of(kernels, plan.columns.lanes, plan.columns.vectors).max_rows;
-  plan.dot = plan.columns.lanes == 1 && g.O_per_group() <= kMaxDotFamilies &&
-             inner_depth(algorithm, g) >= kernels.dot_lanes;
+  plan.dot =
+      plan.columns.lanes == 1 && g.O_per_group() <= kMaxDotFamilies && inner_depth(algorithm, g) >= kernels.dot_lanes;
   if (plan.dot) {
     plan.columns = {g.O_per_group(), 1, static_cast<int>(g.O_per_group()), g.O_per_group(), 1};
     plan.rows = kernels.dot[g.O_per_group() - 1].max_rows;
   }
 
-  // Packing reads and writes each weight once; below a few tiles of pixels that costs more than reading HWIO rows in place.
+  // Packing reads and writes each weight once; below a few tiles of pixels that costs more than reading HWIO rows in
+  // place.
   const int64_t pixels = g.N * g.h.output * g.w.output;
   const bool reused = plan.columns.tiles > 1 && pixels > 4 * plan.rows;
   plan.pack_weights = plan.dot || !layout.weights_usable || reused;
@@ -141,8 +142,8 @@ WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const Co
   plan.rows = family_of(kernels, plan.columns.lanes, plan.columns.vectors).max_rows;
   plan.row_tiles = ceil_div(run, plan.rows);
 
-  const int64_t row_bytes = g.w.output * min(g.O_per_group(), 4 * plan.columns.lanes) * size +
-                            g.h.stride * g.w.input * Cg * size;
+  const int64_t row_bytes =
+      g.w.output * min(g.O_per_group(), 4 * plan.columns.lanes) * size + g.h.stride * g.w.input * Cg * size;
   plan.block_rows = clamp(kInputBytes / max(row_bytes, 1), 1, max(g.h.output, 1));
 
   // Enough independent parts for many threads, by the geometry alone: kernel positions and channels, then pixels.
@@ -153,10 +154,10 @@ WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const Co
   return plan;
 }
 
-#define NHWC_INSTANTIATE(T)                                                                                           \
-  template const TileFamily<T>& family_of(const Kernels<T>&, int, int64_t);                                           \
-  template DenseLayout dense_layout(const ConvGeometry&, const ImageView<const T>&, const WeightView<const T>&);      \
-  template DensePlan make_dense_plan(const Kernels<T>&, const ConvGeometry&, const DenseLayout&, Algorithm, int);     \
+#define NHWC_INSTANTIATE(T)                                                                                       \
+  template const TileFamily<T>& family_of(const Kernels<T>&, int, int64_t);                                       \
+  template DenseLayout dense_layout(const ConvGeometry&, const ImageView<const T>&, const WeightView<const T>&);  \
+  template DensePlan make_dense_plan(const Kernels<T>&, const ConvGeometry&, const DenseLayout&, Algorithm, int); \
   template WeightGradientPlan make_weight_gradient_plan(const Kernels<T>&, const ConvGeometry&, int64_t);
 NHWC_INSTANTIATE(float)
 NHWC_INSTANTIATE(double)

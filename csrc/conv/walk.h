@@ -8,8 +8,8 @@ namespace nhwc_conv {
 // Calls emit(y, x, count, down, taps_h, taps_w) for runs of `count` outputs from (y, x), to the right or downwards.
 //
 // Where every tap of a kernel row exists, runs lie along the output row. Left and right of that each output column has
-// taps of its own; there runs stand upright, over the output rows whose kernel rows all exist. So borders need neither a
-// padded copy of the input nor products with zero.
+// taps of its own; there runs stand upright, over the output rows whose kernel rows all exist. So borders need neither
+// a padded copy of the input nor products with zero.
 template <class Emit>
 void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit) {
   const Range inside_h = g.h.interior(), inside_w = g.w.interior();

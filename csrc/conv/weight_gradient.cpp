@@ -19,7 +19,10 @@ typename WeightGradient<T>::Tile WeightGradient<T>::tile(int64_t index) const {
   index /= across;
   const int64_t i = index % g_.h.kernel;
   index /= g_.h.kernel;
-  return {index / plan_.columns.tiles, i, j, index % plan_.columns.tiles,
+  return {index / plan_.columns.tiles,
+          i,
+          j,
+          index % plan_.columns.tiles,
           {row * run / plan_.row_tiles, (row + 1) * run / plan_.row_tiles}};
 }
 

@@ -1,5 +1,6 @@
-// The weight gradient: dw[i, j, c, o] = sum over n, y, x of X[n, y*s_h + i*d_h - p_h, x*s_w + j*d_w - p_w, c] * grad[n, y, x, o],
-// by the tile kernel whose rows are input channels (neighbours in memory) and whose reduction runs over output pixels.
+// The weight gradient: dw[i, j, c, o] = sum over n, y, x of X[n, y*s_h + i*d_h - p_h, x*s_w + j*d_w - p_w, c] * grad[n,
+// y, x, o], by the tile kernel whose rows are input channels (neighbours in memory) and whose reduction runs over
+// output pixels.
 #pragma once
 
 #include "parallel.h"

@@ -14,7 +14,7 @@ namespace nhwc_conv {
 #endif
 
 #define NHWC_ISA(name, architecture, bytes, registers, flags) \
-  NHWC_BUILT_##architecture(namespace name { void fill(KernelTable& table); })
+  NHWC_BUILT_##architecture(namespace name { void fill(KernelTable & table); })
 #include "isa_table.def"
 #undef NHWC_ISA
 
@@ -65,6 +65,8 @@ bool select_kernels(const char* name) {
   return false;
 }
 
-const char* usable_instruction_set(int index) { return index >= 0 && index < table_count ? tables[index].name : nullptr; }
+const char* usable_instruction_set(int index) {
+  return index >= 0 && index < table_count ? tables[index].name : nullptr;
+}
 
 }  // namespace nhwc_conv

@@ -1,5 +1,5 @@
-// The body of the dot tile kernel; its contract is TileArgs in kernels.h. Lanes run over the reduction, so that a few columns
-// (last layers, the input gradient of a first layer) use all of them.
+// The body of the dot tile kernel; its contract is TileArgs in kernels.h. Lanes run over the reduction, so that a few
+// columns (last layers, the input gradient of a first layer) use all of them.
 
 // Sum of the lanes, halving the vector until one is left.
 template <class A, int LANES>

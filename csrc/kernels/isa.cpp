@@ -1,6 +1,7 @@
-// Compiled once per row of isa_table.def, with NHWC_ISA_NAME, NHWC_ISA_VECTOR_BYTES and NHWC_ISA_REGISTERS defined and the
-// row's flags. The bodies stand in an unnamed namespace inside the instruction set's own: were they plain templates, the
-// linker would merge the instances of all rows into one, and an old processor would run instructions it lacks.
+// Compiled once per row of isa_table.def, with NHWC_ISA_NAME, NHWC_ISA_VECTOR_BYTES and NHWC_ISA_REGISTERS defined and
+// the row's flags. The bodies stand in an unnamed namespace inside the instruction set's own: were they plain
+// templates, the linker would merge the instances of all rows into one, and an old processor would run instructions it
+// lacks.
 #include "kernels.h"
 
 namespace nhwc_conv {

@@ -6,8 +6,8 @@
 
 namespace nhwc_conv {
 
-// The arguments of the tile kernels. There are three forms; each fixes its count of rows, m < rows, by the function that
-// is called, and all of them compute, in a type at least as wide as T,
+// The arguments of the tile kernels. There are three forms; each fixes its count of rows, m < rows, by the function
+// that is called, and all of them compute, in a type at least as wide as T,
 //
 //   C[m*c_m + n] = bias[n] + (accumulate ? C[m*c_m + n] : 0) + sum over i < I, j < J, k < K of A * B
 //
@@ -88,8 +88,8 @@ struct FieldArgs {
   T* to;
 };
 
-// Families of broadcast kernels are sorted by lanes, widest first, then by vectors, one to as many as registers hold; the
-// narrowest have one lane. Lanewise families are sorted likewise, dot families by columns from 1.
+// Families of broadcast kernels are sorted by lanes, widest first, then by vectors, one to as many as registers hold;
+// the narrowest have one lane. Lanewise families are sorted likewise, dot families by columns from 1.
 constexpr int kMaxFamilies = 16;
 constexpr int kMaxLanewiseFamilies = 5;
 constexpr int kMaxDotFamilies = 3;
@@ -118,8 +118,12 @@ struct KernelTable {
 template <class T>
 const Kernels<T>& kernels_of(const KernelTable& table);
 template <>
-inline const Kernels<float>& kernels_of<float>(const KernelTable& table) { return table.f32; }
+inline const Kernels<float>& kernels_of<float>(const KernelTable& table) {
+  return table.f32;
+}
 template <>
-inline const Kernels<double>& kernels_of<double>(const KernelTable& table) { return table.f64; }
+inline const Kernels<double>& kernels_of<double>(const KernelTable& table) {
+  return table.f64;
+}
 
 }  // namespace nhwc_conv

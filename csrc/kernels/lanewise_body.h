@@ -1,7 +1,7 @@
 // The body of the lanewise tile kernel; its contract is TileArgs in kernels.h.
 
-// The products of one run of k. TAPS = 0: any K. TAPS > 0: K = TAPS and a_k = a_m, so that neighbouring rows read the same
-// vectors of A, each of which is then loaded once for all rows. Each row's order of k is the same either way.
+// The products of one run of k. TAPS = 0: any K. TAPS > 0: K = TAPS and a_k = a_m, so that neighbouring rows read the
+// same vectors of A, each of which is then loaded once for all rows. Each row's order of k is the same either way.
 template <class T, class A, int LANES, int ROWS, int TAPS>
 struct LanewiseRun {
   typedef typename Lanes<A, LANES>::vector V;
@@ -44,14 +44,16 @@ void lanewise_columns(const TileArgs<T>& t) {
     for (int m = 0; m < ROWS; ++m) sum[m] = start;
     for (int64_t i = 0; i < t.I; ++i) {
       for (int64_t j = 0; j < t.J; ++j) {
-        LanewiseRun<T, A, LANES, ROWS, TAPS>::add(sum, t.a + i * t.a_i + j * t.a_j + n, t.b + i * t.b_i + j * t.b_j + n, t);
+        LanewiseRun<T, A, LANES, ROWS, TAPS>::add(sum, t.a + i * t.a_i + j * t.a_j + n, t.b + i * t.b_i + j * t.b_j + n,
+                                                  t);
       }
     }
     NHWC_UNROLL(16)
     for (int m = 0; m < ROWS; ++m) {
       if (t.accumulate) sum[m] += load<A, LANES>(t.c + m * t.c_m + n);
     }
-    // Where the last vector overlaps the one before it, that one has been stored: what it added must not be added twice.
+    // Where the last vector overlaps the one before it, that one has been stored: what it added must not be added
+    // twice.
     const int64_t fresh = t.accumulate && n == last && last % LANES != 0 ? LANES - last % LANES : 0;
     NHWC_UNROLL(16)
     for (int m = 0; m < ROWS; ++m) {

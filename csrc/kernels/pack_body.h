@@ -74,7 +74,8 @@ void copy(const CopyArgs<T>& t) {
   if (t.from_k == 1 && t.N >= L) {
     for (; done + L <= t.K; done += L) {
       int64_t n = 0;
-      for (; n + L <= t.N; n += L) transpose_block<T, L>(t.from + done + n * t.from_n, t.from_n, t.to + done * t.to_k + n, t.to_k);
+      for (; n + L <= t.N; n += L)
+        transpose_block<T, L>(t.from + done + n * t.from_n, t.from_n, t.to + done * t.to_k + n, t.to_k);
       copy_strided(t, done, done + L, n, t.N);
     }
   }
@@ -121,10 +122,13 @@ double peak(int64_t rounds) {
 #else
 #define NHWC_KEEP(x) asm volatile("" : "+w"(x))
 #endif
-#define NHWC_STEP(x) x = x * scale + shift; NHWC_KEEP(x);
+#define NHWC_STEP(x)     \
+  x = x * scale + shift; \
+  NHWC_KEEP(x);
   for (int64_t r = 0; r < rounds; ++r) {
-    NHWC_STEP(x0) NHWC_STEP(x1) NHWC_STEP(x2) NHWC_STEP(x3) NHWC_STEP(x4)
-    NHWC_STEP(x5) NHWC_STEP(x6) NHWC_STEP(x7) NHWC_STEP(x8) NHWC_STEP(x9)
+    NHWC_STEP(x0)
+    NHWC_STEP(x1) NHWC_STEP(x2) NHWC_STEP(x3) NHWC_STEP(x4) NHWC_STEP(x5) NHWC_STEP(x6) NHWC_STEP(x7) NHWC_STEP(x8)
+        NHWC_STEP(x9)
   }
 #undef NHWC_STEP
 #undef NHWC_KEEP
