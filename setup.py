@@ -1,4 +1,4 @@
-"""Builds nhwc_conv._C: LibTorch's stable ABI, Python's limited API, and one object per instruction set of the kernels.
+"""Builds nhwc_conv._C: LibTorch's stable ABI, Python's limited API, the kernels once per instruction set.
 
 NHWC_CONV_NO_EXT=1 installs the Python package alone; its ops then run as NumPy algorithms.
 """
@@ -14,11 +14,15 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
+# The bodies are vectorised by hand. GCC's own vectoriser would compute the main part of a one-lane loop with
+# separate multiplications and additions and its rest with fused ones: then bits would depend on the place in a
+# tile.
+KERNEL_FLAGS = ["-std=c++17", "-O3", "-g0", "-fno-tree-vectorize", "-fno-exceptions", "-fvisibility=hidden"]
 ISA_ROW = re.compile(r'^NHWC_ISA\((\w+), (\w+), (\d+), (\d+), "(.*)"\)$', re.MULTILINE)
 
 
 def torch_folder():
-    """torch of the environment that is installed into: pip's isolated builds see its folder, though they cannot import it."""
+    """torch of the environment installed into, whose folder an isolated build sees but cannot import."""
     for folder in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         if (Path(folder) / "torch" / "include").is_dir():
             return Path(folder) / "torch"
@@ -34,7 +38,7 @@ def sources():
 
 
 def build_id():
-    """Digest of the sources, so that a test can tell whether the extension it has loaded is built from them."""
+    """Digest of the sources, so that a test can tell whether a loaded extension is built from them."""
     digest = hashlib.sha256()
     for path in sorted(p.relative_to(ROOT).as_posix() for p in sources()):
         digest.update(path.encode() + b"\0" + (ROOT / path).read_bytes() + b"\0")
@@ -42,11 +46,11 @@ def build_id():
 
 
 class BuildPerInstructionSet(build_ext):
-    """build_ext that compiles kernels/isa.cpp once per row of kernels/isa_table.def, each with flags of its own."""
+    """build_ext that compiles kernels/isa.cpp once per row of kernels/isa_table.def, with the row's flags."""
 
     def build_extension(self, ext):
         machine = {"AMD64": "x86_64"}.get(platform.machine(), platform.machine())
-        # First of all the plainest processor: a -march=native among the user's flags must not leak into every object.
+        # The plainest processor first: -march=native among the user's flags must not leak into every object.
         baseline = ["-march=x86-64"] if machine == "x86_64" else []
         ext.extra_compile_args = [*ext.extra_compile_args, *baseline]
         objects = []
@@ -62,14 +66,7 @@ class BuildPerInstructionSet(build_ext):
                         ("NHWC_ISA_VECTOR_BYTES", vector_bytes),
                         ("NHWC_ISA_REGISTERS", registers),
                     ],
-                    extra_postargs=[
-                        "-std=c++17",
-                        "-O3",
-                        "-fno-exceptions",
-                        "-fvisibility=hidden",
-                        *baseline,
-                        *flags.split(),
-                    ],
+                    extra_postargs=[*KERNEL_FLAGS, *baseline, *flags.split()],
                 )
         ext.extra_objects = objects
         super().build_extension(ext)

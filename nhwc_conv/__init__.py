@@ -2,8 +2,10 @@
 
 from . import functional, nn, reference
 from ._convert import convert
+from ._explain import explain
 from ._extension import show_config
 from ._extension import version as __version__
+from ._prepack import prepack
 from .functional import conv2d
 from .nn import Conv2d, NHWCConv2d
 
@@ -13,8 +15,10 @@ __all__ = [
     "__version__",
     "conv2d",
     "convert",
+    "explain",
     "functional",
     "nn",
+    "prepack",
     "reference",
     "show_config",
 ]

@@ -1,7 +1,9 @@
 """The borders between the layers, as text: what includes or imports what, and what the objects export."""
 
 import ast
+import platform
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -12,7 +14,7 @@ MODULES = [
     {"__main__"},
     {"_demo"},
     {"__init__"},
-    {"_convert"},
+    {"_convert", "_prepack", "_explain"},
     {"nn"},
     {"functional"},
     {"_ops"},
@@ -126,3 +128,20 @@ def test_objects_of_an_instruction_set_share_no_symbols():
         ).stdout
         symbols = [line.split()[-2:] for line in listing.splitlines()]
         assert symbols and not [name for kind, name in symbols if kind in "WVu"], path
+
+
+@pytest.mark.needs_extension
+def test_every_product_is_fused_with_its_addition():
+    """Where an instruction set has fused multiply-add, a tile kernel that multiplies apart would have other bits."""
+    objects = [p for p in isa_objects() if "baseline" not in str(p)]
+    if not objects or platform.machine() != "x86_64" or not shutil.which("objdump"):
+        pytest.skip("no x86-64 objects under build/, or no objdump to read them")
+    for path in objects:
+        command = ["objdump", "-dC", "--no-show-raw-insn", path]
+        listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        kernels = [
+            f for f in listing.split("\n\n") if re.search(r"(tile|lanewise|lanewise_columns|dot)<", f[:200])
+        ]
+        assert len(kernels) > 100
+        for kernel in kernels:
+            assert "vfmadd" in kernel and not re.search(r"\tvmul[sp][sd]", kernel), kernel[:200]

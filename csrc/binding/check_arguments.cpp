@@ -31,8 +31,6 @@ std::string text(const int64_t* values, int64_t count) { return list(values, cou
 std::string text(const std::vector<int64_t>& values) { return text(values.data(), values.size()); }
 std::string text(const TensorInfo& tensor) { return text(tensor.sizes, tensor.dim); }
 
-namespace {
-
 std::string dtype_name(int32_t dtype) {
   struct Row {
     int32_t (*dtype)();
@@ -57,8 +55,6 @@ std::string dtype_name(int32_t dtype) {
   }
   return "dtype " + std::to_string(dtype);
 }
-
-}  // namespace
 
 void check_same_kind(Named a, Named b) {
   if (a.tensor->device_type != b.tensor->device_type) {
@@ -137,8 +133,10 @@ void check_at_most(const char* name, const std::vector<int64_t>& values) {
 
 }  // namespace
 
+void check_groups(int64_t groups) { check_positive("groups", text(groups), groups); }
+
 void check_options(const ConvOptions& options) {
-  check_positive("groups", text(options.groups), options.groups);
+  check_groups(options.groups);
   const std::vector<int64_t>&stride = options.stride, &dilation = options.dilation, &padding = options.padding;
   check_length("stride", "2", stride, stride.size() == 1 || stride.size() == 2);
   for (const int64_t s : stride) check_positive("stride", text(stride), s);

@@ -24,11 +24,15 @@ std::string text(const int64_t* values, int64_t count);
 std::string text(const std::vector<int64_t>& values);
 std::string text(const TensorInfo& tensor);
 
+std::string dtype_name(int32_t dtype);  // as F.conv2d calls it
+
 // One device, one dtype.
 void check_same_kind(Named a, Named b);
 
 // Three or four dimensions.
 void check_rank(const char* name, const TensorInfo& image);
+
+void check_groups(int64_t groups);
 
 // [KH, KW, C/groups, O], nothing empty, O divisible by groups.
 void check_weight(const TensorInfo& w, int64_t groups);

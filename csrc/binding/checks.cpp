@@ -105,6 +105,23 @@ ConvGeometry check_forward(const TensorInfo& x, const TensorInfo& w, const Tenso
   return geometry_of(x_sizes, w.sizes, options, x.dim == 4);
 }
 
+void check_packable(const TensorInfo& w, int64_t groups) {
+  if (w.dtype != aoti_torch_dtype_float32() && w.dtype != aoti_torch_dtype_float64()) {
+    fail("expected w to be float32 or float64 to be packed, but got " + dtype_name(w.dtype));
+  }
+  check_groups(groups);
+  check_weight(w, groups);
+}
+
+ConvGeometry check_packed(const TensorInfo& x, const TensorInfo& packed, const std::vector<int64_t>& weight_size,
+                          const TensorInfo* bias, const ConvOptions& options) {
+  TensorInfo w = packed;
+  w.dim = weight_size.size();
+  w.sizes = weight_size.data();
+  check_packable(w, options.groups);
+  return check_forward(x, w, bias, options);
+}
+
 ConvGeometry check_input_gradient(const TensorInfo& grad, const TensorInfo& w, const std::vector<int64_t>& input_size,
                                   const ConvOptions& options, int64_t algorithm) {
   check_same_kind({"gradient", "grad", &grad}, {"weight", "w", &w});

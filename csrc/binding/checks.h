@@ -22,6 +22,13 @@ struct ConvOptions {
 ConvGeometry check_forward(const TensorInfo& x, const TensorInfo& w, const TensorInfo* bias,
                            const ConvOptions& options);
 
+// w [KH, KW, C/groups, O] of a dtype that is computed here
+void check_packable(const TensorInfo& w, int64_t groups);
+
+// x and bias as above, packed of any size, weight_size (KH, KW, C/groups, O)
+ConvGeometry check_packed(const TensorInfo& x, const TensorInfo& packed, const std::vector<int64_t>& weight_size,
+                          const TensorInfo* bias, const ConvOptions& options);
+
 // grad [N, OH, OW, O] or [OH, OW, O], w as above, input_size (H, W)
 ConvGeometry check_input_gradient(const TensorInfo& grad, const TensorInfo& w, const std::vector<int64_t>& input_size,
                                   const ConvOptions& options, int64_t algorithm);

@@ -1,4 +1,4 @@
-#include "../conv/convolution.h"
+#include "../conv/packed_weights.h"
 #include "../kernels/dispatch.h"
 #include "aten.h"
 #include "checks.h"
@@ -7,6 +7,13 @@
 namespace nhwc_conv {
 
 namespace {
+
+// What the weights of a call are: a tensor, or a buffer that pack_weight has filled.
+template <class T>
+struct CallWeights {
+  WeightView<const T> view;
+  const T* packed;  // or null
+};
 
 // A 1x1 convolution of stride 1 without padding is one matrix product over all pixels, if they lie evenly in memory.
 template <class T>
@@ -21,8 +28,8 @@ void join_pixels(ConvGeometry& g, ImageView<const T>& x, ImageView<T>& y) {
 }
 
 template <class T>
-Tensor run(ConvGeometry g, Algorithm algorithm, const Tensor& x, const TensorInfo& x_info, const Tensor& w,
-           const TensorInfo& w_info, const T* bias) {
+Tensor run(ConvGeometry g, Algorithm algorithm, const Tensor& x, const TensorInfo& x_info, const CallWeights<T>& w,
+           const T* bias) {
   const int64_t y_sizes[4] = {g.N, g.h.output, g.w.output, g.O};
   const Tensor y = empty_contiguous(x_info.dim, y_sizes + 4 - x_info.dim, x_info.dtype);
   if (g.N == 0) return y;
@@ -32,12 +39,14 @@ Tensor run(ConvGeometry g, Algorithm algorithm, const Tensor& x, const TensorInf
 
   const Kernels<T>& kernels = kernels_of<T>(active_kernels());
   const Parallel parallel = torch_threads();
-  const WeightView<const T> weights = weight_view(read<T>(w), w_info, g.groups);
-  const ConvPlan plan = make_plan(kernels, g, from, weights, algorithm, parallel.threads);
-  const Workspace<T> workspace(plan.packed_elements + plan.scratch_elements * parallel.threads);
-  const Convolution<T> conv(kernels, plan, g, from, weights, to, bias, workspace.data());
-  for_each_item(parallel, conv.pack_items(), [&](int64_t item, int64_t) { conv.pack(item); });
-  T* scratch = workspace.data() + plan.packed_elements;
+  const DenseForm form = w.packed ? packed_form(kernels, g) : DenseForm{};
+  const ConvPlan plan = make_plan(kernels, g, from, w.view, algorithm, parallel.threads, w.packed ? &form : nullptr);
+  const int64_t to_pack = w.packed ? 0 : plan.packed_elements;
+  const Workspace<T> workspace(to_pack + plan.scratch_elements * parallel.threads);
+  T* packed = w.packed ? const_cast<T*>(w.packed) : workspace.data();  // not written unless it is the workspace
+  const Convolution<T> conv(kernels, plan, g, from, w.view, to, bias, packed);
+  if (!w.packed) for_each_item(parallel, conv.pack_items(), [&](int64_t item, int64_t) { conv.pack(item); });
+  T* scratch = workspace.data() + to_pack;
   for_each_item(parallel, conv.items(),
                 [&](int64_t item, int64_t slot) { conv.run(item, scratch + slot * plan.scratch_elements); });
   return y;
@@ -54,9 +63,53 @@ Tensor forward(Algorithm algorithm, const Tensor& x, const Tensor& w, const std:
     return call_op("nhwc_conv::_aten_conv2d", x, w, bias, stride, padding, dilation, groups, auto_pad);
   }
   const Tensor b = bias ? with_contiguous_channels(*bias, bias_info) : x;
-  return x_info.dtype == aoti_torch_dtype_float32()
-             ? run<float>(g, algorithm, x, x_info, w, w_info, bias ? read<float>(b) : nullptr)
-             : run<double>(g, algorithm, x, x_info, w, w_info, bias ? read<double>(b) : nullptr);
+  if (x_info.dtype == aoti_torch_dtype_float32()) {
+    return run<float>(g, algorithm, x, x_info, {weight_view(read<float>(w), w_info, groups), nullptr},
+                      bias ? read<float>(b) : nullptr);
+  }
+  return run<double>(g, algorithm, x, x_info, {weight_view(read<double>(w), w_info, groups), nullptr},
+                     bias ? read<double>(b) : nullptr);
+}
+
+// Kernel sizes, C, O and groups of a weight; the rest of a geometry means
+// nothing to it.
+ConvGeometry weight_geometry(const int64_t w[4], int64_t groups) {
+  ConvGeometry g = {};
+  g.h.kernel = w[0];
+  g.w.kernel = w[1];
+  g.C = w[2] * groups;
+  g.O = w[3];
+  g.groups = groups;
+  return g;
+}
+
+template <class T>
+Tensor pack(const Tensor& w, const TensorInfo& w_info, int64_t groups) {
+  const Kernels<T>& kernels = kernels_of<T>(active_kernels());
+  const ConvGeometry g = weight_geometry(w_info.sizes, groups);
+  const ConvPlan plan = make_packing_plan(kernels, g);
+  const int64_t size = kPackedHeader + plan.packed_elements;
+  const Tensor result = empty_contiguous(1, &size, w_info.dtype);
+  T* packed = write<T>(result);
+  write_header(packed, g, plan);
+  const Convolution<T> conv(kernels, plan, g, {}, weight_view(read<T>(w), w_info, groups), {}, nullptr,
+                            packed + kPackedHeader);
+  for_each_item(torch_threads(), conv.pack_items(), [&](int64_t item, int64_t) { conv.pack(item); });
+  return result;
+}
+
+template <class T>
+Tensor run_packed(const ConvGeometry& g, const Tensor& x, const TensorInfo& x_info, const Tensor& packed,
+                  const TensorInfo& packed_info, const T* bias) {
+  const ConvPlan plan = make_packing_plan(kernels_of<T>(active_kernels()), g);
+  const T* data = read<T>(packed);
+  if (packed_info.dim != 1 || packed_info.strides[0] != 1 ||
+      packed_info.sizes[0] != kPackedHeader + plan.packed_elements || !header_matches(data, g, plan)) {
+    fail(
+        "packed was packed for another weight_size, another number of groups "
+        "or another instruction set");
+  }
+  return run<T>(g, Algorithm::automatic, x, x_info, {{}, data + kPackedHeader}, bias);
 }
 
 }  // namespace
@@ -74,6 +127,25 @@ Tensor matmul(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Size
 Tensor conv2d(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
               int64_t groups, int64_t auto_pad) {
   return forward(Algorithm::automatic, x, w, bias, stride, padding, dilation, groups, auto_pad);
+}
+
+Tensor pack_weight(Tensor w, int64_t groups) {
+  const TensorInfo w_info = info_of(w);
+  check_packable(w_info, groups);
+  return w_info.dtype == aoti_torch_dtype_float32() ? pack<float>(w, w_info, groups) : pack<double>(w, w_info, groups);
+}
+
+Tensor conv2d_packed(Tensor x, Tensor packed, Sizes weight_size, std::optional<Tensor> bias, Sizes stride,
+                     Sizes padding, Sizes dilation, int64_t groups, int64_t auto_pad) {
+  const TensorInfo x_info = info_of(x), packed_info = info_of(packed);
+  TensorInfo bias_info;
+  if (bias) bias_info = info_of(*bias);
+  const ConvGeometry g = check_packed(x_info, packed_info, weight_size, bias ? &bias_info : nullptr,
+                                      {stride, padding, dilation, groups, auto_pad});
+  const Tensor b = bias ? with_contiguous_channels(*bias, bias_info) : x;
+  return x_info.dtype == aoti_torch_dtype_float32()
+             ? run_packed<float>(g, x, x_info, packed, packed_info, bias ? read<float>(b) : nullptr)
+             : run_packed<double>(g, x, x_info, packed, packed_info, bias ? read<double>(b) : nullptr);
 }
 
 }  // namespace nhwc_conv

@@ -16,6 +16,11 @@ Tensor matmul(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Size
               int64_t groups, int64_t auto_pad);
 Tensor conv2d(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
               int64_t groups, int64_t auto_pad);
+// Weights packed for conv2d_packed, which computes what conv2d does; for
+// inference.
+Tensor pack_weight(Tensor w, int64_t groups);
+Tensor conv2d_packed(Tensor x, Tensor packed, Sizes weight_size, std::optional<Tensor> bias, Sizes stride,
+                     Sizes padding, Sizes dilation, int64_t groups, int64_t auto_pad);
 Tensor conv2d_input(Tensor grad, Tensor w, Sizes input_size, Sizes stride, Sizes padding, Sizes dilation,
                     int64_t groups, int64_t auto_pad, int64_t algorithm);
 Tensor conv2d_weight(Tensor grad, Tensor x, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,

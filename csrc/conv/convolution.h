@@ -18,7 +18,8 @@ struct ConvPlan {
 // im2col is only ever what its name says; matmul and automatic are lanewise products where groups are that narrow.
 template <class T>
 ConvPlan make_plan(const Kernels<T>& kernels, const ConvGeometry& g, const ImageView<const T>& x,
-                   const WeightView<const T>& w, Algorithm algorithm, int threads) {
+                   const WeightView<const T>& w, Algorithm algorithm, int threads,
+                   const DenseForm* prepacked = nullptr) {
   ConvPlan plan = {};
   plan.depthwise = algorithm != Algorithm::im2col && is_depthwise<T>(g);
   if (plan.depthwise) {
@@ -26,7 +27,7 @@ ConvPlan make_plan(const Kernels<T>& kernels, const ConvGeometry& g, const Image
     plan.packed_elements = plan.lanewise.packed_elements;
     plan.scratch_elements = plan.lanewise.region_elements;
   } else {
-    plan.dense = make_dense_plan(kernels, g, dense_layout(g, x, w), algorithm, threads);
+    plan.dense = make_dense_plan(kernels, g, dense_layout(g, x, w), algorithm, threads, prepacked);
     plan.packed_elements = plan.dense.packed_elements;
     plan.scratch_elements = plan.dense.panel_elements;
   }

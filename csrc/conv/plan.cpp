@@ -77,8 +77,15 @@ DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const T>& x, con
 }
 
 template <class T>
+DenseForm choose_form(const Kernels<T>& kernels, int64_t columns, int64_t run, int64_t depth) {
+  const ColumnTiles tiles = choose_columns(kernels, columns, run);
+  const bool dot = tiles.lanes == 1 && columns <= kMaxDotFamilies && depth >= kernels.dot_lanes;
+  return dot ? DenseForm{true, {columns, 1, static_cast<int>(columns), columns, 1}} : DenseForm{false, tiles};
+}
+
+template <class T>
 DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, const DenseLayout& layout,
-                          Algorithm algorithm, int threads) {
+                          Algorithm algorithm, int threads, const DenseForm* prepacked) {
   const int64_t Cg = g.C_per_group(), size = sizeof(T);
   const int64_t taps = g.h.kernel * g.w.kernel, depth = taps * Cg;
   DensePlan plan;
@@ -92,14 +99,11 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
 
   const int64_t interior = g.w.interior().size();
   const int64_t run = viewed ? max(interior, 1) : g.h.output * g.w.output;
-  plan.columns = choose_columns(kernels, g.O_per_group(), run);
-  plan.rows = family_of(kernels, plan.columns.lanes, plan.columns.vectors).max_rows;
-  plan.dot =
-      plan.columns.lanes == 1 && g.O_per_group() <= kMaxDotFamilies && inner_depth(algorithm, g) >= kernels.dot_lanes;
-  if (plan.dot) {
-    plan.columns = {g.O_per_group(), 1, static_cast<int>(g.O_per_group()), g.O_per_group(), 1};
-    plan.rows = kernels.dot[g.O_per_group() - 1].max_rows;
-  }
+  const DenseForm form = prepacked ? *prepacked : choose_form(kernels, g.O_per_group(), run, inner_depth(algorithm, g));
+  plan.dot = form.dot;
+  plan.columns = form.columns;
+  plan.rows = form.dot ? kernels.dot[plan.columns.columns - 1].max_rows
+                       : family_of(kernels, plan.columns.lanes, plan.columns.vectors).max_rows;
 
   // Packing reads and writes each weight once; below a few tiles of pixels that costs more than reading HWIO rows in
   // place.
@@ -154,10 +158,12 @@ WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const Co
   return plan;
 }
 
-#define NHWC_INSTANTIATE(T)                                                                                       \
-  template const TileFamily<T>& family_of(const Kernels<T>&, int, int64_t);                                       \
-  template DenseLayout dense_layout(const ConvGeometry&, const ImageView<const T>&, const WeightView<const T>&);  \
-  template DensePlan make_dense_plan(const Kernels<T>&, const ConvGeometry&, const DenseLayout&, Algorithm, int); \
+#define NHWC_INSTANTIATE(T)                                                                                      \
+  template const TileFamily<T>& family_of(const Kernels<T>&, int, int64_t);                                      \
+  template DenseLayout dense_layout(const ConvGeometry&, const ImageView<const T>&, const WeightView<const T>&); \
+  template DensePlan make_dense_plan(const Kernels<T>&, const ConvGeometry&, const DenseLayout&, Algorithm, int, \
+                                     const DenseForm*);                                                          \
+  template DenseForm choose_form(const Kernels<T>&, int64_t, int64_t, int64_t);                                  \
   template WeightGradientPlan make_weight_gradient_plan(const Kernels<T>&, const ConvGeometry&, int64_t);
 NHWC_INSTANTIATE(float)
 NHWC_INSTANTIATE(double)

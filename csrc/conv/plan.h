@@ -30,11 +30,17 @@ struct ColumnTiles {
   int64_t padded_columns() const { return total * lanes; }
 };
 
+// The form of the tile kernels, and with it the layout of packed weights.
+struct DenseForm {
+  bool dot;  // too few columns for lanes over them: lanes run over the reduction, and weights are packed [O][KH][KW][C]
+  ColumnTiles columns;
+};
+
 // A dense convolution: forward, or one phase of an input gradient.
 struct DensePlan {
   Algorithm algorithm;
   Source source;
-  bool dot;  // too few columns for lanes over them: lanes run over the reduction, and weights are packed [O][KH][KW][C]
+  bool dot;
   ColumnTiles columns;
   int rows;           // of the tallest tile
   bool pack_weights;  // into rows of one column tile; else they are read where they lie
@@ -57,9 +63,14 @@ struct DenseLayout {
 template <class T>
 DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const T>& x, const WeightView<const T>& w);
 
+// run: outputs in a row that share all taps; depth: products in a row.
+template <class T>
+DenseForm choose_form(const Kernels<T>& kernels, int64_t columns, int64_t run, int64_t depth);
+
+// prepacked: the form of weights that are packed already, or null.
 template <class T>
 DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, const DenseLayout& layout,
-                          Algorithm algorithm, int threads);
+                          Algorithm algorithm, int threads, const DenseForm* prepacked = nullptr);
 
 // A weight gradient: tiles of kernel positions and input channels by output channels, reduced over output pixels.
 struct WeightGradientPlan {

@@ -32,3 +32,12 @@ template <class A, int LANES>
 inline void store(A* to, typename Lanes<A, LANES>::vector value) {
   *reinterpret_cast<typename Lanes<A, LANES>::unaligned*>(to) = value;
 }
+
+// to[n] = from[n] for n < count
+template <class T>
+inline void copy_run(T* to, const T* from, int64_t count) {
+  const int L = NHWC_ISA_VECTOR_BYTES / sizeof(T);
+  int64_t n = 0;
+  for (; n + L <= count; n += L) store<T, L>(to + n, load<T, L>(from + n));
+  for (; n < count; ++n) to[n] = from[n];
+}

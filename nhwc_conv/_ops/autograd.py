@@ -76,6 +76,16 @@ for _name, _rule in RULES.items():
     library.impl(_name, autograd_kernel(_name, _rule), "Autograd")
 
 
+def nothing_listens():
+    """Whether no compiler, transform, forward AD or tracer needs to see the op that the user called."""
+    return not (
+        torch.compiler.is_compiling()
+        or transforms_active()
+        or forward_ad._current_level >= 0
+        or tracing_state() is not None
+    )
+
+
 def shortcut(name):
     """The forward op as a function that skips the trip to the Autograd key wherever nobody could notice.
 
@@ -86,12 +96,7 @@ def shortcut(name):
     overloaded, apply = overload(name), EAGER[RULES[name]]
 
     def call(x, w, bias, *geometry):
-        if (
-            torch.compiler.is_compiling()
-            or transforms_active()
-            or forward_ad._current_level >= 0
-            or tracing_state() is not None
-        ):
+        if not nothing_listens():
             return overloaded(x, w, bias, *geometry)
         if not (
             torch.is_grad_enabled()

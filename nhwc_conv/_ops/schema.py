@@ -5,6 +5,8 @@ import torch
 GEOMETRY = "int[2] stride=1, int[2] padding=0, int[2] dilation=1, int groups=1, int auto_pad=0"
 FORWARD = f"(Tensor x, Tensor w, Tensor? bias=None, {GEOMETRY}) -> Tensor"
 INPUT = f"(Tensor grad, Tensor w, SymInt[2] input_size, {GEOMETRY}, int algorithm=0) -> Tensor"
+PACK = "(Tensor w, int groups=1) -> Tensor"
+PACKED = f"(Tensor x, Tensor packed, SymInt[4] weight_size, Tensor? bias=None, {GEOMETRY}) -> Tensor"
 WEIGHT = f"(Tensor grad, Tensor x, SymInt[2] kernel_size, {GEOMETRY}, int algorithm=0) -> Tensor"
 
 # Which `algorithm` the gradients of a forward op ask for: 0 auto, 1 direct.
@@ -13,6 +15,9 @@ SCHEMAS = {
     **{name: FORWARD for name in FORWARD_OPS},
     "conv2d_input": INPUT,
     "conv2d_weight": WEIGHT,
+    # Weights packed ahead of the calls, and conv2d on them: for inference, without gradients.
+    "pack_weight": PACK,
+    "conv2d_packed": PACKED,
     # The same by aten, where the extension sends the dtypes that it does not compute.
     "_aten_conv2d": FORWARD,
     "_aten_conv2d_input": INPUT,

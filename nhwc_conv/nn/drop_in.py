@@ -6,7 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._geometry import padding_argument
+from .._ops import nothing_listens
 from ..functional import ALGORITHMS, conv2d
+from .packed import Prepackable
 
 
 @torch.fx.wrap
@@ -31,6 +34,11 @@ def conv2d_nchw(
         groups,
         algorithm=algorithm,
     ).movedim(-1, -3)
+    return in_format_of(out, input, weight)
+
+
+def in_format_of(out: Tensor, input: Tensor, weight: Tensor) -> Tensor:
+    """NCHW `out`, channels last in memory, in the memory format that F.conv2d would return it in."""
     batch = input if input.dim() == 4 else input.unsqueeze(0)
     if suggests_channels_last(batch) or suggests_channels_last(weight):
         return out
@@ -51,7 +59,7 @@ def suggests_channels_last(t: Tensor) -> bool:
     return True
 
 
-class Conv2d(torch.nn.Conv2d):
+class Conv2d(Prepackable, torch.nn.Conv2d):
     """torch.nn.Conv2d computed by nhwc_conv.
 
     Takes the arguments of torch.nn.Conv2d and `algorithm` (see nhwc_conv.conv2d). Parameters, initial values,
@@ -89,9 +97,18 @@ class Conv2d(torch.nn.Conv2d):
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = 0
+        if self._packed is not None and nothing_listens():
+            sides, auto_pad = padding_argument(padding)
+            geometry = self.stride, sides, self.dilation, self.groups, auto_pad
+            out = self.packed_conv2d(input.movedim(-3, -1), weight, bias, *geometry)
+            if out is not None:
+                return in_format_of(out.movedim(-1, -3), input, weight)
         return conv2d_nchw(
             input, weight, bias, self.stride, padding, self.dilation, self.groups, self.algorithm
         )
+
+    def hwio(self, weight: Tensor) -> Tensor:
+        return weight.permute(2, 3, 1, 0)
 
     def extra_repr(self) -> str:
         algorithm = "" if self.algorithm == "auto" else f", algorithm={self.algorithm}"

@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._geometry import EXPLICIT, as_pair, as_sides, padding_argument, same_sides
+from .._ops import nothing_listens
 from ..functional import ALGORITHMS, conv2d
+from .packed import Prepackable
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class NHWCConv2d(nn.Module):
+class NHWCConv2d(Prepackable):
     """torch.nn.Conv2d for NHWC tensors, with an HWIO weight: [KH, KW, in_channels/groups, out_channels].
 
     The arguments are those of torch.nn.Conv2d. `padding` may also be (top, bottom, left, right), and strings
@@ -90,6 +92,12 @@ class NHWCConv2d(nn.Module):
         padding = self.padding
         if self.padding_mode != "zeros":
             x, padding = self._padded(x), 0
+        if self._packed is not None and nothing_listens():
+            sides, auto_pad = padding_argument(padding)
+            geometry = self.stride, sides, self.dilation, self.groups, auto_pad
+            out = self.packed_conv2d(x, self.weight, self.bias, *geometry)
+            if out is not None:
+                return out
         return conv2d(
             x,
             self.weight,
@@ -100,6 +108,9 @@ class NHWCConv2d(nn.Module):
             self.groups,
             algorithm=self.algorithm,
         )
+
+    def hwio(self, weight: Tensor) -> Tensor:
+        return weight
 
     def _padded(self, x: Tensor) -> Tensor:
         if self._auto_pad == EXPLICIT:

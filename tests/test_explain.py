@@ -1,0 +1,73 @@
+"""Plans by name, for every instruction set: what the speed rests on."""
+
+import pytest
+import torch
+
+import nhwc_conv
+
+pytestmark = pytest.mark.needs_extension
+
+# name: shapes and steps, then what each instruction set's plan must say.
+PLANS = [
+    ("notebook", ((10, 32, 32, 8), (3, 3, 8, 16), 1, 0), dict(algorithm="im2col", source="view"),
+     dict(avx512=[16, 16], avx2=[6, 16], baseline=[6, 8])),
+    ("resnet_56", ((1, 56, 56, 64), (3, 3, 64, 64), 1, 1), dict(algorithm="im2col", source="view"),
+     dict(avx512=[7, 64], avx2=[6, 16], baseline=[6, 8])),
+    ("stem", ((1, 224, 224, 3), (7, 7, 3, 64), 2, 3), dict(source="view", reduction=(7, 1, 21)), {}),
+    ("pointwise", ((1, 56, 56, 64), (1, 1, 64, 256), 1, 0), dict(reduction=(1, 1, 64), packed_weights=True), {}),
+    ("last_layer", ((1, 32, 32, 64), (3, 3, 64, 3), 1, 1), dict(packed_weights=True), dict(avx512=[8, 3], avx2=[4, 3])),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "arguments", "expected", "tiles"), PLANS, ids=[row[0] for row in PLANS])
+def test_plan(name, arguments, expected, tiles, isa):
+    plan = nhwc_conv.explain(*arguments)
+    assert plan["instruction_set"] == isa
+    assert {key: plan[key] for key in expected} == expected
+    if isa in tiles:
+        assert plan["tile"] == tiles[isa]
+
+
+def test_dilated_im2col_goes_through_a_panel():
+    plan = nhwc_conv.explain((1, 20, 20, 8), (3, 3, 8, 16), dilation=2, algorithm="im2col")
+    assert plan["source"] == "panel" and plan["reduction"] == (1, 1, 72) and plan["workspace_per_thread"] > 0
+    plan = nhwc_conv.explain((1, 20, 20, 8), (3, 3, 8, 16), dilation=2, algorithm="matmul")
+    assert plan["source"] == "view" and plan["reduction"] == (3, 3, 8)
+
+
+def test_depthwise():
+    for direction in ("forward", "input_gradient", "weight_gradient"):
+        plan = nhwc_conv.explain(
+            (1, 14, 14, 32), (3, 3, 1, 32), padding="same", groups=32, direction=direction
+        )
+        assert plan["algorithm"] == "depthwise" and plan["source"] == "view"
+
+
+def test_phases_of_a_strided_input_gradient():
+    plan = nhwc_conv.explain((1, 56, 56, 64), (3, 3, 64, 64), 2, 1, direction="input_gradient")
+    assert plan["phases"] == 4
+
+
+def test_workspace_does_not_grow_with_the_batch():
+    for direction in ("forward", "input_gradient"):
+        plans = [
+            nhwc_conv.explain(
+                (n, 28, 28, 32), (3, 3, 32, 32), padding=1, dtype=torch.float64, direction=direction
+            )
+            for n in (1, 64)
+        ]
+        assert plans[0]["workspace_shared"] == plans[1]["workspace_shared"]
+        assert plans[0]["workspace_per_thread"] == plans[1]["workspace_per_thread"]
+
+
+def test_intensity():
+    plan = nhwc_conv.explain((1, 4, 4, 8), (1, 1, 8, 2))
+    assert plan["flops"] == 2 * 16 * 8 * 2
+    assert plan["arithmetic_intensity"] == pytest.approx(512 / (4 * (128 + 16 + 32)))
+
+
+def test_bad_names():
+    shapes = (1, 4, 4, 8), (1, 1, 8, 2)
+    for wrong in (dict(direction="sideways"), dict(algorithm="nonsense"), dict(dtype=torch.bfloat16)):
+        with pytest.raises(ValueError):
+            nhwc_conv.explain(*shapes, **wrong)
