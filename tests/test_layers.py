@@ -142,6 +142,6 @@ def test_every_product_is_fused_with_its_addition():
         kernels = [
             f for f in listing.split("\n\n") if re.search(r"(tile|lanewise|lanewise_columns|dot)<", f[:200])
         ]
-        assert len(kernels) > 100
+        assert sum("vfmadd" in kernel for kernel in kernels) > 100
         for kernel in kernels:
-            assert "vfmadd" in kernel and not re.search(r"\tvmul[sp][sd]", kernel), kernel[:200]
+            assert not re.search(r"\tvmul[sp][sd]", kernel), kernel[:200]
