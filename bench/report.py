@@ -1,0 +1,140 @@
+"""pytest-benchmark's JSON as a table and two pictures.
+
+python -m pytest bench/bench_layers.py --benchmark-json=bench.json
+python bench/report.py bench.json docs/benchmark
+"""
+
+import argparse
+import json
+import math
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import contenders
+import matplotlib
+import torch
+from layers import LAYERS, flops
+
+from nhwc_conv import _C
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+OURS = contenders.OPS
+
+
+def read(path):
+    """{(dtype, pass): {layer: {contender: median seconds}}}, machine"""
+    data = json.loads(Path(path).read_text())
+    table = defaultdict(lambda: defaultdict(dict))
+    for row in data["benchmarks"]:
+        layer, dtype, pass_ = row["group"].rsplit("-", 2)
+        table[dtype, pass_][layer][row["extra_info"]["contender"]] = row["stats"]["median"]
+    threads = {row["extra_info"]["threads"] for row in data["benchmarks"]}
+    cpu = data["machine_info"]["cpu"].get("brand_raw", "unknown CPU")
+    return table, f"{data['datetime'][:10]}, {cpu}, threads: {', '.join(map(str, sorted(threads)))}"
+
+
+def speed_up(times):
+    """Our best op over the better layout of F.conv2d."""
+    return min(times[name] for name in contenders.RIVALS) / min(times[name] for name in OURS if name in times)
+
+
+def geometric_mean(values):
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def markdown(table, machine):
+    lines = [
+        f"Measured {machine}, torch {torch.__version__}, {_C.instruction_set()}; GFLOP/s by the formula.",
+        "",
+    ]
+    for (dtype, pass_), layers in table.items():
+        columns = OURS + contenders.RIVALS
+        lines += [f"### {dtype}, {pass_}", "", f"| layer | {' | '.join(columns)} | speed-up |"]
+        lines += ["|---|" + "---:|" * (len(columns) + 1)]
+        for case in LAYERS:
+            times = layers.get(case.name)
+            if not times:
+                continue
+            rates = [f"{flops(case, pass_) / times[c] * 1e-9:.1f}" if c in times else "" for c in columns]
+            lines.append(f"| {case.name} | {' | '.join(rates)} | {speed_up(times):.2f} |")
+        mean = geometric_mean([speed_up(times) for times in layers.values()])
+        lines += [f"| geometric mean | {'| ' * len(columns)}| {mean:.2f} |", ""]
+    return "\n".join(lines)
+
+
+def draw_speed_up(table, machine, path):
+    figure, axes = plt.subplots(
+        1, len(table), figsize=(4.2 * len(table), 9), sharey=True, layout="constrained"
+    )
+    for axis, ((dtype, pass_), layers) in zip(
+        list(axes) if len(table) > 1 else [axes], table.items(), strict=True
+    ):
+        names = [case.name for case in LAYERS if case.name in layers][::-1]
+        values = [speed_up(layers[name]) for name in names]
+        axis.barh(names, values, color=["tab:blue" if v >= 1 else "tab:red" for v in values])
+        axis.axvline(1, color="black", linewidth=0.8)
+        for at, value in enumerate(values):
+            axis.text(value, at, f" {value:.2f}", va="center", fontsize=7)
+        axis.set_title(f"{dtype}, {pass_}", fontsize=10)
+        axis.tick_params(axis="y", labelsize=7)
+        axis.margins(x=0.15)
+    figure.suptitle(f"Speed relative to the better layout of F.conv2d\n{machine}", fontsize=9)
+    figure.savefig(path, dpi=110)
+
+
+def bandwidth():
+    """Bytes per second of one thread's copy of 256 MB, read and written."""
+    source, target = torch.ones(1 << 25), torch.empty(1 << 25)
+    best = math.inf
+    for _ in range(8):
+        start = time.perf_counter()
+        target.copy_(source)
+        best = min(best, time.perf_counter() - start)
+    return 2 * source.nbytes / best
+
+
+def draw_roofline(table, machine, path):
+    torch.set_num_threads(1)
+    moved_per_second = bandwidth()
+    figure, axis = plt.subplots(figsize=(7, 5), layout="constrained")
+    for dtype, colour in (("float32", "tab:blue"), ("float64", "tab:orange")):
+        layers = table.get((dtype, "forward"), {})
+        size = torch.empty((), dtype=getattr(torch, dtype)).element_size()
+        peak = _C.fma_peak(dtype, 0.5)
+        points = []
+        for case in LAYERS:
+            times = layers.get(case.name)
+            if times:
+                result = flops(case, "forward") / (2 * math.prod(case.w[:3]))
+                moved = size * (math.prod(case.x) + math.prod(case.w) + result)
+                best = min(times[name] for name in OURS)
+                points.append((flops(case, "forward") / moved, flops(case, "forward") / best * 1e-9))
+        intensities = [2.0**e for e in range(-1, 11)]
+        roof = [min(peak, i * moved_per_second * 1e-9) for i in intensities]
+        axis.plot(intensities, roof, color=colour, label=f"{dtype}: peak {peak:.0f} GFLOP/s")
+        axis.scatter(*zip(*points, strict=True), color=colour, s=18)
+    axis.set(xscale="log", yscale="log", xlabel="FLOP per byte of x, w and result", ylabel="GFLOP/s")
+    axis.set_title(f"Forward, best op; copy {moved_per_second * 1e-9:.0f} GB/s\n{machine}", fontsize=9)
+    axis.grid(which="both", alpha=0.3)
+    axis.legend()
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("json")
+    parser.add_argument("out", help="a folder")
+    args = parser.parse_args()
+    table, machine = read(args.json)
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "table.md").write_text(markdown(table, machine) + "\n")
+    draw_speed_up(table, machine, out / "speed_up.png")
+    draw_roofline(table, machine, out / "roofline.png")
+
+
+if __name__ == "__main__":
+    main()
