@@ -212,7 +212,23 @@ LAYERS = [
     Case("depthwise_28", (1, 28, 28, 40), (3, 3, 1, 40), padding=1, groups=40),
 ]
 
+# More weights than a second-level cache holds, few pixels: packed by each item, a block of the reduction at a time.
+MANY_WEIGHTS = [
+    Case("many_weights_3x3", (1, 3, 4, 300), (3, 3, 300, 130), padding=1, bias=True),
+    Case("many_weights_stride2", (2, 5, 4, 270), (3, 3, 270, 150), stride=2, padding=1),
+    Case("many_weights_dilated", (1, 5, 5, 260), (3, 2, 260, 180), padding=2, dilation=2),
+    Case("many_weights_1x1", (2, 2, 3, 520), (1, 1, 520, 530), bias=True),
+]
+
+# Most output columns lack a tap: rows are padded in a buffer. Long kernels also cover every way to split a run of taps.
+DEPTHWISE_OVER_IMAGE = [
+    Case(f"depthwise_{k}x{k}_over_{size}", (1, size, size, c), (k, k, 1, c), padding=k // 2, groups=c)
+    for k, size, c in ((5, 4, 17), (9, 7, 20), (11, 8, 33), (15, 6, 16), (31, 9, 5))
+]
+
 CASES = [
+    *MANY_WEIGHTS,
+    *DEPTHWISE_OVER_IMAGE,
     *OUTPUT_CHANNELS, *INPUT_CHANNELS, *ROW_WIDTHS, *KERNELS, *STRIDES, *PADDINGS, *DILATIONS,
     *GROUPS, *DEPTHWISE, *AUTO_PADS, *RANKS, *LAYERS,
 ]  # fmt: skip

@@ -6,7 +6,7 @@ namespace nhwc_conv {
 
 template <class T>
 int64_t DenseConv<T>::pack_items() const {
-  return plan_.pack_weights ? g_.groups * plan_.columns.tiles * g_.h.kernel * g_.w.kernel : 0;
+  return plan_.pack_weights && !plan_.pack_in_items ? g_.groups * plan_.columns.tiles * g_.h.kernel * g_.w.kernel : 0;
 }
 
 template <class T>
@@ -30,6 +30,7 @@ void DenseConv<T>::pack(int64_t item) const {
 
 template <class T>
 int64_t DenseConv<T>::items() const {
+  if (plan_.pack_in_items) return g_.groups * plan_.column_groups;
   return g_.groups * g_.N * ceil_div(g_.h.output, plan_.item_rows) * ceil_div(g_.w.output, plan_.item_columns) *
          plan_.column_groups;
 }
@@ -38,6 +39,12 @@ template <class T>
 void DenseConv<T>::run(int64_t item, T* panel) const {
   const int64_t share = item % plan_.column_groups;
   item /= plan_.column_groups;
+  const Range tiles = {share * plan_.columns.tiles / plan_.column_groups,
+                       (share + 1) * plan_.columns.tiles / plan_.column_groups};
+  if (plan_.pack_in_items) {
+    run_packing(item, tiles, panel);
+    return;
+  }
   const int64_t blocks_w = ceil_div(g_.w.output, plan_.item_columns), x_block = item % blocks_w;
   item /= blocks_w;
   const int64_t blocks_h = ceil_div(g_.h.output, plan_.item_rows), y_block = item % blocks_h;
@@ -45,8 +52,6 @@ void DenseConv<T>::run(int64_t item, T* panel) const {
   const int64_t n = item % g_.N, group = item / g_.N;
   const Range ys = {y_block * g_.h.output / blocks_h, (y_block + 1) * g_.h.output / blocks_h};
   const Range xs = {x_block * plan_.item_columns, clamp((x_block + 1) * plan_.item_columns, 0, g_.w.output)};
-  const Range tiles = {share * plan_.columns.tiles / plan_.column_groups,
-                       (share + 1) * plan_.columns.tiles / plan_.column_groups};
   if (plan_.source == Source::view) {
     run_view(group, n, ys, xs, tiles);
   } else {
@@ -111,6 +116,46 @@ void DenseConv<T>::run_view(int64_t group, int64_t n, Range ys, Range xs, Range 
       walk(g_, ys, xs, [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
         emit(target, part, x, y, x0, count, down, taps_h, taps_w);
       });
+    }
+  }
+}
+
+// The weights of a block of the reduction, [kernel row][inner][column of the tile].
+template <class T>
+void DenseConv<T>::pack_block(int64_t group, int64_t tile, const Block& block, T* to) const {
+  const int64_t Cg = g_.C_per_group(), columns = plan_.columns.end(tile) - plan_.columns.begin(tile);
+  const int64_t width = plan_.columns.vectors_of(tile) * plan_.columns.lanes;
+  const T* from = w_.data + group * w_.group + plan_.columns.begin(tile) * w_.o;
+  for (int64_t i = block.rows.begin; i < block.rows.end; ++i) {
+    for (int64_t j = 0; j < g_.w.kernel; ++j) {
+      // im2col counts `inner` over all taps of the row, matmul within each.
+      const int64_t before = plan_.algorithm == Algorithm::im2col ? j * Cg : 0;
+      const int64_t begin = clamp(block.inner.begin - before, 0, Cg), end = clamp(block.inner.end - before, 0, Cg);
+      kernels_.copy({from + i * w_.i + j * w_.j + begin * w_.c, w_.c, w_.o, to, width, end - begin, columns});
+      to += (end - begin) * width;
+    }
+  }
+}
+
+template <class T>
+void DenseConv<T>::run_packing(int64_t group, Range tiles, T* scratch) const {
+  for (int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
+    for (int64_t b = 0; b < plan_.row_blocks * plan_.inner_blocks; ++b) {
+      const Block part = block(b);
+      pack_block(group, tile, part, scratch);
+      for (int64_t n = 0; n < g_.N; ++n) {
+        Column target = column(group, n, tile);
+        target.b_k = plan_.columns.vectors_of(tile) * plan_.columns.lanes;
+        target.b_j = part.inner.size() * target.b_k;
+        target.b_i = plan_.algorithm == Algorithm::im2col ? target.b_j : g_.w.kernel * target.b_j;
+        // emit() counts from the first weight of the tile, the block begins where the reduction's part does.
+        target.b = scratch - part.rows.begin * target.b_i - part.inner.begin * target.b_k;
+        const T* x = x_.data + n * x_.n + group * g_.C_per_group() * x_.c;
+        walk(g_, {0, g_.h.output}, {0, g_.w.output},
+             [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
+               emit(target, part, x, y, x0, count, down, taps_h, taps_w);
+             });
+      }
     }
   }
 }

@@ -1,5 +1,7 @@
 #include "depthwise.h"
 
+#include <cstring>
+
 #include "walk.h"
 
 namespace nhwc_conv {
@@ -14,6 +16,14 @@ Range inputs_of(const Axis& axis, Range range) {
   return {first, clamp(end, first, axis.input)};
 }
 
+// The axis over an input that has its padding around it.
+Axis padded(const Axis& axis) {
+  Axis result = axis;
+  result.input = (axis.output - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1;
+  result.pad = 0;
+  return result;
+}
+
 int64_t reach(const Axis& axis, int64_t outputs) {
   return clamp((outputs - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1, 0, axis.input);
 }
@@ -21,11 +31,13 @@ int64_t reach(const Axis& axis, int64_t outputs) {
 }  // namespace
 
 template <class T>
-DepthwisePlan make_depthwise_plan(const ConvGeometry& g, bool lanes_contiguous, bool channels_contiguous, int threads) {
+DepthwisePlan make_depthwise_plan(const ConvGeometry& g, bool lanes_contiguous, bool channels_contiguous, int threads,
+                                  bool may_pad) {
   // Elements of one item's input, in the order of half a second-level cache.
   const int64_t budget = 96 * 1024 / static_cast<int64_t>(sizeof(T)) * 2;
   DepthwisePlan plan;
-  plan.expand = g.C_per_group() > 1 || g.O_per_group() > 1 || !channels_contiguous;
+  plan.pad_columns = may_pad && g.w.kernel > 1 && 2 * g.w.interior().size() < g.w.output;
+  plan.expand = plan.pad_columns || g.C_per_group() > 1 || g.O_per_group() > 1 || !channels_contiguous;
   plan.pack_weights = !lanes_contiguous;
   plan.packed_elements = plan.pack_weights ? g.h.kernel * g.w.kernel * g.C_per_group() * g.O : 0;
   const int64_t OH = g.h.output > 1 ? g.h.output : 1, OW = g.w.output > 1 ? g.w.output : 1;
@@ -34,27 +46,36 @@ DepthwisePlan make_depthwise_plan(const ConvGeometry& g, bool lanes_contiguous, 
   const int64_t across = clamp(budget / (pixel * (reach(g.h, 1) + 1)), 1, 1 << 30);
   plan.item_columns = clamp((across - (g.w.kernel - 1) * g.w.dilation) / g.w.stride, 16, OW > 16 ? OW : 16);
   if (2 * plan.item_columns > OW) plan.item_columns = OW;
-  const int64_t row = pixel * reach(g.w, plan.item_columns) * g.h.stride;
+  const Axis across_axis = plan.pad_columns ? padded(g.w) : g.w;
+  const int64_t row = pixel * reach(across_axis, plan.item_columns) * g.h.stride;
   plan.item_rows = clamp(budget / (row > 0 ? row : 1), 1, OH);
   if (threads > 1) {
     const int64_t others = g.N * ceil_div(g.O, plan.item_channels) * ceil_div(OW, plan.item_columns);
     plan.item_rows = clamp(ceil_div(OH * others, 4 * threads), 1, plan.item_rows);
   }
   plan.region_rows = plan.expand ? reach(g.h, plan.item_rows) : 0;
-  plan.region_columns = plan.expand ? reach(g.w, plan.item_columns) : 0;
+  plan.region_columns = plan.expand ? reach(across_axis, plan.item_columns) : 0;
   plan.region_elements = plan.region_rows * plan.region_columns * pixel;
   return plan;
 }
 
 template <class T>
 ExpandedRegion<T> ExpandedRegion<T>::fill(const ConvGeometry& g, const ImageView<const T>& x, int64_t n, Range ys,
-                                          Range xs, Range lanes, T* to) {
+                                          Range xs, Range lanes, bool pad_columns, T* to) {
   const int64_t Cg = g.C_per_group(), Og = g.O_per_group(), width = lanes.size();
-  ExpandedRegion region = {inputs_of(g.h, ys), inputs_of(g.w, xs), to, 0, Cg * width, width};
+  const Axis across = pad_columns ? padded(g.w) : g.w;
+  const int64_t shift = pad_columns ? g.w.pad : 0;
+  ExpandedRegion region = {inputs_of(g.h, ys), inputs_of(across, xs), to, 0, Cg * width, width};
   region.h = region.columns.size() * region.w;
   for (int64_t row = region.rows.begin; row < region.rows.end; ++row) {
     for (int64_t column = region.columns.begin; column < region.columns.end; ++column) {
-      const T* from = x.data + n * x.n + row * x.h + column * x.w;
+      const int64_t source = column - shift;
+      if (source < 0 || source >= g.w.input) {
+        std::memset(to, 0, Cg * width * sizeof(T));
+        to += Cg * width;
+        continue;
+      }
+      const T* from = x.data + n * x.n + row * x.h + source * x.w;
       for (int64_t k = 0; k < Cg; ++k) {
         int64_t group = lanes.begin / Og, within = lanes.begin % Og;
         for (int64_t lane = 0; lane < width; ++lane) {
@@ -104,7 +125,7 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
   const Range xs = {x_block * plan_.item_columns, clamp((x_block + 1) * plan_.item_columns, 0, g_.w.output)};
   const Range ys = {y_block * plan_.item_rows, clamp((y_block + 1) * plan_.item_rows, 0, g_.h.output)};
   const ExpandedRegion<T> x = plan_.expand
-                                  ? ExpandedRegion<T>::fill(g_, x_, n, ys, xs, lanes, scratch)
+                                  ? ExpandedRegion<T>::fill(g_, x_, n, ys, xs, lanes, plan_.pad_columns, scratch)
                                   : ExpandedRegion<T>{{0, 0}, {0, 0}, x_.data + n * x_.n + lanes.begin, x_.h, x_.w, 0};
 
   TileArgs<T> args;
@@ -123,7 +144,9 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
   args.b_j = by_channel ? w_j : w_i;
   args.b_k = by_channel ? w_k : w_j;
   const LanewiseFamily<T>& family = lanewise_family(kernels_, lanes.size());
-  walk(g_, ys, xs, [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
+  ConvGeometry g = g_;
+  if (plan_.pad_columns) g.w = padded(g_.w);
+  walk(g, ys, xs, [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
     const bool nothing = taps_h.empty() || taps_w.empty();
     args.I = nothing ? 0 : by_channel ? taps_h.size() : 1;
     args.J = by_channel ? taps_w.size() : taps_h.size();
@@ -133,7 +156,7 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
     const T* a = x.data;
     if (!nothing) {
       a += (y * g_.h.stride - g_.h.pad + taps_h.begin * g_.h.dilation - x.rows.begin) * x.h +
-           (x0 * g_.w.stride - g_.w.pad + taps_w.begin * g_.w.dilation - x.columns.begin) * x.w;
+           (x0 * g.w.stride - g.w.pad + taps_w.begin * g_.w.dilation - x.columns.begin) * x.w;
     }
     args.b = weights + taps_h.begin * w_i + taps_w.begin * w_j;
     T* c = y_.data + n * y_.n + y * y_.h + x0 * y_.w + lanes.begin;
@@ -145,9 +168,9 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
   });
 }
 
-#define NHWC_INSTANTIATE(T)                                                            \
-  template DepthwisePlan make_depthwise_plan<T>(const ConvGeometry&, bool, bool, int); \
-  template struct ExpandedRegion<T>;                                                   \
+#define NHWC_INSTANTIATE(T)                                                                  \
+  template DepthwisePlan make_depthwise_plan<T>(const ConvGeometry&, bool, bool, int, bool); \
+  template struct ExpandedRegion<T>;                                                         \
   template class DepthwiseConv<T>;
 NHWC_INSTANTIATE(float)
 NHWC_INSTANTIATE(double)

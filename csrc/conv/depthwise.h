@@ -17,6 +17,9 @@ bool is_depthwise(const ConvGeometry& g) {
 
 struct DepthwisePlan {
   bool expand;
+  // The expanded region holds the zeros left and right of the image too. Where most output columns lack some tap,
+  // products with zero cost less than a run of one output for each of them.
+  bool pad_columns;
   bool pack_weights;
   int64_t item_rows, item_columns;      // outputs
   int64_t item_channels;                // output channels
@@ -27,7 +30,8 @@ struct DepthwisePlan {
 
 // lanes_contiguous: neighbouring output channels are neighbours in the weights; channels_contiguous: in the input.
 template <class T>
-DepthwisePlan make_depthwise_plan(const ConvGeometry& g, bool lanes_contiguous, bool channels_contiguous, int threads);
+DepthwisePlan make_depthwise_plan(const ConvGeometry& g, bool lanes_contiguous, bool channels_contiguous, int threads,
+                                  bool may_pad = true);
 
 // Input pixels and channels of an output region, repeated as above.
 template <class T>
@@ -37,8 +41,9 @@ struct ExpandedRegion {
   int64_t h, w, k;  // strides; lanes are contiguous
 
   // Fills `to` with what outputs ys x xs read, for output channels `lanes`; x is one image.
+  // With pad_columns, `columns` counts from the padding's first column.
   static ExpandedRegion fill(const ConvGeometry& g, const ImageView<const T>& x, int64_t n, Range ys, Range xs,
-                             Range lanes, T* to);
+                             Range lanes, bool pad_columns, T* to);
 };
 
 // Forward, or one phase of an input gradient. Used as DenseConv is.

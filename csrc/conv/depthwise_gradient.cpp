@@ -10,7 +10,7 @@ DepthwiseWeightGradient<T>::DepthwiseWeightGradient(const Kernels<T>& kernels, c
                                                     const ImageView<const T>& x, const ImageView<const T>& grad, T* dw)
     : kernels_(kernels), g_(g), x_(x), grad_(grad), dw_(dw) {
   // For one thread, whatever their number: blocks of pixels show in the last bits.
-  plan_ = make_depthwise_plan<T>(g, true, x.c == 1, 1);
+  plan_ = make_depthwise_plan<T>(g, true, x.c == 1, 1, /*may_pad=*/false);
   elements_ = g.h.kernel * g.w.kernel * g.C_per_group() * g.O;
   blocks_h_ = ceil_div(g.h.output, plan_.item_rows);
   blocks_w_ = ceil_div(g.w.output, plan_.item_columns);
@@ -42,7 +42,7 @@ void DepthwiseWeightGradient<T>::add_block(T* dw, int64_t n, Range ys, Range xs,
                                            T* scratch) const {
   const int64_t Cg = g_.C_per_group(), KW = g_.w.kernel;
   const ExpandedRegion<T> x = plan_.expand
-                                  ? ExpandedRegion<T>::fill(g_, x_, n, ys, xs, lanes, scratch)
+                                  ? ExpandedRegion<T>::fill(g_, x_, n, ys, xs, lanes, false, scratch)
                                   : ExpandedRegion<T>{{0, 0}, {0, 0}, x_.data + n * x_.n + lanes.begin, x_.h, x_.w, 0};
   const LanewiseFamily<T>& family = lanewise_family(kernels_, lanes.size());
   TileArgs<T> args;

@@ -13,6 +13,9 @@ constexpr int64_t kInputBytes = 192 * 1024;
 constexpr double kLatency = 5;
 // Vectors in the widest tile of any instruction set.
 constexpr int64_t kWidestTile = 4;
+// Weights that are packed by each item: more than a second-level cache holds, for fewer pixels than would share them.
+constexpr int64_t kManyWeightBytes = 1024 * 1024;
+constexpr int64_t kFewPixels = 1024;
 // Below this many weights, their gradient is split over pixels too, lest threads stay idle.
 constexpr int64_t kPartialElements = 16 * 1024;
 
@@ -110,7 +113,10 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   const int64_t pixels = g.N * g.h.output * g.w.output;
   const bool reused = plan.columns.tiles > 1 && pixels > 4 * plan.rows;
   plan.pack_weights = plan.dot || !layout.weights_usable || reused;
-  plan.packed_elements = plan.pack_weights ? g.groups * depth * plan.columns.padded_columns() : 0;
+  const int64_t packed = g.groups * depth * plan.columns.padded_columns();
+  plan.pack_in_items = plan.pack_weights && !prepacked && !plan.dot && viewed && pixels <= kFewPixels &&
+                       packed * size > kManyWeightBytes && g.groups * plan.columns.tiles >= 2 * threads;
+  plan.packed_elements = plan.pack_weights && !plan.pack_in_items ? packed : 0;
 
   // The boundaries of blocks show in the last bits, so nothing that depends on N or on the layout may move them.
   const int64_t widest = min(plan.columns.total, kWidestTile) * plan.columns.lanes;
@@ -121,6 +127,16 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   // Rows of a panel stand a cache line more than a multiple of one apart, so that they do not share cache sets.
   plan.panel_stride = viewed ? 0 : (ceil_div(depth, 16) + 1) * 16;
   plan.panel_elements = plan.panel_stride * plan.rows;
+
+  if (plan.pack_in_items) {
+    const int64_t rows = ceil_div(g.h.kernel, plan.row_blocks) * (algorithm == Algorithm::im2col ? 1 : g.w.kernel);
+    plan.panel_elements =
+        rows * ceil_div(inner_depth(algorithm, g), plan.inner_blocks) * plan.columns.vectors * plan.columns.lanes;
+    plan.item_rows = max(g.h.output, 1);
+    plan.item_columns = max(g.w.output, 1);
+    plan.column_groups = plan.columns.tiles;
+    return plan;
+  }
 
   const int64_t pixel_bytes = max(g.h.stride * g.w.stride * Cg * size, 1);
   int64_t target = clamp(kInputBytes / pixel_bytes, 4 * plan.rows, 4096);

@@ -44,6 +44,9 @@ struct DensePlan {
   ColumnTiles columns;
   int rows;           // of the tallest tile
   bool pack_weights;  // into rows of one column tile; else they are read where they lie
+  // Each item packs what it needs, a block at a time, into its own scratch: for weights that outgrow the caches and
+  // meet few pixels. Otherwise all weights are packed before the first item.
+  bool pack_in_items;
   // The reduction in blocks whose weights stay in the second-level cache: over kernel rows, then within one.
   int64_t row_blocks, inner_blocks;
   // One item: this many output rows and columns, and a share of the column tiles.

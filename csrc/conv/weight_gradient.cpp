@@ -13,16 +13,16 @@ template <class T>
 typename WeightGradient<T>::Tile WeightGradient<T>::tile(int64_t index) const {
   const int64_t across = plan_.merge_taps ? 1 : g_.w.kernel;
   const int64_t run = plan_.merge_taps ? g_.w.kernel * g_.C_per_group() : g_.C_per_group();
+  const int64_t column = index % plan_.columns.tiles;
+  index /= plan_.columns.tiles;
   const int64_t row = index % plan_.row_tiles;
   index /= plan_.row_tiles;
   const int64_t j = index % across;
   index /= across;
-  const int64_t i = index % g_.h.kernel;
-  index /= g_.h.kernel;
-  return {index / plan_.columns.tiles,
-          i,
+  return {index / g_.h.kernel,
+          index % g_.h.kernel,
           j,
-          index % plan_.columns.tiles,
+          column,
           {row * run / plan_.row_tiles, (row + 1) * run / plan_.row_tiles}};
 }
 

@@ -1,72 +1,112 @@
 // The body of the lanewise tile kernel; its contract is TileArgs in kernels.h.
 
-// The products of one run of k. TAPS = 0: any K. TAPS > 0: K = TAPS and a_k = a_m, so that neighbouring rows read the
-// same vectors of A, each of which is then loaded once for all rows. Each row's order of k is the same either way.
-template <class T, class A, int LANES, int ROWS, int TAPS>
-struct LanewiseRun {
-  typedef typename Lanes<A, LANES>::vector V;
-  static void add(V* sum, const T* a, const T* b, const TileArgs<T>& t) {
-    V right[TAPS];
+// TAPS steps of k where a_k = a_m: neighbouring rows read the same vectors of A, each of which is loaded once for all
+// rows. Each row's order of k is that of lanewise_steps.
+template <class T, class A, int LANES, int ROWS, int VECTORS, int TAPS>
+inline void lanewise_window(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const T* a, const T* b,
+                            const TileArgs<T>& t) {
+  NHWC_UNROLL(4)
+  for (int v = 0; v < VECTORS; ++v) {
+    typename Lanes<A, LANES>::vector right[TAPS];
     NHWC_UNROLL(8)
-    for (int k = 0; k < TAPS; ++k) right[k] = load<A, LANES>(b + k * t.b_k);
+    for (int k = 0; k < TAPS; ++k) right[k] = load<A, LANES>(b + k * t.b_k + v * LANES);
     NHWC_UNROLL(16)
     for (int p = 0; p < ROWS + TAPS - 1; ++p) {
-      const V left = load<A, LANES>(a + p * t.a_m);
+      const typename Lanes<A, LANES>::vector left = load<A, LANES>(a + p * t.a_m + v * LANES);
       NHWC_UNROLL(8)
       for (int k = 0; k < TAPS; ++k) {
-        if (p - k >= 0 && p - k < ROWS) sum[p - k] += left * right[k];
+        if (p - k >= 0 && p - k < ROWS) sum[p - k][v] += left * right[k];
       }
     }
   }
-};
-template <class T, class A, int LANES, int ROWS>
-struct LanewiseRun<T, A, LANES, ROWS, 0> {
-  typedef typename Lanes<A, LANES>::vector V;
-  static void add(V* sum, const T* a, const T* b, const TileArgs<T>& t) {
-    for (int64_t k = t.K; k > 0; --k) {
-      const V right = load<A, LANES>(b);
+}
+
+template <class T, class A, int LANES, int ROWS, int VECTORS>
+inline void lanewise_steps(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const T* a, const T* b, int64_t steps,
+                           const TileArgs<T>& t) {
+  for (; steps > 0; --steps) {
+    NHWC_UNROLL(4)
+    for (int v = 0; v < VECTORS; ++v) {
+      const typename Lanes<A, LANES>::vector right = load<A, LANES>(b + v * LANES);
       NHWC_UNROLL(16)
-      for (int m = 0; m < ROWS; ++m) sum[m] += load<A, LANES>(a + m * t.a_m) * right;
-      a += t.a_k;
-      b += t.b_k;
+      for (int m = 0; m < ROWS; ++m) sum[m][v] += load<A, LANES>(a + m * t.a_m + v * LANES) * right;
+    }
+    a += t.a_k;
+    b += t.b_k;
+  }
+}
+
+// The columns from n to n + VECTORS*LANES. FIXED > 0: K = FIXED and a_k = a_m.
+template <class T, class A, int LANES, int ROWS, int VECTORS, int FIXED>
+inline void lanewise_tile(const TileArgs<T>& t, int64_t n, typename Lanes<A, LANES>::vector (*sum)[VECTORS]) {
+  NHWC_UNROLL(4)
+  for (int v = 0; v < VECTORS; ++v) {
+    const typename Lanes<A, LANES>::vector start =
+        t.bias ? load<A, LANES>(t.bias + n + v * LANES) : typename Lanes<A, LANES>::vector{};
+    NHWC_UNROLL(16)
+    for (int m = 0; m < ROWS; ++m) sum[m][v] = start;
+  }
+  const bool shared = t.a_k == t.a_m && ROWS > 1;
+  for (int64_t i = 0; i < t.I; ++i) {
+    for (int64_t j = 0; j < t.J; ++j) {
+      const T* a = t.a + i * t.a_i + j * t.a_j + n;
+      const T* b = t.b + i * t.b_i + j * t.b_j + n;
+      if (FIXED > 0) {
+        lanewise_window<T, A, LANES, ROWS, VECTORS, FIXED>(sum, a, b, t);
+        continue;
+      }
+      int64_t k = 0;
+      if (shared) {
+        for (; k + 7 <= t.K; k += 7) {
+          lanewise_window<T, A, LANES, ROWS, VECTORS, 7>(sum, a + k * t.a_k, b + k * t.b_k, t);
+        }
+        for (; k + 3 <= t.K; k += 3) {
+          lanewise_window<T, A, LANES, ROWS, VECTORS, 3>(sum, a + k * t.a_k, b + k * t.b_k, t);
+        }
+      }
+      lanewise_steps<T, A, LANES, ROWS, VECTORS>(sum, a + k * t.a_k, b + k * t.b_k, t.K - k, t);
     }
   }
-};
+}
 
-template <class T, class A, int LANES, int ROWS, int TAPS>
+template <class T, class A, int LANES, int ROWS, int FIXED>
 void lanewise_columns(const TileArgs<T>& t) {
   typedef typename Lanes<A, LANES>::vector V;
-  const int64_t last = t.columns - LANES;
-  for (int64_t n = 0;; n = n + LANES < last ? n + LANES : last) {
-    V sum[ROWS];
-    const V start = t.bias ? load<A, LANES>(t.bias + n) : V{};
-    NHWC_UNROLL(16)
-    for (int m = 0; m < ROWS; ++m) sum[m] = start;
-    for (int64_t i = 0; i < t.I; ++i) {
-      for (int64_t j = 0; j < t.J; ++j) {
-        LanewiseRun<T, A, LANES, ROWS, TAPS>::add(sum, t.a + i * t.a_i + j * t.a_j + n, t.b + i * t.b_i + j * t.b_j + n,
-                                                  t);
-      }
-    }
-    NHWC_UNROLL(16)
-    for (int m = 0; m < ROWS; ++m) {
-      if (t.accumulate) sum[m] += load<A, LANES>(t.c + m * t.c_m + n);
-    }
-    // Where the last vector overlaps the one before it, that one has been stored: what it added must not be added
-    // twice.
-    const int64_t fresh = t.accumulate && n == last && last % LANES != 0 ? LANES - last % LANES : 0;
+  int64_t n = 0;
+  // Few rows are few chains of additions; vectors side by side hide their latency.
+  const int VECTORS = ROWS == 1 ? 4 : ROWS <= 4 ? 2 : 1;
+  for (; VECTORS > 1 && n + VECTORS * LANES <= t.columns; n += VECTORS * LANES) {
+    V sum[ROWS][VECTORS];
+    lanewise_tile<T, A, LANES, ROWS, VECTORS, FIXED>(t, n, sum);
     NHWC_UNROLL(16)
     for (int m = 0; m < ROWS; ++m) {
       T* c = t.c + m * t.c_m + n;
-      if (fresh == 0) {
-        store<A, LANES>(c, sum[m]);
-      } else {
-        T value[LANES];
-        store<A, LANES>(value, sum[m]);
-        for (int64_t lane = fresh; lane < LANES; ++lane) c[lane] = value[lane];
+      NHWC_UNROLL(4)
+      for (int v = 0; v < VECTORS; ++v) {
+        if (t.accumulate) sum[m][v] += load<A, LANES>(c + v * LANES);
+        store<A, LANES>(c + v * LANES, sum[m][v]);
       }
     }
-    if (n == last) return;
+  }
+  const int64_t last = t.columns - LANES;
+  for (; n < t.columns; n += LANES) {
+    // Where the last vector overlaps the one before it, that one has been stored: what it added must not be added
+    // twice.
+    const int64_t at = n < last ? n : last, stored = n - at;
+    V sum[ROWS][1];
+    lanewise_tile<T, A, LANES, ROWS, 1, FIXED>(t, at, sum);
+    NHWC_UNROLL(16)
+    for (int m = 0; m < ROWS; ++m) {
+      T* c = t.c + m * t.c_m + at;
+      if (t.accumulate) sum[m][0] += load<A, LANES>(c);
+      if (stored == 0) {
+        store<A, LANES>(c, sum[m][0]);
+      } else {
+        T value[LANES];
+        store<A, LANES>(value, sum[m][0]);
+        for (int64_t lane = stored; lane < LANES; ++lane) c[lane] = value[lane];
+      }
+    }
   }
 }
 
@@ -75,8 +115,6 @@ void lanewise(const TileArgs<T>& t) {
   const bool shared = t.a_k == t.a_m;
   if (shared && t.K == 3) {
     lanewise_columns<T, A, LANES, ROWS, 3>(t);
-  } else if (shared && t.K == 5) {
-    lanewise_columns<T, A, LANES, ROWS, 5>(t);
   } else if (shared && t.K == 7) {
     lanewise_columns<T, A, LANES, ROWS, 7>(t);
   } else {
