@@ -3,8 +3,9 @@
 import sys
 from pathlib import Path
 
-# The bench verifies against the oracle of the tests and describes a layer as they do.
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+# The bench verifies against the oracle of the tests and describes a layer as they do. The package stands beside them.
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from cases import Case  # noqa: E402
 
@@ -58,6 +59,12 @@ LAYERS = [
     # depthwise
     layer(56, 128, 128, 3, depthwise=True),
     layer(14, 512, 512, 3, depthwise=True),
+    layer(56, 128, 128, 7, depthwise=True),
+    # where others fall off a cliff
+    layer(28, 32, 32, 15),
+    layer(28, 128, 128, 31, depthwise=True),
+    Case("patches_224_3-768_16x16_s16", (1, 224, 224, 3), (16, 16, 3, 768), stride=16),
+    layer(64, 64, 3, 3),
 ]
 
 

@@ -156,9 +156,10 @@ WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const Co
   WeightGradientPlan plan;
   // Few channels leave rows of a tile idle; then the taps of one kernel row share it, and pixels at the borders, where
   // not all of these taps exist, are summed tap by tap.
-  plan.merge_taps = g.w.kernel > 1 && g.w.dilation == 1 && pixel_stride == Cg && Cg < 16;
-  const int64_t run = plan.merge_taps ? g.w.kernel * Cg : Cg;
-  plan.columns = choose_columns(kernels, g.O_per_group(), run);
+  plan.swapped = g.O_per_group() * size < 16 && Cg * size >= 16;
+  plan.merge_taps = !plan.swapped && g.w.kernel > 1 && g.w.dilation == 1 && pixel_stride == Cg && Cg < 16;
+  const int64_t run = plan.swapped ? g.O_per_group() : plan.merge_taps ? g.w.kernel * Cg : Cg;
+  plan.columns = choose_columns(kernels, plan.swapped ? Cg : g.O_per_group(), run);
   plan.rows = family_of(kernels, plan.columns.lanes, plan.columns.vectors).max_rows;
   plan.row_tiles = ceil_div(run, plan.rows);
 
@@ -170,7 +171,7 @@ WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const Co
   const int64_t blocks = g.N * ceil_div(max(g.h.output, 1), plan.block_rows);
   const int64_t elements = g.h.kernel * g.w.kernel * Cg * g.O;
   plan.partials = clamp(kPartialElements / max(elements, 1), 1, clamp(blocks, 1, kMaxPartials));
-  plan.partial_elements = (plan.partials - 1) * elements;
+  plan.partial_elements = (plan.partials - !plan.swapped) * elements;
   return plan;
 }
 

@@ -77,13 +77,17 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
 
 // A weight gradient: tiles of kernel positions and input channels by output channels, reduced over output pixels.
 struct WeightGradientPlan {
+  // Too few output channels for lanes over them: they become the rows of a tile and the input channels its columns, and
+  // the sums stand as [O][KH][KW][C/groups] until the end.
+  bool swapped;
   bool merge_taps;  // the rows of a tile run over (kernel column, channel), else over the channels of one tap
   ColumnTiles columns;
   int rows;
-  int64_t row_tiles;         // along the rows of one kernel row, or of one tap
-  int64_t block_rows;        // output rows summed in registers before they are added to the gradient
-  int64_t partials;          // sums over parts of the batch, added in order at the end
-  int64_t partial_elements;  // shared by all threads; the first sum stands in the result itself
+  int64_t row_tiles;   // along the rows of one kernel row, or of one tap
+  int64_t block_rows;  // output rows summed in registers before they are added to the gradient
+  int64_t partials;    // sums over parts of the batch, added in order at the end
+  // Shared by all threads; the first sum stands in the result itself, unless swapped.
+  int64_t partial_elements;
 };
 
 // pixel_stride: distance of neighbouring pixels of one row of x.

@@ -12,7 +12,9 @@ int64_t WeightGradient<T>::tiles() const {
 template <class T>
 typename WeightGradient<T>::Tile WeightGradient<T>::tile(int64_t index) const {
   const int64_t across = plan_.merge_taps ? 1 : g_.w.kernel;
-  const int64_t run = plan_.merge_taps ? g_.w.kernel * g_.C_per_group() : g_.C_per_group();
+  const int64_t run = plan_.swapped      ? g_.O_per_group()
+                      : plan_.merge_taps ? g_.w.kernel * g_.C_per_group()
+                                         : g_.C_per_group();
   const int64_t column = index % plan_.columns.tiles;
   index /= plan_.columns.tiles;
   const int64_t row = index % plan_.row_tiles;
@@ -27,14 +29,16 @@ typename WeightGradient<T>::Tile WeightGradient<T>::tile(int64_t index) const {
 }
 
 template <class T>
-void WeightGradient<T>::run(const Parallel& parallel, T* partials) const {
+void WeightGradient<T>::run(const Parallel& parallel, T* workspace) const {
   const int64_t blocks_h = ceil_div(g_.h.output, plan_.block_rows), blocks = g_.N * blocks_h;
   const int64_t elements = g_.h.kernel * g_.w.kernel * g_.C_per_group() * g_.O;
+  T* total = plan_.swapped ? workspace : dw_;
+  T* partials = plan_.swapped ? workspace + elements : workspace;
   // Each share of the tiles reads all of x and grad, so there are few; which tile is in which share shows in no bit.
   const int64_t shares = clamp(parallel.threads > 1 ? ceil_div(2 * parallel.threads, plan_.partials) : 1, 1, tiles());
   for_each_item(parallel, plan_.partials * shares, [&](int64_t item, int64_t) {
     const int64_t partial = item / shares, share = item % shares;
-    T* dw = partial == 0 ? dw_ : partials + (partial - 1) * elements;
+    T* dw = partial == 0 ? total : partials + (partial - 1) * elements;
     const Range mine = {share * tiles() / shares, (share + 1) * tiles() / shares};
     const Range pixels = {partial * blocks / plan_.partials, (partial + 1) * blocks / plan_.partials};
     for (int64_t block = pixels.begin; block < pixels.end; ++block) {
@@ -43,7 +47,12 @@ void WeightGradient<T>::run(const Parallel& parallel, T* partials) const {
       for (int64_t t = mine.begin; t < mine.end; ++t) add_block(tile(t), dw, n, ys, block == pixels.begin);
     }
   });
-  add_partial_sums(kernels_, parallel, dw_, partials, elements, plan_.partials);
+  add_partial_sums(kernels_, parallel, total, partials, elements, plan_.partials);
+  if (!plan_.swapped) return;
+  const int64_t Cg = g_.C_per_group(), taps = g_.h.kernel * g_.w.kernel;
+  for_each_item(parallel, taps, [&](int64_t tap, int64_t) {
+    kernels_.copy({total + tap * Cg, 1, taps * Cg, dw_ + tap * Cg * g_.O, g_.O, Cg, g_.O});
+  });
 }
 
 template <class T>
@@ -74,30 +83,43 @@ void WeightGradient<T>::emit(const Tile& tile, T* dw, int64_t n, Range ys, Range
   if (nothing && accumulate) return;
   const int64_t Cg = g_.C_per_group();
   const ColumnTiles& columns = plan_.columns;
-  const int64_t o = tile.group * g_.O_per_group() + columns.begin(tile.column);
   const TileFamily<T>& family = family_of(kernels_, columns.lanes, columns.vectors_of(tile.column));
-  TileArgs<T> args;
+  // First channels of this tile: in x, and of the output.
+  const int64_t c = tile.group * Cg + (plan_.swapped ? columns.begin(tile.column) : rows.begin);
+  const int64_t o = tile.group * g_.O_per_group() + (plan_.swapped ? rows.begin : columns.begin(tile.column));
+  const T* x = x_.data;
+  const T* grad = grad_.data;
+  if (!nothing) {
+    x += n * x_.n + (ys.begin * g_.h.stride - g_.h.pad + tile.i * g_.h.dilation) * x_.h +
+         (xs.begin * g_.w.stride - g_.w.pad + j * g_.w.dilation) * x_.w + c;
+    grad += n * grad_.n + ys.begin * grad_.h + xs.begin * grad_.w + o;
+  }
+  const int64_t x_row = g_.h.stride * x_.h, x_pixel = g_.w.stride * x_.w;
+  TileArgs<T> args = {};
   args.I = nothing ? 0 : ys.size();
   args.J = 1;
   args.K = xs.size();
-  args.a = x_.data;
-  args.b = grad_.data;
-  if (!nothing) {
-    args.a += n * x_.n + (ys.begin * g_.h.stride - g_.h.pad + tile.i * g_.h.dilation) * x_.h +
-              (xs.begin * g_.w.stride - g_.w.pad + j * g_.w.dilation) * x_.w + tile.group * Cg + rows.begin;
-    args.b += n * grad_.n + ys.begin * grad_.h + xs.begin * grad_.w + o;
-  }
   args.a_m = 1;
-  args.a_i = g_.h.stride * x_.h;
-  args.a_j = 0;
-  args.a_k = g_.w.stride * x_.w;
-  args.b_i = grad_.h;
-  args.b_j = 0;
-  args.b_k = grad_.w;
-  args.c_m = g_.O;
-  args.c = dw + ((tile.i * g_.w.kernel + j) * Cg + rows.begin) * g_.O + o;
+  if (plan_.swapped) {
+    args.a = grad;
+    args.a_i = grad_.h;
+    args.a_k = grad_.w;
+    args.b = x;
+    args.b_i = x_row;
+    args.b_k = x_pixel;
+    args.c_m = g_.h.kernel * g_.w.kernel * Cg;
+    args.c = dw + o * args.c_m + (tile.i * g_.w.kernel + j) * Cg + columns.begin(tile.column);
+  } else {
+    args.a = x;
+    args.a_i = x_row;
+    args.a_k = x_pixel;
+    args.b = grad;
+    args.b_i = grad_.h;
+    args.b_k = grad_.w;
+    args.c_m = g_.O;
+    args.c = dw + ((tile.i * g_.w.kernel + j) * Cg + rows.begin) * g_.O + o;
+  }
   args.columns = columns.end(tile.column) - columns.begin(tile.column);
-  args.bias = nullptr;
   args.accumulate = accumulate;
   family.columns_of_a[rows.size() - 1](args);
 }

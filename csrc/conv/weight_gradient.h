@@ -16,8 +16,8 @@ class WeightGradient {
                  const ImageView<const T>& x, const ImageView<const T>& grad, T* dw)
       : kernels_(kernels), plan_(plan), g_(g), x_(x), grad_(grad), dw_(dw) {}
 
-  // partials: plan.partial_elements
-  void run(const Parallel& parallel, T* partials) const;
+  // workspace: plan.partial_elements
+  void run(const Parallel& parallel, T* workspace) const;
 
  private:
   // A tile: rows of one kernel row (i) or tap (i, j) by a tile of columns of one group.
