@@ -15,15 +15,17 @@ struct ConvPlan {
   int64_t scratch_elements;  // of each thread
 };
 
-// im2col is only ever what its name says; matmul and automatic are lanewise products where groups are that narrow.
+// Where groups are narrow, lanes run over the channels of all of them: im2col then copies the rows that a region of
+// outputs reads, padding included, and matmul and automatic read them where they lie.
 template <class T>
 ConvPlan make_plan(const Kernels<T>& kernels, const ConvGeometry& g, const ImageView<const T>& x,
                    const WeightView<const T>& w, Algorithm algorithm, int threads,
                    const DenseForm* prepacked = nullptr) {
   ConvPlan plan = {};
-  plan.depthwise = algorithm != Algorithm::im2col && is_depthwise<T>(g);
+  plan.depthwise = is_depthwise<T>(g);
   if (plan.depthwise) {
-    plan.lanewise = make_depthwise_plan<T>(g, lanes_contiguous(g, w), x.c == 1, threads);
+    plan.lanewise = make_depthwise_plan<T>(g, lanes_contiguous(g, w), x.c == 1, threads,
+                                           algorithm == Algorithm::im2col ? Rows::packed : Rows::packed_if_short);
     plan.packed_elements = plan.lanewise.packed_elements;
     plan.scratch_elements = plan.lanewise.region_elements;
   } else {

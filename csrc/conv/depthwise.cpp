@@ -32,11 +32,12 @@ int64_t reach(const Axis& axis, int64_t outputs) {
 
 template <class T>
 DepthwisePlan make_depthwise_plan(const ConvGeometry& g, bool lanes_contiguous, bool channels_contiguous, int threads,
-                                  bool may_pad) {
+                                  Rows rows) {
   // Elements of one item's input, in the order of half a second-level cache.
   const int64_t budget = 96 * 1024 / static_cast<int64_t>(sizeof(T)) * 2;
   DepthwisePlan plan;
-  plan.pad_columns = may_pad && g.w.kernel > 1 && 2 * g.w.interior().size() < g.w.output;
+  const bool is_short = g.w.kernel > 1 && 2 * g.w.interior().size() < g.w.output;
+  plan.pad_columns = rows == Rows::packed || (rows == Rows::packed_if_short && is_short);
   plan.expand = plan.pad_columns || g.C_per_group() > 1 || g.O_per_group() > 1 || !channels_contiguous;
   plan.pack_weights = !lanes_contiguous;
   plan.packed_elements = plan.pack_weights ? g.h.kernel * g.w.kernel * g.C_per_group() * g.O : 0;
@@ -76,6 +77,11 @@ ExpandedRegion<T> ExpandedRegion<T>::fill(const ConvGeometry& g, const ImageView
         continue;
       }
       const T* from = x.data + n * x.n + row * x.h + source * x.w;
+      if (Cg == 1 && Og == 1 && x.c == 1) {
+        std::memcpy(to, from + lanes.begin, width * sizeof(T));
+        to += width;
+        continue;
+      }
       for (int64_t k = 0; k < Cg; ++k) {
         int64_t group = lanes.begin / Og, within = lanes.begin % Og;
         for (int64_t lane = 0; lane < width; ++lane) {
@@ -169,7 +175,7 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
 }
 
 #define NHWC_INSTANTIATE(T)                                                                  \
-  template DepthwisePlan make_depthwise_plan<T>(const ConvGeometry&, bool, bool, int, bool); \
+  template DepthwisePlan make_depthwise_plan<T>(const ConvGeometry&, bool, bool, int, Rows); \
   template struct ExpandedRegion<T>;                                                         \
   template class DepthwiseConv<T>;
 NHWC_INSTANTIATE(float)

@@ -28,10 +28,13 @@ struct DepthwisePlan {
   int64_t region_elements;              // of each thread
 };
 
+// Whether a region's rows are copied with their padding: always, where they are short of taps, or never.
+enum class Rows { packed, packed_if_short, viewed };
+
 // lanes_contiguous: neighbouring output channels are neighbours in the weights; channels_contiguous: in the input.
 template <class T>
 DepthwisePlan make_depthwise_plan(const ConvGeometry& g, bool lanes_contiguous, bool channels_contiguous, int threads,
-                                  bool may_pad = true);
+                                  Rows rows);
 
 // Input pixels and channels of an output region, repeated as above.
 template <class T>

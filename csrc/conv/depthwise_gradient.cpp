@@ -10,7 +10,7 @@ DepthwiseWeightGradient<T>::DepthwiseWeightGradient(const Kernels<T>& kernels, c
                                                     const ImageView<const T>& x, const ImageView<const T>& grad, T* dw)
     : kernels_(kernels), g_(g), x_(x), grad_(grad), dw_(dw) {
   // For one thread, whatever their number: blocks of pixels show in the last bits.
-  plan_ = make_depthwise_plan<T>(g, true, x.c == 1, 1, /*may_pad=*/false);
+  plan_ = make_depthwise_plan<T>(g, true, x.c == 1, 1, Rows::viewed);
   elements_ = g.h.kernel * g.w.kernel * g.C_per_group() * g.O;
   blocks_h_ = ceil_div(g.h.output, plan_.item_rows);
   blocks_w_ = ceil_div(g.w.output, plan_.item_columns);
