@@ -82,7 +82,7 @@ DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const T>& x, con
 template <class T>
 DenseForm choose_form(const Kernels<T>& kernels, int64_t columns, int64_t run, int64_t depth) {
   const ColumnTiles tiles = choose_columns(kernels, columns, run);
-  const bool dot = tiles.lanes == 1 && columns <= kMaxDotFamilies && depth >= kernels.dot_lanes;
+  const bool dot = columns <= kMaxDotFamilies && depth >= kernels.dot_lanes;
   return dot ? DenseForm{true, {columns, 1, static_cast<int>(columns), columns, 1}} : DenseForm{false, tiles};
 }
 
@@ -156,7 +156,7 @@ WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const Co
   WeightGradientPlan plan;
   // Few channels leave rows of a tile idle; then the taps of one kernel row share it, and pixels at the borders, where
   // not all of these taps exist, are summed tap by tap.
-  plan.swapped = g.O_per_group() * size < 16 && Cg * size >= 16;
+  plan.swapped = g.O_per_group() <= kMaxDotFamilies && Cg * size >= 16;
   plan.merge_taps = !plan.swapped && g.w.kernel > 1 && g.w.dilation == 1 && pixel_stride == Cg && Cg < 16;
   const int64_t run = plan.swapped ? g.O_per_group() : plan.merge_taps ? g.w.kernel * Cg : Cg;
   plan.columns = choose_columns(kernels, plan.swapped ? Cg : g.O_per_group(), run);

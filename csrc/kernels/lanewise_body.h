@@ -12,7 +12,8 @@ inline void lanewise_window(typename Lanes<A, LANES>::vector (*sum)[VECTORS], co
     for (int k = 0; k < TAPS; ++k) right[k] = load<A, LANES>(b + k * t.b_k + v * LANES);
     NHWC_UNROLL(16)
     for (int p = 0; p < ROWS + TAPS - 1; ++p) {
-      const typename Lanes<A, LANES>::vector left = load<A, LANES>(a + p * t.a_m + v * LANES);
+      typename Lanes<A, LANES>::vector left = load<A, LANES>(a + p * t.a_m + v * LANES);
+      if (TAPS <= 3) NHWC_IN_REGISTER(left);  // with more taps the registers are needed for B
       NHWC_UNROLL(8)
       for (int k = 0; k < TAPS; ++k) {
         if (p - k >= 0 && p - k < ROWS) sum[p - k][v] += left * right[k];
@@ -95,17 +96,20 @@ void lanewise_columns(const TileArgs<T>& t) {
     const int64_t at = n < last ? n : last, stored = n - at;
     V sum[ROWS][1];
     lanewise_tile<T, A, LANES, ROWS, 1, FIXED>(t, at, sum);
-    NHWC_UNROLL(16)
+    T* c = t.c + at;
+    if (t.accumulate) {
+      NHWC_UNROLL(16)
+      for (int m = 0; m < ROWS; ++m) sum[m][0] += load<A, LANES>(c + m * t.c_m);
+    }
+    if (stored == 0) {
+      NHWC_UNROLL(16)
+      for (int m = 0; m < ROWS; ++m, c += t.c_m) store<A, LANES>(c, sum[m][0]);
+      continue;
+    }
     for (int m = 0; m < ROWS; ++m) {
-      T* c = t.c + m * t.c_m + at;
-      if (t.accumulate) sum[m][0] += load<A, LANES>(c);
-      if (stored == 0) {
-        store<A, LANES>(c, sum[m][0]);
-      } else {
-        T value[LANES];
-        store<A, LANES>(value, sum[m][0]);
-        for (int64_t lane = stored; lane < LANES; ++lane) c[lane] = value[lane];
-      }
+      T value[LANES];
+      store<A, LANES>(value, sum[m][0]);
+      for (int64_t lane = stored; lane < LANES; ++lane) c[m * t.c_m + lane] = value[lane];
     }
   }
 }

@@ -115,20 +115,14 @@ double peak(int64_t rounds) {
   typedef typename Lanes<T, LANES>::vector V;
   const V scale = V{} + T(0.5), shift = V{} + T(1);
   V x0 = V{}, x1 = V{}, x2 = V{}, x3 = V{}, x4 = V{}, x5 = V{}, x6 = V{}, x7 = V{}, x8 = V{}, x9 = V{};
-#if defined(__x86_64__)
-#define NHWC_KEEP(x) asm volatile("" : "+x"(x))
-#else
-#define NHWC_KEEP(x) asm volatile("" : "+w"(x))
-#endif
 #define NHWC_STEP(x)     \
   x = x * scale + shift; \
-  NHWC_KEEP(x);
+  NHWC_IN_REGISTER(x);
   for (int64_t r = 0; r < rounds; ++r) {
     NHWC_STEP(x0)
     NHWC_STEP(x1)
     NHWC_STEP(x2) NHWC_STEP(x3) NHWC_STEP(x4) NHWC_STEP(x5) NHWC_STEP(x6) NHWC_STEP(x7) NHWC_STEP(x8) NHWC_STEP(x9)
   }
 #undef NHWC_STEP
-#undef NHWC_KEEP
   return 2.0 * LANES * 10 * rounds;
 }

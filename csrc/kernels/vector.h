@@ -9,6 +9,13 @@
 #define NHWC_UNROLL(count) NHWC_PRAGMA(GCC unroll count)
 #endif
 
+// Keeps a vector in a register: compilers otherwise prefer to load it again for each of its uses.
+#if defined(__x86_64__)
+#define NHWC_IN_REGISTER(value) asm volatile("" : "+v"(value))
+#else
+#define NHWC_IN_REGISTER(value) asm volatile("" : "+w"(value))
+#endif
+
 // `LANES` values of type A, and the same in memory: aligned only as A is, and free to alias.
 template <class A, int LANES>
 struct Lanes {
