@@ -18,8 +18,9 @@ test: .venv/built
 	$(BIN)/python -m pytest
 
 bench: .venv/built .venv/installed-bench
-	$(BIN)/python -m pytest bench/bench_layers.py --benchmark-max-time=0.2 --benchmark-warmup=on \
-		--benchmark-group-by=group --benchmark-columns=min,median,iqr,rounds
+	$(BIN)/python -m pytest bench/bench_layers.py --benchmark-max-time=0.1 --benchmark-min-rounds=5 \
+		--benchmark-group-by=group --benchmark-columns=min,median,iqr,rounds --benchmark-json=bench.json
+	$(BIN)/python bench/report.py bench.json docs/benchmark
 
 check: .venv/installed-style
 	$(BIN)/ruff check .
