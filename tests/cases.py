@@ -218,6 +218,9 @@ MANY_WEIGHTS = [
     Case("many_weights_stride2", (2, 5, 4, 270), (3, 3, 270, 150), stride=2, padding=1),
     Case("many_weights_dilated", (1, 5, 5, 260), (3, 2, 260, 180), padding=2, dilation=2),
     Case("many_weights_1x1", (2, 2, 3, 520), (1, 1, 520, 530), bias=True),
+    # The input gradient sums over 9*520 values: blocks end within a kernel row, and within a tap.
+    Case("many_weights_split_rows", (1, 3, 4, 70), (3, 3, 70, 520), padding=1),
+    Case("many_weights_split_taps", (1, 3, 4, 70), (3, 3, 70, 520), padding=2, dilation=2),
 ]
 
 # Most output columns lack a tap: rows are padded in a buffer. Long kernels also cover every way to split a run of taps.
