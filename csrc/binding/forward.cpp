@@ -71,8 +71,7 @@ Tensor forward(Algorithm algorithm, const Tensor& x, const Tensor& w, const std:
                      bias ? read<double>(b) : nullptr);
 }
 
-// Kernel sizes, C, O and groups of a weight; the rest of a geometry means
-// nothing to it.
+// Kernel sizes, C, O and groups of a weight; the rest of a geometry means nothing to it.
 ConvGeometry weight_geometry(const int64_t w[4], int64_t groups) {
   ConvGeometry g = {};
   g.h.kernel = w[0];
@@ -105,9 +104,7 @@ Tensor run_packed(const ConvGeometry& g, const Tensor& x, const TensorInfo& x_in
   const T* data = read<T>(packed);
   if (packed_info.dim != 1 || packed_info.strides[0] != 1 ||
       packed_info.sizes[0] != kPackedHeader + plan.packed_elements || !header_matches(data, g, plan)) {
-    fail(
-        "packed was packed for another weight_size, another number of groups "
-        "or another instruction set");
+    fail("packed was packed for another weight_size, another number of groups or another instruction set");
   }
   return run<T>(g, Algorithm::automatic, x, x_info, {{}, data + kPackedHeader}, bias);
 }

@@ -111,12 +111,7 @@ void DenseConv<T>::run_view(int64_t group, int64_t n, Range ys, Range xs, Range 
   const T* x = x_.data + n * x_.n + group * g_.C_per_group() * x_.c;
   for (int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
     const Column target = column(group, n, tile);
-    for (int64_t b = 0; b < plan_.row_blocks * plan_.inner_blocks; ++b) {
-      const Block part = block(b);
-      walk(g_, ys, xs, [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
-        emit(target, part, x, y, x0, count, down, taps_h, taps_w);
-      });
-    }
+    for (int64_t b = 0; b < plan_.row_blocks * plan_.inner_blocks; ++b) run_block(target, block(b), x, ys, xs);
   }
 }
 
@@ -151,13 +146,32 @@ void DenseConv<T>::run_packing(int64_t group, Range tiles, T* scratch) const {
         // emit() counts from the first weight of the tile, the block begins where the reduction's part does.
         target.b = scratch - part.rows.begin * target.b_i - part.inner.begin * target.b_k;
         const T* x = x_.data + n * x_.n + group * g_.C_per_group() * x_.c;
-        walk(g_, {0, g_.h.output}, {0, g_.w.output},
-             [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
-               emit(target, part, x, y, x0, count, down, taps_h, taps_w);
-             });
+        run_block(target, part, x, {0, g_.h.output}, {0, g_.w.output});
       }
     }
   }
+}
+
+template <class T>
+void DenseConv<T>::run_block(const Column& column, const Block& block, const T* x, Range ys, Range xs) const {
+  walk(g_, ys, xs, [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
+    emit(column, block, x, y, x0, count, down, taps_h, taps_w);
+  });
+}
+
+// What every product of a column tile with a block has in common.
+template <class T>
+TileArgs<T> DenseConv<T>::product(const Column& column, const Block& block) {
+  TileArgs<T> args = {};
+  args.a_k = 1;
+  args.b_n = column.b_n;
+  args.b_i = column.b_i;
+  args.b_j = column.b_j;
+  args.b_k = column.b_k;
+  args.columns = column.columns;
+  args.bias = block.first ? column.bias : nullptr;
+  args.accumulate = !block.first;
+  return args;
 }
 
 // Tiles over `count` outputs from (y, x0), to the right or downwards, all with the same taps.
@@ -165,22 +179,20 @@ template <class T>
 void DenseConv<T>::emit(const Column& column, const Block& block, const T* x, int64_t y, int64_t x0, int64_t count,
                         bool down, Range taps_h, Range taps_w) const {
   const int64_t Cg = g_.C_per_group();
-  const Range rows = {clamp(block.rows.begin, taps_h.begin, taps_h.end),
-                      clamp(block.rows.end, taps_h.begin, taps_h.end)};
+  const Range rows = block.rows.within(taps_h);
   Range taps = taps_w, inner = block.inner;
-  TileArgs<T> args;
   if (plan_.algorithm == Algorithm::im2col) {
-    inner = {clamp(inner.begin, taps.begin * Cg, taps.end * Cg), clamp(inner.end, taps.begin * Cg, taps.end * Cg)};
+    inner = inner.within({taps.begin * Cg, taps.end * Cg});
     taps = {0, 1};
   }
   const bool nothing = rows.empty() || taps.empty() || inner.empty();
   if (nothing && !block.first) return;
+  TileArgs<T> args = product(column, block);
   args.I = nothing ? 0 : rows.size();
   args.J = taps.size();
   args.K = inner.size();
   args.a_i = g_.h.dilation * x_.h;
   args.a_j = g_.w.dilation * x_.w;
-  args.a_k = 1;
   args.a_m = down ? g_.h.stride * x_.h : g_.w.stride * x_.w;
   args.a = x;
   if (!nothing) {
@@ -188,15 +200,8 @@ void DenseConv<T>::emit(const Column& column, const Block& block, const T* x, in
               (x0 * g_.w.stride - g_.w.pad + taps.begin * g_.w.dilation) * x_.w + inner.begin;
   }
   args.b = column.b + rows.begin * column.b_i + taps.begin * column.b_j + inner.begin * column.b_k;
-  args.b_n = column.b_n;
-  args.b_i = column.b_i;
-  args.b_j = column.b_j;
-  args.b_k = column.b_k;
   args.c = column.y + y * y_.h + x0 * y_.w;
   args.c_m = down ? y_.h : y_.w;
-  args.columns = column.columns;
-  args.bias = block.first ? column.bias : nullptr;
-  args.accumulate = !block.first;
   in_pieces(count, column.max_rows, [&](int64_t, int64_t m) {
     column.kernels[m - 1](args);
     args.a += m * args.a_m;
@@ -234,26 +239,18 @@ void DenseConv<T>::run_panel(int64_t group, int64_t n, Range ys, Range xs, Range
         const Column target = column(group, n, tile);
         for (int64_t b = 0; b < plan_.row_blocks * plan_.inner_blocks; ++b) {
           const Block part = block(b);
-          TileArgs<T> args;
+          TileArgs<T> args = product(target, part);
           args.a = panel + part.rows.begin * row_depth + part.inner.begin;
           args.a_m = plan_.panel_stride;
           args.a_i = row_depth;
           args.a_j = Cg;
-          args.a_k = 1;
           args.b = target.b + part.rows.begin * target.b_i + part.inner.begin * target.b_k;
-          args.b_n = target.b_n;
-          args.b_i = target.b_i;
-          args.b_j = target.b_j;
-          args.b_k = target.b_k;
           // Whole kernel rows follow each other without a gap: one long reduction.
           args.I = whole_rows ? 1 : part.rows.size();
           args.J = whole_rows || plan_.algorithm == Algorithm::im2col ? 1 : g_.w.kernel;
           args.K = whole_rows ? part.rows.size() * row_depth : part.inner.size();
           args.c = target.y + offset;
           args.c_m = y_.w;
-          args.columns = target.columns;
-          args.bias = part.first ? target.bias : nullptr;
-          args.accumulate = !part.first;
           target.kernels[m - 1](args);
         }
       }

@@ -43,6 +43,8 @@ class DenseConv {
   Column column(int64_t group, int64_t n, int64_t tile) const;
   Block block(int64_t index) const;
   void run_view(int64_t group, int64_t n, Range ys, Range xs, Range tiles) const;
+  static TileArgs<T> product(const Column& column, const Block& block);
+  void run_block(const Column& column, const Block& block, const T* x, Range ys, Range xs) const;
   void run_packing(int64_t group, Range tiles, T* scratch) const;
   void pack_block(int64_t group, int64_t tile, const Block& block, T* to) const;
   void run_panel(int64_t group, int64_t n, Range ys, Range xs, Range tiles, T* panel) const;

@@ -54,9 +54,7 @@ DepthwisePlan make_depthwise_plan(const ConvGeometry& g, bool lanes_contiguous, 
     const int64_t others = g.N * ceil_div(g.O, plan.item_channels) * ceil_div(OW, plan.item_columns);
     plan.item_rows = clamp(ceil_div(OH * others, 4 * threads), 1, plan.item_rows);
   }
-  plan.region_rows = plan.expand ? reach(g.h, plan.item_rows) : 0;
-  plan.region_columns = plan.expand ? reach(across_axis, plan.item_columns) : 0;
-  plan.region_elements = plan.region_rows * plan.region_columns * pixel;
+  plan.region_elements = plan.expand ? reach(g.h, plan.item_rows) * reach(across_axis, plan.item_columns) * pixel : 0;
   return plan;
 }
 

@@ -21,11 +21,10 @@ struct DepthwisePlan {
   // products with zero cost less than a run of one output for each of them.
   bool pad_columns;
   bool pack_weights;
-  int64_t item_rows, item_columns;      // outputs
-  int64_t item_channels;                // output channels
-  int64_t region_rows, region_columns;  // inputs of an item, at most
-  int64_t packed_elements;              // shared by all threads
-  int64_t region_elements;              // of each thread
+  int64_t item_rows, item_columns;  // outputs
+  int64_t item_channels;            // output channels
+  int64_t packed_elements;          // shared by all threads
+  int64_t region_elements;          // of each thread
 };
 
 // Whether a region's rows are copied with their padding: always, where they are short of taps, or never.

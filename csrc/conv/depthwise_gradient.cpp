@@ -77,16 +77,12 @@ void DepthwiseWeightGradient<T>::add_block(T* dw, int64_t n, Range ys, Range xs,
       family.rows[m - 1](args);
     });
   };
-  const auto within = [](Range range, Range limits) {
-    const int64_t begin = clamp(range.begin, limits.begin, limits.end);
-    return Range{begin, clamp(range.end, begin, limits.end)};
-  };
-  const Range inside = within(g_.w.interior(), xs);
+  const Range inside = g_.w.interior().within(xs);
   for (int64_t i = 0; i < g_.h.kernel; ++i) {
-    const Range rows = within(g_.h.outputs(i), ys);
+    const Range rows = g_.h.outputs(i).within(ys);
     if (Cg == 1) emit(i, 0, KW, g_.w.dilation * x.w, rows, inside, !first);
     for (int64_t j = 0; j < KW; ++j) {
-      const Range outputs = within(g_.w.outputs(j), xs);
+      const Range outputs = g_.w.outputs(j).within(xs);
       if (Cg > 1) {
         emit(i, j, Cg, x.k, rows, outputs, !first);
         continue;

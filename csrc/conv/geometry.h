@@ -15,6 +15,9 @@ struct Range {
   int64_t begin, end;
   bool empty() const { return begin >= end; }
   int64_t size() const { return end - begin; }
+  Range within(Range limits) const {
+    return {clamp(begin, limits.begin, limits.end), clamp(end, limits.begin, limits.end)};
+  }
 };
 
 // One spatial axis. Output o reads input o*stride + tap*dilation - pad for each tap < kernel; outside the input is

@@ -1,18 +1,15 @@
-// Weights packed once, ahead of the calls that use them. The buffer begins with
-// a header that says what it holds and for which vectors, so that weights
-// packed for another shape or instruction set are refused instead of misread.
+// Weights packed once, ahead of the calls that use them. The buffer begins with a header that says what it holds and
+// for which vectors, so that weights packed for another shape or instruction set are refused instead of misread.
 #pragma once
 
 #include "convolution.h"
 
 namespace nhwc_conv {
 
-constexpr int64_t kPackedHeader = 16;  // elements: a whole cache line of float,
-                                       // so that what follows stays aligned
+constexpr int64_t kPackedHeader = 16;  // elements: a whole cache line of float, so that what follows stays aligned
 
-// The layout follows from the weights alone, for no size of an image is known
-// yet: tiles suit rows of middling width. Of `weights` only kernel sizes, C, O
-// and groups are read.
+// The layout follows from the weights alone, for no size of an image is known yet: tiles suit rows of middling width.
+// Of `weights` only kernel sizes, C, O and groups are read.
 template <class T>
 DenseForm packed_form(const Kernels<T>& kernels, const ConvGeometry& weights) {
   return choose_form(kernels, weights.O_per_group(), 56, weights.w.kernel * weights.C_per_group());

@@ -112,7 +112,7 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   // place.
   const int64_t pixels = g.N * g.h.output * g.w.output;
   const bool reused = plan.columns.tiles > 1 && pixels > 4 * plan.rows;
-  plan.pack_weights = plan.dot || !layout.weights_usable || reused;
+  plan.pack_weights = prepacked != nullptr || plan.dot || !layout.weights_usable || reused;
   const int64_t packed = g.groups * depth * plan.columns.padded_columns();
   plan.pack_in_items = plan.pack_weights && !prepacked && !plan.dot && viewed && pixels <= kFewPixels &&
                        packed * size > kManyWeightBytes && g.groups * plan.columns.tiles >= 2 * threads;

@@ -12,9 +12,7 @@ namespace nhwc_conv {
 // a padded copy of the input nor products with zero.
 template <class Emit>
 void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit) {
-  const Range inside_h = g.h.interior(), inside_w = g.w.interior();
-  const Range middle = {clamp(inside_w.begin, xs.begin, xs.end), clamp(inside_w.end, xs.begin, xs.end)};
-  const Range upright = {clamp(inside_h.begin, ys.begin, ys.end), clamp(inside_h.end, ys.begin, ys.end)};
+  const Range middle = g.w.interior().within(xs), upright = g.h.interior().within(ys);
   const Range all_h = {0, g.h.kernel}, all_w = {0, g.w.kernel};
   if (!middle.empty()) {
     for (int64_t y = ys.begin; y < ys.end; ++y) emit(y, middle.begin, middle.size(), false, g.h.taps(y), all_w);

@@ -57,8 +57,7 @@ void WeightGradient<T>::run(const Parallel& parallel, T* workspace) const {
 
 template <class T>
 void WeightGradient<T>::add_block(const Tile& tile, T* dw, int64_t n, Range ys, bool first) const {
-  const Range rows_here = g_.h.outputs(tile.i);
-  const Range valid = {clamp(rows_here.begin, ys.begin, ys.end), clamp(rows_here.end, ys.begin, ys.end)};
+  const Range valid = g_.h.outputs(tile.i).within(ys);
   if (!plan_.merge_taps) {
     emit(tile, dw, n, valid, g_.w.outputs(tile.j), tile.j, tile.rows, !first);
     return;
@@ -68,7 +67,7 @@ void WeightGradient<T>::add_block(const Tile& tile, T* dw, int64_t n, Range ys, 
   const int64_t Cg = g_.C_per_group();
   for (int64_t j = tile.rows.begin / Cg; j * Cg < tile.rows.end; ++j) {
     const Range outputs = g_.w.outputs(j);
-    const Range rows = {clamp(tile.rows.begin, j * Cg, (j + 1) * Cg), clamp(tile.rows.end, j * Cg, (j + 1) * Cg)};
+    const Range rows = tile.rows.within({j * Cg, (j + 1) * Cg});
     const Range left = {outputs.begin, clamp(inside.begin, outputs.begin, outputs.end)};
     const Range right = {clamp(inside.end, left.end, outputs.end), outputs.end};
     if (!left.empty()) emit(tile, dw, n, valid, left, 0, rows, true);
