@@ -5,6 +5,7 @@ from ._convert import convert
 from ._explain import explain
 from ._extension import show_config
 from ._extension import version as __version__
+from ._flags import flags, set_flags
 from ._prepack import prepack
 from .functional import conv2d
 from .nn import Conv2d, NHWCConv2d
@@ -16,9 +17,11 @@ __all__ = [
     "conv2d",
     "convert",
     "explain",
+    "flags",
     "functional",
     "nn",
     "prepack",
     "reference",
+    "set_flags",
     "show_config",
 ]

@@ -1,4 +1,4 @@
-"""The notebook's four ways to compute one convolution, in NumPy, and the gradients in the manner of one.
+"""The notebook's four ways to compute one convolution, in NumPy, Winograd's, and the gradients in the manner of one.
 
 `f(Z, weights)` is the notebook's function. Z is [N, H, W, C] (or [H, W, C]), weights are [KH, KW, C/groups,
 O], results are [N, OH, OW, O] in the dtype of Z. The keyword arguments of `conv_matmul`, `conv_im2col` and
@@ -12,9 +12,9 @@ Without the extension these functions are what the ops compute with.
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
-from ._geometry import Geometry, forward_geometry, input_geometry, weight_geometry
+from ._geometry import Geometry, check_winograd, forward_geometry, input_geometry, weight_geometry
 
 
 def conv_reference(Z, weights):
@@ -80,6 +80,41 @@ def conv_im2col(Z, weights, *, bias=None, stride=1, padding=0, dilation=1, group
         columns = weights.reshape(g.KH * g.KW * depth, groups, g.O // groups).swapaxes(0, 1)
         out = (rows @ columns).swapaxes(0, 1)
     return _finish(np.ascontiguousarray(out, Z.dtype).reshape(g.N, g.OH, g.OW, g.O), bias, g)
+
+
+# Where F(4x4, 3x3) interpolates, with infinity; chosen in csrc/kernels/winograd_body.h.
+WINOGRAD_POINTS = (0, 5 / 8, -5 / 8, 3 / 2, -3 / 2)
+
+
+def winograd_matrices(points=WINOGRAD_POINTS):
+    """B^T, G and A^T of a one-dimensional y = A^T ((G g) * (B^T d)), len(points) - 1 outputs of three taps.
+
+    A polynomial product, evaluated at the points and at infinity, and interpolated (Toom and Cook); transposed,
+    it is a correlation (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016).
+    """
+    p = np.array(points)
+    others = [np.delete(p, j) for j in range(len(p))]
+    scale = np.array([np.prod(p[j] - others[j]) for j in range(len(p))])
+    B = [np.append(np.poly(roots)[::-1], 0) for roots in others] + [np.poly(p)[::-1]]
+    G = np.vstack([np.vander(p, 3, increasing=True) / scale[:, None], [0, 0, 1]])
+    A = np.vstack([np.vander(p, len(p) - 1, increasing=True), np.eye(len(p) - 1)[-1]])
+    return np.array(B), G, A.T
+
+
+def conv_winograd(Z, weights, *, bias=None, stride=1, padding=0, dilation=1, groups=1, auto_pad=0):
+    """Tiles of 4x4 outputs by Winograd's F(4x4, 3x3): 36 products of transformed tiles and weights."""
+    g = check_winograd(_forward(Z, weights, bias, stride, padding, dilation, groups, auto_pad))
+    B, G, A = (matrix.astype(Z.dtype) for matrix in winograd_matrices())
+    down, across = -(-g.OH // 4), -(-g.OW // 4)
+    padded = _pad(Z, g)
+    missing = 4 * down + 2 - padded.shape[1], 4 * across + 2 - padded.shape[2]
+    padded = np.pad(padded, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
+    tiles = sliding_window_view(padded, (6, 6), (1, 2))[:, ::4, ::4]  # [N, down, across, C, 6, 6]
+    V = (B @ tiles @ B.T).reshape(g.N, down, across, groups, g.C // groups, 36)
+    U = (G @ weights.transpose(2, 3, 0, 1) @ G.T).reshape(g.C // groups, groups, g.O // groups, 36)
+    M = np.einsum("nyxgcp,cgop->nyxgop", V, U, optimize=True).reshape(g.N, down, across, g.O, 6, 6)
+    out = (A @ M @ A.T).transpose(0, 1, 4, 2, 5, 3).reshape(g.N, 4 * down, 4 * across, g.O)
+    return _finish(np.ascontiguousarray(out[:, : g.OH, : g.OW]), bias, g)
 
 
 def conv_input_gradient(grad, weights, input_size, *, stride=1, padding=0, dilation=1, groups=1, auto_pad=0):

@@ -11,8 +11,9 @@ pytestmark = pytest.mark.needs_extension
 PLANS = [
     ("notebook", ((10, 32, 32, 8), (3, 3, 8, 16), 1, 0), dict(algorithm="im2col", source="view"),
      dict(avx512=[16, 16], avx2=[6, 16], baseline=[6, 8])),
-    ("resnet_56", ((1, 56, 56, 64), (3, 3, 64, 64), 1, 1), dict(algorithm="im2col", source="view"),
-     dict(avx512=[7, 64], avx2=[6, 16], baseline=[6, 8])),
+    ("resnet_56", ((1, 56, 56, 64), (3, 3, 64, 64), 1, 1), dict(algorithm="winograd", winograd_tile=4),
+     dict(avx512=[7, 64], avx2=[4, 24], baseline=[4, 12])),
+    ("resnet_56_s2", ((1, 56, 56, 64), (3, 3, 64, 64), 2, 1), dict(algorithm="im2col", source="view"), {}),
     ("stem", ((1, 224, 224, 3), (7, 7, 3, 64), 2, 3), dict(source="view", reduction=(7, 1, 21)), {}),
     ("pointwise", ((1, 56, 56, 64), (1, 1, 64, 256), 1, 0), dict(reduction=(1, 1, 64), packed_weights=True), {}),
     ("last_layer", ((1, 32, 32, 64), (3, 3, 64, 3), 1, 1), dict(packed_weights=True), dict(avx512=[8, 3], avx2=[4, 3])),

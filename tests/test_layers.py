@@ -18,6 +18,7 @@ MODULES = [
     {"nn"},
     {"functional"},
     {"_ops"},
+    {"_flags"},
     {"reference", "_extension"},
     {"_geometry"},
 ]  # downward

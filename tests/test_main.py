@@ -9,7 +9,7 @@ from nhwc_conv._demo import digits, table
 
 NAMES = [
     "F.conv2d", "conv_reference", "conv_naive", "conv_matmul", "conv_im2col",
-    "ops.im2col", "ops.matmul", "ops.conv2d",
+    "ops.im2col", "ops.matmul", "ops.winograd", "ops.conv2d",
 ]  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def test_table(quick, capsys):
         assert rows == NAMES
         assert all("[2, 4, 5, 16]" in line for line in lines[start + 2 : start + 2 + len(NAMES)])
     by = "C++" if _extension.available else "NumPy"
-    assert sum(f" {by} " in line for line in lines if line.startswith("ops.")) == 6
+    assert sum(f" {by} " in line for line in lines if line.startswith("ops.")) == 8
     assert any("extension: none" in line for line in lines) != _extension.available
 
 

@@ -1,16 +1,22 @@
-"""Every op over the whole table against the oracle: values, exactness, gradients."""
+"""Every direct op over the whole table against the oracle: values, exactness, gradients. See test_winograd.py."""
 
 import oracle
 import pytest
 import torch
 from cases import CASES, DTYPES, FEW
 
-import nhwc_conv  # noqa: F401  (defines the ops)
+import nhwc_conv
 
 OPS = ["im2col", "matmul", "conv2d"]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
 every_op = pytest.mark.parametrize("op", OPS)
+
+
+@pytest.fixture(autouse=True)
+def direct():
+    with nhwc_conv.flags(winograd=False):
+        yield
 
 
 def run(op, case, x, w, bias=None):

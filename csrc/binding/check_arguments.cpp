@@ -167,8 +167,8 @@ void check_size(const char* name, const std::vector<int64_t>& size) {
 }
 
 void check_algorithm(int64_t algorithm) {
-  if (algorithm != 0 && algorithm != 1) {
-    fail("expected algorithm to be 0 (auto) or 1 (direct), but got algorithm=" + text(algorithm));
+  if (algorithm < 0 || algorithm > 2) {
+    fail("expected algorithm to be 0 (auto), 1 (direct) or 2 (winograd), but got algorithm=" + text(algorithm));
   }
 }
 

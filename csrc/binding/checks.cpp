@@ -105,6 +105,17 @@ ConvGeometry check_forward(const TensorInfo& x, const TensorInfo& w, const Tenso
   return geometry_of(x_sizes, w.sizes, options, x.dim == 4);
 }
 
+void check_winograd(const ConvGeometry& g, const ConvOptions& options) {
+  const auto check = [](const char* name, const char* expected, std::vector<int64_t> value, int64_t needed) {
+    if (value.size() == 1) value.push_back(value[0]);
+    if (value[0] == needed && value[1] == needed) return;
+    fail(std::string("expected ") + name + " to be " + expected + " for winograd, but got " + name + "=" + text(value));
+  };
+  check("kernel_size", "3x3", {g.h.kernel, g.w.kernel}, 3);
+  check("stride", "1", options.stride, 1);
+  check("dilation", "1", options.dilation, 1);
+}
+
 void check_packable(const TensorInfo& w, int64_t groups) {
   if (w.dtype != aoti_torch_dtype_float32() && w.dtype != aoti_torch_dtype_float64()) {
     fail("expected w to be float32 or float64 to be packed, but got " + dtype_name(w.dtype));
@@ -138,6 +149,7 @@ ConvGeometry check_input_gradient(const TensorInfo& grad, const TensorInfo& w, c
   const int64_t x_sizes[4] = {sizes[0], input_size[0], input_size[1], static_cast<int64_t>(C)};
   const ConvGeometry g = geometry_of(x_sizes, w.sizes, options, grad.dim == 4);
   check_grad(grad, g, grad.dim == 4);
+  if (algorithm == 2) check_winograd(g, options);
   return g;
 }
 
@@ -164,6 +176,7 @@ ConvGeometry check_weight_gradient(const TensorInfo& grad, const TensorInfo& x, 
   const int64_t w_sizes[4] = {kernel_size[0], kernel_size[1], x_sizes[3] / options.groups, grad.sizes[grad.dim - 1]};
   const ConvGeometry g = geometry_of(x_sizes, w_sizes, options, x.dim == 4);
   check_grad(grad, g, x.dim == 4);
+  if (algorithm == 2) check_winograd(g, options);
   return g;
 }
 

@@ -22,6 +22,9 @@ struct ConvOptions {
 ConvGeometry check_forward(const TensorInfo& x, const TensorInfo& w, const TensorInfo* bias,
                            const ConvOptions& options);
 
+// A convolution that Winograd's algorithm can compute: 3x3, stride 1, dilation 1.
+void check_winograd(const ConvGeometry& g, const ConvOptions& options);
+
 // w [KH, KW, C/groups, O] of a dtype that is computed here
 void check_packable(const TensorInfo& w, int64_t groups);
 

@@ -1,11 +1,15 @@
 // _C.explain: the plan that an op would run, as a dict, for contiguous tensors of the given shapes.
+#include <algorithm>
+#include <iterator>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../conv/depthwise_gradient.h"
 #include "../conv/input_gradient.h"
 #include "../conv/weight_gradient.h"
+#include "../conv/winograd_gradient.h"
 #include "../kernels/dispatch.h"
 #include "checks.h"
 #include "module.h"
@@ -32,15 +36,28 @@ ImageView<const T> contiguous_image(int64_t H, int64_t W, int64_t C) {
 
 using Long = long long;
 
+template <class T>
 PyObject* describe(const ConvGeometry& g, const ConvPlan& plan, Long shared, Long per_thread, Long phases) {
   const Long KH = g.h.kernel, KW = g.w.kernel, C = g.C_per_group();
   const char* isa = active_kernels().name;
-  if (plan.depthwise) {
+  if (plan.method == Method::depthwise) {
     return Py_BuildValue("{s:s, s:s, s:s, s:(LLL), s:[iL], s:O, s:L, s:L, s:L}", "algorithm", "depthwise",
                          "instruction_set", isa, "source", plan.lanewise.expand ? "panel" : "view", "reduction", KH, KW,
                          C, "tile", kMaxLanewiseRows, static_cast<Long>(plan.lanewise.item_channels), "packed_weights",
                          plan.lanewise.pack_weights ? Py_True : Py_False, "phases", phases, "workspace_shared", shared,
                          "workspace_per_thread", per_thread);
+  }
+  if (plan.method == Method::winograd) {
+    const WinogradPlan& winograd = plan.winograd;
+    const int rows =
+        family_of(kernels_of<T>(active_kernels()), winograd.columns.lanes, winograd.columns.vectors).max_rows;
+    return Py_BuildValue("{s:s, s:s, s:s, s:(LLL), s:[iL], s:O, s:(LL), s:L, s:L, s:L, s:L, s:L}", "algorithm",
+                         "winograd", "instruction_set", isa, "source", "view", "reduction", 1LL, 1LL, C, "tile", rows,
+                         static_cast<Long>(winograd.columns.vectors) * winograd.columns.lanes, "packed_weights",
+                         winograd.pack_weights ? Py_True : Py_False, "reduction_blocks", 1LL,
+                         static_cast<Long>(winograd.depth_blocks), "winograd_tile", static_cast<Long>(winograd.tile),
+                         "block_tiles", static_cast<Long>(winograd.block_tiles), "phases", phases, "workspace_shared",
+                         shared, "workspace_per_thread", per_thread);
   }
   const DensePlan& dense = plan.dense;
   const bool view = dense.source == Source::view, im2col = dense.algorithm == Algorithm::im2col;
@@ -71,13 +88,22 @@ PyObject* explain_pass(const std::string& pass, Algorithm algorithm, const ConvG
   const WeightView<const T> w = {nullptr, g.w.kernel * Cg * g.O, Cg * g.O, g.O, 1, g.O_per_group()};
   if (pass == "forward") {
     const ConvPlan plan = make_plan(kernels, g, x, w, algorithm, threads);
-    return describe(g, plan, plan.packed_elements * size, plan.scratch_elements * size, 1);
+    return describe<T>(g, plan, plan.packed_elements * size, plan.scratch_elements * size, 1);
   }
+  const Algorithm of_gradient =
+      algorithm == Algorithm::im2col || algorithm == Algorithm::matmul ? Algorithm::direct : algorithm;
   if (pass == "input_gradient") {
-    const InputGradient<T> gradient(kernels, g, Algorithm::automatic, threads, grad, w, {nullptr, x.n, x.h, x.w, 1});
+    const InputGradient<T> gradient(kernels, g, of_gradient, threads, grad, w, {nullptr, x.n, x.h, x.w, 1});
     if (gradient.plan() == nullptr) return Py_BuildValue("{s:s}", "algorithm", "zero");
-    return describe(gradient.geometry(), *gradient.plan(), gradient.packed_elements() * size,
-                    gradient.scratch_elements() * size, gradient.phases());
+    return describe<T>(gradient.geometry(), *gradient.plan(), gradient.packed_elements() * size,
+                       gradient.scratch_elements() * size, gradient.phases());
+  }
+  if (of_gradient == Algorithm::winograd ||
+      (of_gradient == Algorithm::automatic && winograd_enabled() && winograd_gradient_wins<T>(g))) {
+    const WinogradGradientPlan plan = make_winograd_gradient_plan(kernels, g);
+    return describe_weight_gradient("winograd", "view", plan.tile_blocks, plan.chunk_tiles, plan.rows,
+                                    plan.columns.vectors * plan.columns.lanes, plan.chunks, plan.shared_elements * size,
+                                    plan.scratch_elements * size);
   }
   if (is_depthwise<T>(g)) {
     const DepthwiseWeightGradient<T> gradient(kernels, g, x, grad, nullptr);
@@ -106,8 +132,14 @@ PyObject* explain(PyObject*, PyObject* args) {
   const std::vector<int64_t> strides = sizes_of(stride), pads = sizes_of(padding), dilations = sizes_of(dilation);
   if (PyErr_Occurred()) return nullptr;
   const std::string name = algorithm_name, type = dtype, which = pass;
-  if (name != "auto" && name != "im2col" && name != "matmul") {
-    return PyErr_Format(PyExc_ValueError, "algorithm must be 'auto', 'im2col' or 'matmul', but got '%s'",
+  const std::pair<const char*, Algorithm> algorithms[] = {{"auto", Algorithm::automatic},
+                                                          {"im2col", Algorithm::im2col},
+                                                          {"matmul", Algorithm::matmul},
+                                                          {"winograd", Algorithm::winograd}};
+  const auto* found = std::find_if(std::begin(algorithms), std::end(algorithms),
+                                   [&](const auto& known) { return name == known.first; });
+  if (found == std::end(algorithms)) {
+    return PyErr_Format(PyExc_ValueError, "algorithm must be 'auto', 'im2col', 'matmul' or 'winograd', but got '%s'",
                         algorithm_name);
   }
   if (type != "float32" && type != "float64") {
@@ -117,16 +149,15 @@ PyObject* explain(PyObject*, PyObject* args) {
     return PyErr_Format(PyExc_ValueError,
                         "pass_ must be 'forward', 'input_gradient' or 'weight_gradient', but got '%s'", pass);
   }
-  const Algorithm algorithm = name == "im2col"   ? Algorithm::im2col
-                              : name == "matmul" ? Algorithm::matmul
-                                                 : Algorithm::automatic;
   try {
     const TensorInfo x_info = {static_cast<int64_t>(x.size()), x.data(), nullptr, 0, 0, 0};
     const TensorInfo w_info = {static_cast<int64_t>(w.size()), w.data(), nullptr, 0, 0, 0};
-    const ConvGeometry g = check_forward(x_info, w_info, nullptr, {strides, pads, dilations, groups, auto_pad});
+    const ConvOptions options = {strides, pads, dilations, groups, auto_pad};
+    const ConvGeometry g = check_forward(x_info, w_info, nullptr, options);
+    if (found->second == Algorithm::winograd) check_winograd(g, options);
     const int threads = torch_threads().threads;
-    return type == "float32" ? explain_pass<float>(which, algorithm, g, threads)
-                             : explain_pass<double>(which, algorithm, g, threads);
+    return type == "float32" ? explain_pass<float>(which, found->second, g, threads)
+                             : explain_pass<double>(which, found->second, g, threads);
   } catch (const std::exception& error) {
     return PyErr_Format(PyExc_RuntimeError, "%s", error.what());
   }

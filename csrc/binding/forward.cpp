@@ -13,6 +13,7 @@ template <class T>
 struct CallWeights {
   WeightView<const T> view;
   const T* packed;  // or null
+  Prepacked layout;
 };
 
 // A 1x1 convolution of stride 1 without padding is one matrix product over all pixels, if they lie evenly in memory.
@@ -39,11 +40,12 @@ Tensor run(ConvGeometry g, Algorithm algorithm, const Tensor& x, const TensorInf
 
   const Kernels<T>& kernels = kernels_of<T>(active_kernels());
   const Parallel parallel = torch_threads();
-  const DenseForm form = w.packed ? packed_form(kernels, g) : DenseForm{};
-  const ConvPlan plan = make_plan(kernels, g, from, w.view, algorithm, parallel.threads, w.packed ? &form : nullptr);
+  const ConvPlan plan =
+      make_plan(kernels, g, from, w.view, algorithm, parallel.threads, w.packed ? &w.layout : nullptr);
   const int64_t to_pack = w.packed ? 0 : plan.packed_elements;
   const Workspace<T> workspace(to_pack + plan.scratch_elements * parallel.threads);
-  T* packed = w.packed ? const_cast<T*>(w.packed) : workspace.data();  // not written unless it is the workspace
+  // Not written unless it is the workspace.
+  T* packed = w.packed ? const_cast<T*>(w.packed) + plan.prepacked_offset : workspace.data();
   const Convolution<T> conv(kernels, plan, g, from, w.view, to, bias, packed);
   if (!w.packed) for_each_item(parallel, conv.pack_items(), [&](int64_t item, int64_t) { conv.pack(item); });
   T* scratch = workspace.data() + to_pack;
@@ -59,15 +61,16 @@ Tensor forward(Algorithm algorithm, const Tensor& x, const Tensor& w, const std:
   if (bias) bias_info = info_of(*bias);
   const ConvGeometry g =
       check_forward(x_info, w_info, bias ? &bias_info : nullptr, {stride, padding, dilation, groups, auto_pad});
+  if (algorithm == Algorithm::winograd) check_winograd(g, {stride, padding, dilation, groups, auto_pad});
   if (!computed_here(x_info)) {
     return call_op("nhwc_conv::_aten_conv2d", x, w, bias, stride, padding, dilation, groups, auto_pad);
   }
   const Tensor b = bias ? with_contiguous_channels(*bias, bias_info) : x;
   if (x_info.dtype == aoti_torch_dtype_float32()) {
-    return run<float>(g, algorithm, x, x_info, {weight_view(read<float>(w), w_info, groups), nullptr},
+    return run<float>(g, algorithm, x, x_info, {weight_view(read<float>(w), w_info, groups), nullptr, {}},
                       bias ? read<float>(b) : nullptr);
   }
-  return run<double>(g, algorithm, x, x_info, {weight_view(read<double>(w), w_info, groups), nullptr},
+  return run<double>(g, algorithm, x, x_info, {weight_view(read<double>(w), w_info, groups), nullptr, {}},
                      bias ? read<double>(b) : nullptr);
 }
 
@@ -83,30 +86,33 @@ ConvGeometry weight_geometry(const int64_t w[4], int64_t groups) {
 }
 
 template <class T>
-Tensor pack(const Tensor& w, const TensorInfo& w_info, int64_t groups) {
+Tensor pack(const Tensor& w, const TensorInfo& w_info, int64_t groups, bool with_winograd) {
   const Kernels<T>& kernels = kernels_of<T>(active_kernels());
   const ConvGeometry g = weight_geometry(w_info.sizes, groups);
-  const ConvPlan plan = make_packing_plan(kernels, g);
-  const int64_t size = kPackedHeader + plan.packed_elements;
+  const PackingPlan<T> plan(kernels, g, with_winograd);
+  const int64_t size = kPackedHeader + plan.elements();
   const Tensor result = empty_contiguous(1, &size, w_info.dtype);
   T* packed = write<T>(result);
   write_header(packed, g, plan);
-  const Convolution<T> conv(kernels, plan, g, {}, weight_view(read<T>(w), w_info, groups), {}, nullptr,
-                            packed + kPackedHeader);
-  for_each_item(torch_threads(), conv.pack_items(), [&](int64_t item, int64_t) { conv.pack(item); });
+  const WeightView<const T> view = weight_view(read<T>(w), w_info, groups);
+  const Convolution<T> direct(kernels, plan.direct, g, {}, view, {}, nullptr, packed + kPackedHeader);
+  for_each_item(torch_threads(), direct.pack_items(), [&](int64_t item, int64_t) { direct.pack(item); });
+  const WinogradConv<T> winograd(kernels, plan.winograd, g, {}, view, {}, nullptr,
+                                 packed + kPackedHeader + plan.layout.direct_elements);
+  for_each_item(torch_threads(), winograd.pack_items(), [&](int64_t item, int64_t) { winograd.pack(item); });
   return result;
 }
 
 template <class T>
 Tensor run_packed(const ConvGeometry& g, const Tensor& x, const TensorInfo& x_info, const Tensor& packed,
                   const TensorInfo& packed_info, const T* bias) {
-  const ConvPlan plan = make_packing_plan(kernels_of<T>(active_kernels()), g);
   const T* data = read<T>(packed);
-  if (packed_info.dim != 1 || packed_info.strides[0] != 1 ||
-      packed_info.sizes[0] != kPackedHeader + plan.packed_elements || !header_matches(data, g, plan)) {
+  const bool has_header = packed_info.dim == 1 && packed_info.strides[0] == 1 && packed_info.sizes[0] >= kPackedHeader;
+  const PackingPlan<T> plan(kernels_of<T>(active_kernels()), g, has_header && has_winograd(data));
+  if (!has_header || packed_info.sizes[0] != kPackedHeader + plan.elements() || !header_matches(data, g, plan)) {
     fail("packed was packed for another weight_size, another number of groups or another instruction set");
   }
-  return run<T>(g, Algorithm::automatic, x, x_info, {{}, data + kPackedHeader}, bias);
+  return run<T>(g, Algorithm::automatic, x, x_info, {{}, data + kPackedHeader, plan.layout}, bias);
 }
 
 }  // namespace
@@ -121,15 +127,21 @@ Tensor matmul(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Size
   return forward(Algorithm::matmul, x, w, bias, stride, padding, dilation, groups, auto_pad);
 }
 
+Tensor winograd(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
+                int64_t groups, int64_t auto_pad) {
+  return forward(Algorithm::winograd, x, w, bias, stride, padding, dilation, groups, auto_pad);
+}
+
 Tensor conv2d(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
               int64_t groups, int64_t auto_pad) {
   return forward(Algorithm::automatic, x, w, bias, stride, padding, dilation, groups, auto_pad);
 }
 
-Tensor pack_weight(Tensor w, int64_t groups) {
+Tensor pack_weight(Tensor w, int64_t groups, bool winograd) {
   const TensorInfo w_info = info_of(w);
   check_packable(w_info, groups);
-  return w_info.dtype == aoti_torch_dtype_float32() ? pack<float>(w, w_info, groups) : pack<double>(w, w_info, groups);
+  return w_info.dtype == aoti_torch_dtype_float32() ? pack<float>(w, w_info, groups, winograd)
+                                                    : pack<double>(w, w_info, groups, winograd);
 }
 
 Tensor conv2d_packed(Tensor x, Tensor packed, Sizes weight_size, std::optional<Tensor> bias, Sizes stride,

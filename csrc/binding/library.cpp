@@ -6,6 +6,7 @@
 STABLE_TORCH_LIBRARY_IMPL(nhwc_conv, CPU, m) {
   m.impl("im2col", TORCH_BOX(&nhwc_conv::im2col));
   m.impl("matmul", TORCH_BOX(&nhwc_conv::matmul));
+  m.impl("winograd", TORCH_BOX(&nhwc_conv::winograd));
   m.impl("conv2d", TORCH_BOX(&nhwc_conv::conv2d));
   m.impl("pack_weight", TORCH_BOX(&nhwc_conv::pack_weight));
   m.impl("conv2d_packed", TORCH_BOX(&nhwc_conv::conv2d_packed));

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string>
 
+#include "../conv/winograd.h"
 #include "../kernels/dispatch.h"
 
 namespace nhwc_conv {
@@ -39,6 +40,13 @@ PyObject* set_instruction_set(PyObject*, PyObject* args) {
   Py_RETURN_NONE;
 }
 
+PyObject* set_winograd(PyObject*, PyObject* args) {
+  int enabled;
+  if (!PyArg_ParseTuple(args, "p", &enabled)) return nullptr;
+  set_winograd_enabled(enabled);
+  Py_RETURN_NONE;
+}
+
 PyObject* build_id(PyObject*, PyObject*) { return PyUnicode_FromString(NHWC_BUILD_ID); }
 
 // GFLOP/s of multiply-adds on registers alone: the best of many short runs within `seconds`.
@@ -68,6 +76,7 @@ PyMethodDef methods[] = {
     {"instruction_sets", instruction_sets, METH_NOARGS, "instruction_sets() -> tuple of the usable ones, best first."},
     {"set_instruction_set", set_instruction_set, METH_VARARGS,
      "set_instruction_set(name): for tests; between calls only."},
+    {"set_winograd", set_winograd, METH_VARARGS, "set_winograd(enabled): whether automatic choices may take Winograd."},
     {"build_id", build_id, METH_NOARGS, "build_id() -> str: digest of the sources this module was built from."},
     {"explain", explain, METH_VARARGS,
      "explain(pass_, algorithm, dtype, x_shape, w_shape, stride, padding, dilation, groups, auto_pad) -> dict"},

@@ -4,21 +4,28 @@
 #include <optional>
 #include <vector>
 
+#include "../conv/plan.h"
 #include "tensor.h"
 
 namespace nhwc_conv {
 
 using Sizes = std::vector<int64_t>;
 
+// The gradient ops' argument `algorithm`, checked.
+inline Algorithm gradient_algorithm(int64_t algorithm) {
+  return algorithm == 0 ? Algorithm::automatic : algorithm == 1 ? Algorithm::direct : Algorithm::winograd;
+}
+
 Tensor im2col(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
               int64_t groups, int64_t auto_pad);
 Tensor matmul(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
               int64_t groups, int64_t auto_pad);
+Tensor winograd(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
+                int64_t groups, int64_t auto_pad);
 Tensor conv2d(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
               int64_t groups, int64_t auto_pad);
-// Weights packed for conv2d_packed, which computes what conv2d does; for
-// inference.
-Tensor pack_weight(Tensor w, int64_t groups);
+// Weights packed for conv2d_packed, which computes what conv2d does; for inference.
+Tensor pack_weight(Tensor w, int64_t groups, bool winograd);
 Tensor conv2d_packed(Tensor x, Tensor packed, Sizes weight_size, std::optional<Tensor> bias, Sizes stride,
                      Sizes padding, Sizes dilation, int64_t groups, int64_t auto_pad);
 Tensor conv2d_input(Tensor grad, Tensor w, Sizes input_size, Sizes stride, Sizes padding, Sizes dilation,

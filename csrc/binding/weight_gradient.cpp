@@ -3,6 +3,8 @@
 #include <cstring>
 
 #include "../conv/depthwise_gradient.h"
+#include "../conv/winograd.h"
+#include "../conv/winograd_gradient.h"
 #include "../kernels/dispatch.h"
 #include "aten.h"
 #include "checks.h"
@@ -13,16 +15,32 @@ namespace nhwc_conv {
 namespace {
 
 template <class T>
-Tensor run(const ConvGeometry& g, const Tensor& any_grad, const Tensor& any_x) {
-  const Tensor grad = with_contiguous_channels(any_grad, info_of(any_grad));
-  const Tensor x = with_contiguous_channels(any_x, info_of(any_x));
-  const TensorInfo grad_info = info_of(grad), x_info = info_of(x);
+Tensor run_winograd(const ConvGeometry& g, const Tensor& grad, const Tensor& x, const Tensor& dw) {
+  const Kernels<T>& kernels = kernels_of<T>(active_kernels());
+  const Parallel parallel = torch_threads();
+  const WinogradGradientPlan plan = make_winograd_gradient_plan(kernels, g);
+  const Workspace<T> workspace(plan.shared_elements + plan.scratch_elements * parallel.threads);
+  const WinogradWeightGradient<T> gradient(kernels, plan, g, image_view(read<T>(x), info_of(x)),
+                                           image_view(read<T>(grad), info_of(grad)), write<T>(dw));
+  gradient.run(parallel, workspace.data());
+  return dw;
+}
+
+template <class T>
+Tensor run(const ConvGeometry& g, const Tensor& any_grad, const Tensor& any_x, Algorithm algorithm) {
   const int64_t sizes[4] = {g.h.kernel, g.w.kernel, g.C_per_group(), g.O};
-  const Tensor dw = empty_contiguous(4, sizes, x_info.dtype);
+  const Tensor dw = empty_contiguous(4, sizes, info_of(any_x).dtype);
   if (g.N == 0) {
     std::memset(write<T>(dw), 0, sizeof(T) * sizes[0] * sizes[1] * sizes[2] * sizes[3]);
     return dw;
   }
+  if (algorithm == Algorithm::winograd ||
+      (algorithm == Algorithm::automatic && winograd_enabled() && winograd_gradient_wins<T>(g))) {
+    return run_winograd<T>(g, any_grad, any_x, dw);
+  }
+  const Tensor grad = with_contiguous_channels(any_grad, info_of(any_grad));
+  const Tensor x = with_contiguous_channels(any_x, info_of(any_x));
+  const TensorInfo grad_info = info_of(grad), x_info = info_of(x);
   const Kernels<T>& kernels = kernels_of<T>(active_kernels());
   const ImageView<const T> from = image_view(read<T>(x), x_info);
   const ImageView<const T> grads = image_view(read<T>(grad), grad_info);
@@ -51,7 +69,8 @@ Tensor conv2d_weight(Tensor grad, Tensor x, Sizes kernel_size, Sizes stride, Siz
     return call_op("nhwc_conv::_aten_conv2d_weight", grad, x, kernel_size, stride, padding, dilation, groups, auto_pad,
                    algorithm);
   }
-  return x_info.dtype == aoti_torch_dtype_float32() ? run<float>(g, grad, x) : run<double>(g, grad, x);
+  return x_info.dtype == aoti_torch_dtype_float32() ? run<float>(g, grad, x, gradient_algorithm(algorithm))
+                                                    : run<double>(g, grad, x, gradient_algorithm(algorithm));
 }
 
 }  // namespace nhwc_conv

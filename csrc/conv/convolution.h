@@ -1,35 +1,52 @@
-// One convolution pass, dense or depthwise, behind one face: a forward pass is one, an input gradient is one per phase.
+// One convolution pass, dense, depthwise or by Winograd, behind one face: a forward pass is one, an input gradient is
+// one per phase.
 #pragma once
 
 #include "dense.h"
 #include "depthwise.h"
 #include "parallel.h"
+#include "winograd.h"
 
 namespace nhwc_conv {
 
+enum class Method { dense, depthwise, winograd };
+
 struct ConvPlan {
-  bool depthwise;
-  DensePlan dense;           // if not depthwise
-  DepthwisePlan lanewise;    // if depthwise
+  Method method;
+  DensePlan dense;  // of these three the method's own
+  DepthwisePlan lanewise;
+  WinogradPlan winograd;
   int64_t packed_elements;   // shared by all threads
+  int64_t prepacked_offset;  // of what the method reads among weights packed ahead of the call
   int64_t scratch_elements;  // of each thread
 };
 
+// Algorithm::winograd takes geometries that fit it only; automatic takes it where it wins and may.
+//
 // Where groups are narrow, lanes run over the channels of all of them: im2col then copies the rows that a region of
 // outputs reads, padding included, and matmul and automatic read them where they lie.
 template <class T>
 ConvPlan make_plan(const Kernels<T>& kernels, const ConvGeometry& g, const ImageView<const T>& x,
                    const WeightView<const T>& w, Algorithm algorithm, int threads,
-                   const DenseForm* prepacked = nullptr) {
+                   const Prepacked* prepacked = nullptr) {
   ConvPlan plan = {};
-  plan.depthwise = is_depthwise<T>(g);
-  if (plan.depthwise) {
+  if (algorithm == Algorithm::winograd ||
+      (algorithm == Algorithm::automatic && winograd_enabled() && winograd_wins<T>(g, prepacked != nullptr))) {
+    plan.method = Method::winograd;
+    plan.winograd = make_winograd_plan(kernels, g, threads, prepacked);
+    if (prepacked && plan.winograd.pack_weights) plan.prepacked_offset = prepacked->direct_elements;
+    plan.packed_elements = plan.winograd.packed_elements;
+    plan.scratch_elements = plan.winograd.scratch_elements;
+  } else if (is_depthwise<T>(g)) {
+    plan.method = Method::depthwise;
     plan.lanewise = make_depthwise_plan<T>(g, lanes_contiguous(g, w), x.c == 1, threads,
                                            algorithm == Algorithm::im2col ? Rows::packed : Rows::packed_if_short);
     plan.packed_elements = plan.lanewise.packed_elements;
     plan.scratch_elements = plan.lanewise.region_elements;
   } else {
-    plan.dense = make_dense_plan(kernels, g, dense_layout(g, x, w), algorithm, threads, prepacked);
+    plan.method = Method::dense;
+    plan.dense =
+        make_dense_plan(kernels, g, dense_layout(g, x, w), algorithm, threads, prepacked ? &prepacked->form : nullptr);
     plan.packed_elements = plan.dense.packed_elements;
     plan.scratch_elements = plan.dense.panel_elements;
   }
@@ -42,21 +59,35 @@ class Convolution {
  public:
   Convolution(const Kernels<T>& kernels, const ConvPlan& plan, const ConvGeometry& g, const ImageView<const T>& x,
               const WeightView<const T>& w, const ImageView<T>& y, const T* bias, T* packed)
-      : depthwise_(plan.depthwise),
-        dense_conv_(kernels, plan.dense, g, x, w, y, bias, packed),
-        depthwise_conv_(kernels, plan.lanewise, g, x, w, y, bias, packed) {}
+      : method_(plan.method),
+        dense_(kernels, plan.dense, g, x, w, y, bias, packed),
+        depthwise_(kernels, plan.lanewise, g, x, w, y, bias, packed),
+        winograd_(kernels, plan.winograd, g, x, w, y, bias, packed) {}
 
-  int64_t pack_items() const { return depthwise_ ? depthwise_conv_.pack_items() : dense_conv_.pack_items(); }
-  void pack(int64_t item) const { depthwise_ ? depthwise_conv_.pack(item) : dense_conv_.pack(item); }
-  int64_t items() const { return depthwise_ ? depthwise_conv_.items() : dense_conv_.items(); }
+  int64_t pack_items() const {
+    return visit([](const auto& conv) { return conv.pack_items(); });
+  }
+  void pack(int64_t item) const {
+    visit([&](const auto& conv) { conv.pack(item); });
+  }
+  int64_t items() const {
+    return visit([](const auto& conv) { return conv.items(); });
+  }
   void run(int64_t item, T* scratch) const {
-    depthwise_ ? depthwise_conv_.run(item, scratch) : dense_conv_.run(item, scratch);
+    visit([&](const auto& conv) { conv.run(item, scratch); });
   }
 
  private:
-  bool depthwise_;
-  DenseConv<T> dense_conv_;
-  DepthwiseConv<T> depthwise_conv_;
+  template <class Call>
+  auto visit(const Call& call) const {
+    if (method_ == Method::winograd) return call(winograd_);
+    return method_ == Method::depthwise ? call(depthwise_) : call(dense_);
+  }
+
+  Method method_;
+  DenseConv<T> dense_;
+  DepthwiseConv<T> depthwise_;
+  WinogradConv<T> winograd_;
 };
 
 }  // namespace nhwc_conv

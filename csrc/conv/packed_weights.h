@@ -15,34 +15,53 @@ DenseForm packed_form(const Kernels<T>& kernels, const ConvGeometry& weights) {
   return choose_form(kernels, weights.O_per_group(), 56, weights.w.kernel * weights.C_per_group());
 }
 
+// What fills the buffer: the direct path's weights, then Winograd's if they pay and are asked for.
 template <class T>
-ConvPlan make_packing_plan(const Kernels<T>& kernels, const ConvGeometry& weights) {
-  const int64_t depth = weights.h.kernel * weights.w.kernel * weights.C_per_group();
-  ConvPlan plan = {};
-  plan.depthwise = is_depthwise<T>(weights);
-  plan.lanewise.pack_weights = plan.dense.pack_weights = true;
-  if (plan.depthwise) {
-    plan.packed_elements = depth * weights.O;
-  } else {
-    const DenseForm form = packed_form(kernels, weights);
-    plan.dense.dot = form.dot;
-    plan.dense.columns = form.columns;
-    plan.packed_elements = weights.groups * depth * form.columns.padded_columns();
+struct PackingPlan {
+  ConvPlan direct;
+  WinogradPlan winograd;
+  Prepacked layout;
+
+  PackingPlan(const Kernels<T>& kernels, const ConvGeometry& weights, bool with_winograd) : direct{}, layout{} {
+    const int64_t depth = weights.h.kernel * weights.w.kernel * weights.C_per_group();
+    direct.lanewise.pack_weights = direct.dense.pack_weights = true;
+    if (is_depthwise<T>(weights)) {
+      direct.method = Method::depthwise;
+      layout.direct_elements = depth * weights.O;
+    } else {
+      layout.form = packed_form(kernels, weights);
+      direct.dense.dot = layout.form.dot;
+      direct.dense.columns = layout.form.columns;
+      layout.direct_elements = weights.groups * depth * layout.form.columns.padded_columns();
+      if (with_winograd && !layout.form.dot) {
+        layout.winograd_elements = winograd_prepacked_elements<T>(weights, layout.form.columns);
+      }
+    }
+    winograd = make_winograd_plan(kernels, weights, 1, &layout);
   }
-  return plan;
-}
+
+  int64_t elements() const { return layout.direct_elements + layout.winograd_elements; }
+};
 
 template <class T>
-void write_header(T* packed, const ConvGeometry& weights, const ConvPlan& plan) {
-  const int64_t values[] = {weights.h.kernel, weights.w.kernel,         weights.C_per_group(),
-                            weights.O,        weights.groups,           plan.depthwise,
-                            plan.dense.dot,   plan.dense.columns.lanes, plan.dense.columns.vectors};
+void write_header(T* packed, const ConvGeometry& weights, const PackingPlan<T>& plan) {
+  const ColumnTiles& columns = plan.layout.form.columns;
+  const int64_t values[] = {weights.h.kernel,      weights.w.kernel,
+                            weights.C_per_group(), weights.O,
+                            weights.groups,        plan.direct.method == Method::depthwise,
+                            plan.layout.form.dot,  columns.lanes,
+                            columns.vectors,       plan.layout.winograd_elements > 0};
   const int64_t count = sizeof(values) / sizeof(values[0]);
   for (int64_t i = 0; i < kPackedHeader; ++i) packed[i] = i < count ? static_cast<T>(values[i]) : T(0);
 }
 
 template <class T>
-bool header_matches(const T* packed, const ConvGeometry& weights, const ConvPlan& plan) {
+bool has_winograd(const T* packed) {
+  return packed[9] != 0;
+}
+
+template <class T>
+bool header_matches(const T* packed, const ConvGeometry& weights, const PackingPlan<T>& plan) {
   T expected[kPackedHeader];
   write_header(expected, weights, plan);
   for (int64_t i = 0; i < kPackedHeader; ++i) {

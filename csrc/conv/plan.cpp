@@ -22,7 +22,9 @@ constexpr int64_t kPartialElements = 16 * 1024;
 int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// Vectors per tile: the fewest cycles for runs of `run` rows. A step of the reduction in a tile of m rows and v vectors
+}  // namespace
+
+// The fewest cycles. A step of the reduction in a tile of m rows and v vectors
 // takes m*v multiply-adds; loads of B and of A run beside them and only count a little.
 template <class T>
 ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t run) {
@@ -54,8 +56,6 @@ ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t r
   }
   return best;
 }
-
-}  // namespace
 
 int64_t inner_depth(Algorithm algorithm, const ConvGeometry& g) {
   return algorithm == Algorithm::im2col ? g.w.kernel * g.C_per_group() : g.C_per_group();
@@ -95,7 +95,8 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
 
   // By geometry alone, not by layout: the blocks below, and with them the bits of the result, follow from it.
   const bool rows_may_be_viewed = g.groups == 1 && (g.w.dilation == 1 || g.w.kernel == 1);
-  if (algorithm == Algorithm::automatic) algorithm = rows_may_be_viewed ? Algorithm::im2col : Algorithm::matmul;
+  if (algorithm != Algorithm::im2col && algorithm != Algorithm::matmul)
+    algorithm = rows_may_be_viewed ? Algorithm::im2col : Algorithm::matmul;
   plan.algorithm = algorithm;
   const bool viewed = algorithm == Algorithm::im2col ? layout.rows_contiguous : layout.channels_contiguous;
   plan.source = viewed ? Source::view : Source::panel;
@@ -180,6 +181,7 @@ WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const Co
   template DenseLayout dense_layout(const ConvGeometry&, const ImageView<const T>&, const WeightView<const T>&); \
   template DensePlan make_dense_plan(const Kernels<T>&, const ConvGeometry&, const DenseLayout&, Algorithm, int, \
                                      const DenseForm*);                                                          \
+  template ColumnTiles choose_columns(const Kernels<T>&, int64_t, int64_t);                                      \
   template DenseForm choose_form(const Kernels<T>&, int64_t, int64_t, int64_t);                                  \
   template WeightGradientPlan make_weight_gradient_plan(const Kernels<T>&, const ConvGeometry&, int64_t);
 NHWC_INSTANTIATE(float)

@@ -9,7 +9,8 @@
 
 namespace nhwc_conv {
 
-enum class Algorithm { automatic, im2col, matmul };
+// direct: im2col or matmul, whichever suits; automatic: that or Winograd.
+enum class Algorithm { automatic, direct, im2col, matmul, winograd };
 
 // How the input reaches the tile kernel: read where it lies, or as im2col rows copied into a panel of one tile.
 enum class Source { view, panel };
@@ -34,6 +35,12 @@ struct ColumnTiles {
 struct DenseForm {
   bool dot;  // too few columns for lanes over them: lanes run over the reduction, and weights are packed [O][KH][KW][C]
   ColumnTiles columns;
+};
+
+// What was packed ahead of the call: weights in the direct path's form, and behind them, where it pays, Winograd's.
+struct Prepacked {
+  DenseForm form;
+  int64_t direct_elements, winograd_elements;
 };
 
 // A dense convolution: forward, or one phase of an input gradient.
@@ -65,6 +72,10 @@ struct DenseLayout {
 
 template <class T>
 DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const T>& x, const WeightView<const T>& w);
+
+// Vectors per tile for runs of `run` rows.
+template <class T>
+ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t run);
 
 // run: outputs in a row that share all taps; depth: products in a row.
 template <class T>

@@ -13,12 +13,15 @@ namespace {
 #include "lanewise_body.h"
 #include "dot_body.h"
 #include "pack_body.h"
+#include "winograd_body.h"
 
 template <class T>
 void enter(Kernels<T>& kernels) {
   enter_families(kernels);
   enter_lanewise_families(kernels);
   enter_dot_families(kernels);
+  kernels.winograd2 = winograd_transforms<T, 2>();
+  kernels.winograd4 = winograd_transforms<T, 4>();
   kernels.copy = copy<T>;
   kernels.field = field<T>;
   kernels.add = add<T>;

@@ -88,6 +88,34 @@ struct FieldArgs {
   T* to;
 };
 
+// Winograd's transforms of one tile, two-sided products with small matrices, for each column by itself:
+//   to[r*to_i + s*to_j + n] = bias[n] + sum over i, j of L[r][i] * L[s][j] * from[i*from_i + j*from_j + n]
+// for n < columns, r < to_rows, s < to_columns, with the matrix L of the function that is called. `to` overlaps
+// nothing.
+template <class T>
+struct TransformArgs {
+  const T* from;
+  int64_t from_i, from_j;
+  T* to;
+  int64_t to_i, to_j;
+  int64_t to_rows, to_columns;
+  int64_t columns;
+  const T* bias;  // or null
+};
+template <class T>
+using TransformFn = void (*)(const TransformArgs<T>&);
+
+// F(tile x tile, 3 x 3), on points = (tile + 2) x (tile + 2) values: names and sizes of L by what it is applied to.
+template <class T>
+struct WinogradTransforms {
+  int64_t tile;
+  TransformFn<T> input;            // B^T: points x points
+  TransformFn<T> weight;           // G: points x 3
+  TransformFn<T> output;           // A^T: tile x points
+  TransformFn<T> output_gradient;  // A: points x tile
+  TransformFn<T> weight_gradient;  // G^T: 3 x points
+};
+
 // Families of broadcast kernels are sorted by lanes, widest first, then by vectors, one to as many as registers hold;
 // the narrowest have one lane. Lanewise families are sorted likewise, dot families by columns from 1.
 constexpr int kMaxFamilies = 16;
@@ -103,6 +131,7 @@ struct Kernels {
   DotFamily<T> dot[kMaxDotFamilies];
   void (*copy)(const CopyArgs<T>&);
   void (*field)(const FieldArgs<T>&);
+  WinogradTransforms<T> winograd2, winograd4;
   // to[n] += from[n] for n < count
   void (*add)(T* to, const T* from, int64_t count);
   // Runs `rounds` rounds of multiply-adds on registers alone and returns the number of floating-point operations.

@@ -5,10 +5,11 @@
 """
 
 from .arguments import as_pair, as_sides, padding_argument
-from .checks import Geometry, check_tensors, forward_geometry, input_geometry, weight_geometry
+from .checks import Geometry, check_tensors, check_winograd, forward_geometry, input_geometry, weight_geometry
 from .sizes import EXPLICIT, SAME, SAME_LOWER, four_sides, same_sides
 
 __all__ = [
-    "EXPLICIT", "SAME", "SAME_LOWER", "Geometry", "as_pair", "as_sides", "check_tensors", "forward_geometry",
+    "EXPLICIT", "SAME", "SAME_LOWER", "Geometry", "as_pair", "as_sides", "check_tensors",
+    "check_winograd", "forward_geometry",
     "four_sides", "input_geometry", "padding_argument", "same_sides", "weight_geometry",
 ]  # fmt: skip

@@ -76,7 +76,8 @@ def input_geometry(grad, w, input_size, stride, padding, dilation, groups, auto_
     _check_size("input_size", input_size)
     x = (*grad[:-3], *input_size, w[2] * groups)
     g = _geometry(x, w[0], w[1], w[3], stride, padding, dilation, groups, auto_pad)
-    return _check_grad(g, grad)
+    _check_grad(g, grad)
+    return check_winograd(g) if algorithm == 2 else g
 
 
 def weight_geometry(grad, x, kernel_size, stride, padding, dilation, groups, auto_pad, algorithm) -> Geometry:
@@ -99,7 +100,25 @@ def weight_geometry(grad, x, kernel_size, stride, padding, dilation, groups, aut
     if x[-3] < 1 or x[-2] < 1:
         texts.fail(texts.EMPTY_IMAGE, size=x)
     g = _geometry(x, *kernel_size, grad[-1], stride, padding, dilation, groups, auto_pad)
-    return _check_grad(g, grad)
+    _check_grad(g, grad)
+    return check_winograd(g) if algorithm == 2 else g
+
+
+def check_winograd(g: Geometry) -> Geometry:
+    """Raises unless Winograd's algorithm can compute the convolution: 3x3, stride 1, dilation 1."""
+    for name, expected, value in (
+        ("kernel_size", 3, (g.KH, g.KW)),
+        ("stride", 1, g.stride),
+        ("dilation", 1, g.dilation),
+    ):
+        if value[0] != expected or value[1] != expected:
+            texts.fail(
+                texts.WINOGRAD,
+                name=name,
+                expected="3x3" if name == "kernel_size" else "1",
+                value=tuple(value),
+            )
+    return g
 
 
 def check_tensors(**tensors):
@@ -168,7 +187,7 @@ def _check_steps(stride, padding, dilation, groups, auto_pad):
 
 
 def _check_algorithm(algorithm):
-    if algorithm not in (0, 1):
+    if algorithm not in (0, 1, 2):
         texts.fail(texts.ALGORITHM, value=algorithm)
 
 
@@ -194,11 +213,10 @@ def _check_size(name, size):
         texts.fail(texts.NOT_POSITIVE, name=name, value=tuple(size))
 
 
-def _check_grad(g, grad) -> Geometry:
+def _check_grad(g, grad):
     expected = g.out_shape
     if len(grad) != len(expected) or any(a != b for a, b in zip(grad, expected, strict=True)):
         texts.fail(texts.GRAD, expected=expected, actual=grad)
-    return g
 
 
 def _check_count(what, shape):

@@ -1,6 +1,13 @@
 """The arguments of an op, checked, as a Geometry: what every implementation in Python begins with."""
 
-from .._geometry import Geometry, check_tensors, forward_geometry, input_geometry, weight_geometry
+from .._geometry import (
+    Geometry,
+    check_tensors,
+    check_winograd,
+    forward_geometry,
+    input_geometry,
+    weight_geometry,
+)
 
 
 def checked_forward(
@@ -9,6 +16,10 @@ def checked_forward(
     check_tensors(x=x, w=w, bias=bias)
     bias_shape = None if bias is None else bias.shape
     return forward_geometry(x.shape, w.shape, bias_shape, stride, padding, dilation, groups, auto_pad)
+
+
+def checked_winograd(x, w, *args, **kwargs) -> Geometry:
+    return check_winograd(checked_forward(x, w, *args, **kwargs))
 
 
 def checked_input(

@@ -9,6 +9,7 @@ geometry of D and W ends with `algorithm`. A rule's ctx has what `remember` put 
 
 from __future__ import annotations
 
+from .. import _flags
 from .schema import FORWARD_OPS, ops
 
 
@@ -17,12 +18,14 @@ def overload(name):
 
 
 D, W = overload("conv2d_input"), overload("conv2d_weight")
-F_BY_ALGORITHM = {0: overload("conv2d"), 1: overload("im2col")}
+F_BY_ALGORITHM = {0: overload("conv2d"), 1: overload("im2col"), 2: overload("winograd")}
 
 
 def remember(ctx, op, a, b, extra, geometry):
     ctx.op, ctx.extra, ctx.geometry = op, extra, geometry
     ctx.a_shape, ctx.b_shape = a.shape, b.shape
+    # What was ruled out in forward stays so in backward.
+    ctx.algorithm = FORWARD_OPS.get(op._opname) or int(not _flags.winograd)
 
 
 class ForwardRule:
@@ -31,7 +34,7 @@ class ForwardRule:
     @staticmethod
     def gradients(ctx, x, w, grad):
         _, need_x, need_w, need_bias, *_ = ctx.needs_input_grad
-        args = (*ctx.geometry, FORWARD_OPS[ctx.op._opname])
+        args = (*ctx.geometry, ctx.algorithm)
         dx = D(grad, _conj(w), ctx.a_shape[-3:-1], *args) if need_x else None
         dw = W(grad, _conj(x), ctx.b_shape[:2], *args) if need_w else None
         return dx, dw, grad.sum(tuple(range(grad.dim() - 1))) if need_bias else None

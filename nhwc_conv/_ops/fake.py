@@ -2,12 +2,16 @@
 
 import torch
 
-from .checked import checked_forward, checked_input, checked_weight
+from .checked import checked_forward, checked_input, checked_weight, checked_winograd
 from .schema import FORWARD_OPS, library
 
 
 def fake_forward(x, *args, **kwargs):
     return x.new_empty(checked_forward(x, *args, **kwargs).out_shape)
+
+
+def fake_winograd(x, *args, **kwargs):
+    return x.new_empty(checked_winograd(x, *args, **kwargs).out_shape)
 
 
 def fake_input(grad, *args, **kwargs):
@@ -20,6 +24,7 @@ def fake_weight(grad, *args, **kwargs):
 
 FAKES = {
     **{name: fake_forward for name in (*FORWARD_OPS, "_aten_conv2d")},
+    "winograd": fake_winograd,
     **{name: fake_input for name in ("conv2d_input", "_aten_conv2d_input")},
     **{name: fake_weight for name in ("conv2d_weight", "_aten_conv2d_weight")},
 }

@@ -4,19 +4,21 @@ import torch
 
 from .. import reference
 from .aten import aten_conv2d, aten_conv2d_input, aten_conv2d_weight
-from .checked import checked_forward, checked_input, checked_weight
+from .checked import checked_forward, checked_input, checked_weight, checked_winograd
 from .schema import library
 
 ALGORITHMS = {
     "im2col": reference.conv_im2col,
     "matmul": reference.conv_matmul,
+    "winograd": reference.conv_winograd,
     "conv2d": reference.conv_matmul,
 }
 
 
 def fallback_forward(algorithm):
     def forward(x, w, bias=None, *geometry):
-        g = checked_forward(x, w, bias, *geometry)
+        checked = checked_winograd if algorithm is reference.conv_winograd else checked_forward
+        g = checked(x, w, bias, *geometry)
         if not _is_for_numpy(x):
             return aten_conv2d(x, w, bias, *geometry)
         bias = None if bias is None else _array(bias)

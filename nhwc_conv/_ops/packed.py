@@ -19,7 +19,7 @@ def check_packable(w):
         texts.fail(texts.PACKABLE, dtype=texts.dtype_name(w.dtype))
 
 
-def pack_weight(w, groups=1):
+def pack_weight(w, groups=1, winograd=True):
     check_packable(w)
     forward_geometry((*w.shape[:2], w.shape[2] * groups), w.shape, None, (1,), (0,), (1,), groups, 0)
     return torch.cat((w.new_zeros(HEADER), w.reshape(-1)))

@@ -12,12 +12,12 @@ from .._ops import ops
 class PackedWeight:
     """A packed copy of an HWIO view of a parameter, and what the parameter was at that moment."""
 
-    def __init__(self, parameter: torch.nn.Parameter, w: Tensor, groups: int) -> None:
+    def __init__(self, parameter: torch.nn.Parameter, w: Tensor, groups: int, winograd: bool) -> None:
         # Read first: a change while packing makes this copy stale, not the next one.
         self.parameter, self.state = parameter, state_of(parameter)
         self.size = w.shape
         with torch.no_grad():
-            self.tensor = ops.pack_weight(w, groups)
+            self.tensor = ops.pack_weight(w, groups, winograd)
 
     def is_of(self, parameter: Tensor) -> bool:
         return parameter is self.parameter and self.state == state_of(parameter)
@@ -52,7 +52,11 @@ class Prepackable(torch.nn.Module):
         weight = self._parameters.get("weight")  # a parametrised layer has another one at every access
         self._packed = None
         if self.algorithm == "auto" and is_packable(weight):
-            self._packed = PackedWeight(weight, self.hwio(weight), self.groups)
+            self._packed = self._pack(weight)
+
+    def _pack(self, weight: Tensor) -> PackedWeight:
+        may_be_winograd = self.stride == self.dilation == (1, 1)
+        return PackedWeight(weight, self.hwio(weight), self.groups, may_be_winograd)
 
     def packed_conv2d(self, x: Tensor, weight: Tensor, bias: Tensor | None, *geometry) -> Tensor | None:
         """conv2d of NHWC `x` on the packed weight, packed anew if it has changed; None where it does not apply."""
@@ -70,7 +74,7 @@ class Prepackable(torch.nn.Module):
         ):
             return None
         if not packed.is_of(weight):
-            packed = self._packed = PackedWeight(weight, self.hwio(weight), self.groups)
+            packed = self._packed = self._pack(weight)
         return ops.conv2d_packed(x, packed.tensor, packed.size, bias, *geometry)
 
     def train(self, mode: bool = True):
