@@ -70,6 +70,16 @@ def assert_close(actual, expected, magnitude, n):
         )
 
 
+def assert_close_to_largest(actual, expected, magnitude):
+    """|actual - expected| <= 40 u * the largest magnitude: what is promised of Winograd's algorithm."""
+    assert actual.shape == expected.shape
+    if actual.numel() == 0:
+        return
+    u = torch.finfo(actual.dtype).eps / 2
+    error = (actual.double() - expected).abs().max()
+    assert error <= 40 * u * magnitude.max(), f"{error / u / magnitude.max():.3g} u * sum |x||w|"
+
+
 def check_forward(case, actual, x, w, bias=None):
     magnitude = forward(case, x.abs(), w.abs(), None if bias is None else bias.abs())
     assert_close(actual, forward(case, x, w, bias), magnitude, terms(case, actual)[0])
