@@ -27,7 +27,7 @@ CHANNELS = [
     Case(f"{c}_to_{o}_groups{g}", (1, 6, 9, c), (3, 3, c // g, o), padding=1, groups=g, bias=o % 2 == 0)
     for c, o, g in (
         (1, 1, 1), (3, 2, 1), (7, 33, 1), (8, 16, 1), (16, 100, 1), (63, 17, 1), (65, 65, 1), (129, 48, 1), (200, 7, 1),
-        (12, 18, 3), (64, 64, 2), (10, 20, 5), (96, 34, 2), (128, 130, 1), (130, 128, 1),
+        (12, 18, 3), (64, 64, 2), (10, 20, 5), (96, 34, 2), (128, 130, 1), (130, 128, 1), (200, 1, 1), (300, 4, 2),
     )
 ]  # fmt: skip
 # Weights too many to be transformed before the first item; more tiles than one block; more than one chunk of the

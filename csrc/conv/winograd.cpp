@@ -31,8 +31,8 @@ WeightView<const T> WinogradConv<T>::weights(int64_t group, int64_t tile) const 
 template <class T>
 T* WinogradConv<T>::packed_chunk(int64_t group, int64_t tile, int64_t block) const {
   const int64_t columns_before = group * plan_.columns.padded_columns() + plan_.columns.begin(tile);
-  return packed_ + winograd_points(plan_.tile) * (columns_before * (g_.C_per_group() + kPointGap) +
-                                                  depth(block).begin * width(tile) + block * kPointGap);
+  const int64_t before = columns_before * (g_.C_per_group() + plan_.depth_blocks * kPointGap);
+  return packed_ + winograd_points(plan_.tile) * (before + depth(block).begin * width(tile) + block * kPointGap);
 }
 
 template <class T>

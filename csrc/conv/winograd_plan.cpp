@@ -33,8 +33,12 @@ int64_t taps_inside(const Axis& axis) {
   return count;
 }
 
+int64_t depth_blocks_of(const ConvGeometry& g) { return max(ceil_div(g.C_per_group(), kDepthBlock), 1); }
+
+// Each block of channels of each tile of columns ends with a gap for every point; a tile has one column at least.
 int64_t packed_size(const ConvGeometry& g, const ColumnTiles& columns, int64_t tile) {
-  return g.groups * winograd_points(tile) * columns.padded_columns() * (g.C_per_group() + kPointGap);
+  const int64_t depth = g.C_per_group() + depth_blocks_of(g) * kPointGap;
+  return g.groups * winograd_points(tile) * columns.padded_columns() * depth;
 }
 
 }  // namespace
@@ -78,7 +82,7 @@ WinogradPlan make_winograd_plan(const Kernels<T>& kernels, const ConvGeometry& g
   WinogradPlan plan;
   plan.tile = winograd_tile(g);
   plan.columns = prepacked ? prepacked->form.columns : choose_columns(kernels, g.O_per_group(), kFewTiles);
-  plan.depth_blocks = max(ceil_div(Cg, kDepthBlock), 1);
+  plan.depth_blocks = depth_blocks_of(g);
   const int64_t points = winograd_points(plan.tile), packed = packed_size(g, plan.columns, plan.tile);
   plan.pack_weights = prepacked ? prepacked->winograd_elements > 0 && plan.tile == 4 : packed * size <= kPackedBytes;
   plan.from_panels = prepacked && !plan.pack_weights;
