@@ -1,7 +1,7 @@
 """NHWC/HWIO 2-D convolution for PyTorch on CPU, behind ops that every PyTorch subsystem understands."""
 
 from . import functional, nn, reference
-from ._convert import convert
+from ._convert import ConvertReport, convert, revert
 from ._explain import explain
 from ._extension import show_config
 from ._extension import version as __version__
@@ -11,6 +11,7 @@ from .nn import Conv2d, NHWCConv2d
 
 __all__ = [
     "Conv2d",
+    "ConvertReport",
     "NHWCConv2d",
     "__version__",
     "conv2d",
@@ -20,5 +21,6 @@ __all__ = [
     "nn",
     "prepack",
     "reference",
+    "revert",
     "show_config",
 ]
