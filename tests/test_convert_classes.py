@@ -21,6 +21,9 @@ class Scaled(nn.Conv2d):
     def forward(self, x):
         return super().forward(x) * 2
 
+    def extra_repr(self):
+        return "by two, " + super().extra_repr()
+
 
 class Standardised(nn.Conv2d):
     """Comes to it by _conv_forward."""
@@ -139,6 +142,7 @@ def test_subclasses_on_request(cls, how):
     converted = convert(ours, subclasses={"class": cls, "tuple": (OwnInner, cls)}.get(how, how))
     assert isinstance(converted[0], cls) and isinstance(converted[0], Conv2d)
     assert type(converted[0]).__name__ == cls.__name__ and calls_of_ours(converted) == 1
+    assert repr(converted) == repr(theirs)
     assert_same_training(converted, theirs)
     saved = io.BytesIO()
     torch.save(converted, saved)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True)
+@dataclass
 class ConvertReport:
     """What `convert` did, by the paths of named_modules(); a layer that stands in several places has several.
 

@@ -11,10 +11,19 @@ OWN_COPIES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_se
 
 
 def twin(module: torch.nn.Module, cls: type) -> torch.nn.Module:
+    """A shallow copy of `module`, of class `cls`, that takes its place."""
+    layer = shallow_copy(module, cls)
+    for hook in layer._load_state_dict_pre_hooks.values():
+        if getattr(hook, "with_module", False):  # bound to `module`, weakly: it would call a dead one
+            hook.module = weakref.ref(layer)
+    return layer
+
+
+def shallow_copy(module: torch.nn.Module, cls: type) -> torch.nn.Module:
     """A module of class `cls` that shares parameters, buffers, hooks and everything else with `module`.
 
     A parametrised `module` (torch.nn.utils.parametrize) has a class of its own with a property for each parametrised
-    tensor; the twin gets one too, over `cls`.
+    tensor; the copy gets one too, over `cls`.
     """
     parametrised = is_parametrized(module)
     if parametrised:
@@ -26,10 +35,7 @@ def twin(module: torch.nn.Module, cls: type) -> torch.nn.Module:
     for name in OWN_COPIES:
         layer.__dict__[name] = module.__dict__[name].copy()
     if parametrised:
-        layer._modules["parametrizations"] = twin(module.parametrizations, type(module.parametrizations))
-    for hook in layer._load_state_dict_pre_hooks.values():
-        if getattr(hook, "with_module", False):  # bound to `module`, weakly: it would call a dead one
-            hook.module = weakref.ref(layer)
+        layer._modules["parametrizations"] = shallow_copy(module.parametrizations, torch.nn.ModuleDict)
     return layer
 
 
