@@ -107,9 +107,7 @@ class Functional(nn.Module):
 )
 def test_relu_as_a_function(relu):
     ours, report = converted(trained(Functional(relu)))
-    assert (
-        kinds(ours) == [ConvReLU2d] and report.fused == {"relu": "conv"} or report.fused == {"relu_": "conv"}
-    )
+    assert kinds(ours) == [ConvReLU2d] and list(report.fused.values()) == ["conv"]
 
 
 def test_parametrised_convolutions_fold_and_fuse():
@@ -155,14 +153,7 @@ STAYING = {
 @pytest.mark.parametrize("name", STAYING)
 @pytest.mark.parametrize("subclasses", [False, True])
 def test_what_is_seen_stays(name, subclasses):
-    model = STAYING[name]()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and module.running_mean is None:
-            module.register_parameter("weight", None)
-            model.double().eval()
-            break
-    else:
-        trained(model)
+    model = trained(STAYING[name]())
     ours, report = converted(model, subclasses=subclasses)
     assert not report.folded and not report.fused and ConvReLU2d not in kinds(ours)
 
@@ -211,15 +202,12 @@ def test_hooks_go_on_running():
     seen = []
     for module in (model[0], model[0].relu, model[1][0]):
         module.register_forward_hook(lambda module, args, out: seen.append(type(out)))
-    with torch.no_grad():
-        expected = len(seen), model(X)[0]
-    expected = len(seen)
     ours, report = converted(model)
     assert report.untraced == {"0": "it has hooks", "1.0": "it has hooks"}
     seen.clear()
     with torch.no_grad():
         ours(X)
-    assert seen == [torch.Tensor] * expected and expected == 4
+    assert seen == [torch.Tensor] * 4  # the block's ReLU is called twice
     watched(model)
     ours, report = converted(model)
     assert report.untraced[""] == "it has hooks"
@@ -274,6 +262,13 @@ def test_the_tolerance_is_near_rounding(dtype):
     wrong[4][1].weight.data *= 1 + 500 * torch.finfo(dtype).eps
     with pytest.raises(RuntimeError, match="rounding explains"):
         compare(model, wrong, x)
+
+
+def test_the_tolerance_grows_with_the_length_of_sums():
+    model = trained(nn.Conv2d(4096, 64, 1), torch.float32)
+    x = torch.randn(1, 4096, 3, 3)
+    tolerance = compare(model, model, x)[1] / (torch.finfo(torch.float32).eps * model(x).abs().max())
+    assert 10 < tolerance / 8 < 64  # 8: the safety factor; sqrt(4097) / 2 units of the last place
 
 
 def test_gradients_of_the_fused_layer():
