@@ -1,6 +1,7 @@
 """NHWC/HWIO 2-D convolution for PyTorch on CPU, behind ops that every PyTorch subsystem understands."""
 
 from . import functional, nn, reference
+from ._compile import compile_backend
 from ._convert import ConvertReport, convert, revert
 from ._explain import explain
 from ._extension import show_config
@@ -14,6 +15,7 @@ __all__ = [
     "ConvertReport",
     "NHWCConv2d",
     "__version__",
+    "compile_backend",
     "conv2d",
     "convert",
     "explain",

@@ -14,7 +14,7 @@ MODULES = [
     {"__main__"},
     {"_demo"},
     {"__init__"},
-    {"_convert", "_explain"},
+    {"_compile", "_convert", "_explain"},
     {"_prepack"},
     {"nn"},
     {"functional"},
