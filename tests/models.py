@@ -162,14 +162,20 @@ SMALL = {
 }
 
 
+def as_trained(model):
+    """Gives every BatchNorm statistics, scales and shifts as after some training."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, least, most in (
+                (module.running_mean, -0.5, 0.5), (module.running_var, 0.5, 2),
+                (module.weight, 0.5, 1.5), (module.bias, -0.5, 0.5),
+            ):  # fmt: skip
+                if tensor is not None:
+                    nn.init.uniform_(tensor, least, most)
+    return model
+
+
 def make(name, dtype=torch.float64):
     """A network of SMALL, the same weights every time, and a batch for it."""
     torch.manual_seed(0)
-    model = SMALL[name]()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):  # as after some training
-            nn.init.uniform_(module.running_mean, -0.5, 0.5)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.5, 0.5)
-    return model.to(dtype), torch.randn(4, 3, 32, 40, dtype=torch.float64).to(dtype)
+    return as_trained(SMALL[name]()).to(dtype), torch.randn(4, 3, 32, 40, dtype=torch.float64).to(dtype)

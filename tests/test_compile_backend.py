@@ -3,41 +3,19 @@
 import os
 import subprocess
 import sys
-from collections import Counter
 
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import ROOT
-from functorch.compile import make_boxed_func
+from spy import BACKWARD, FORWARD, Spy
 from torch import nn
-from torch._dynamo.backends.common import aot_autograd
 from torch.utils.checkpoint import checkpoint
 
 import nhwc_conv
 from nhwc_conv._compile import use_nhwc_conv
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
-
-OURS = torch.ops.nhwc_conv
-FORWARD, BACKWARD = OURS.conv2d.default, (OURS.conv2d_input.default, OURS.conv2d_weight.default)
-
-
-class Spy:
-    """The backend without Inductor, which costs many seconds a graph; counts what it gets and what it makes of it."""
-
-    def __init__(self):
-        torch._dynamo.reset()
-        self.rewritten, self.graphs, self.ops = 0, 0, Counter()
-
-    def __call__(self, graph, example_inputs):
-        self.graphs += 1
-        self.rewritten += use_nhwc_conv(graph)
-        return aot_autograd(fw_compiler=self.count, bw_compiler=self.count)(graph, example_inputs)
-
-    def count(self, graph, example_inputs):
-        self.ops.update(node.target for node in graph.graph.nodes if node.op == "call_function")
-        return make_boxed_func(graph.forward)
 
 
 def assert_same(function, compiled, *args):

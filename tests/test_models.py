@@ -6,7 +6,7 @@ from math import sqrt
 import models
 import pytest
 import torch
-from test_compile_backend import FORWARD, Spy
+from spy import FORWARD, Spy
 from torch import nn
 
 import nhwc_conv
@@ -73,6 +73,21 @@ def rounding_limits(model, x, expected):
         step = training_step(other, other, moved(x))
         limits = {n: max(limit, (step[n] - expected[n]).abs().max().item()) for n, limit in limits.items()}
     return {n: 8 * limit for n, limit in limits.items()}
+
+
+PARAMETERS = {
+    models.resnet18: 11_689_512,
+    models.resnet50: 25_557_032,
+    models.mobilenet_v2: 3_504_872,
+    models.convnext: 28_589_128,
+}
+
+
+@pytest.mark.parametrize("build", PARAMETERS, ids=lambda build: build.__name__)
+def test_the_architectures_are_the_published_ones(build):
+    """Their numbers of parameters, as published with the weights for ImageNet."""
+    with torch.device("meta"):
+        assert sum(p.numel() for p in build().parameters()) == PARAMETERS[build]
 
 
 @every_model

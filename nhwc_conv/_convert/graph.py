@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
@@ -33,18 +35,24 @@ class Tracer(fx.Tracer):
         return isinstance(module, (CONVOLUTION, Prepackable)) or super().is_leaf_module(module, path)
 
 
-def simplify(model: nn.Module, found: ConvertReport, path: str = "", memo: dict | None = None) -> nn.Module:
+def simplify(model: nn.Module, given: int, found: ConvertReport) -> nn.Module:
     """A model that computes what `model`, in eval mode, computes, without its BatchNorms where that is possible.
 
-    Where torch.fx cannot trace `model` this is a copy of it, with its children treated so. `model` stays.
+    Where torch.fx cannot trace `model` this is a copy of it, with its children treated so. `model` stays. It is called
+    with `given` arguments; to others, torch.fx sees their defaults, which code may branch on.
     """
-    memo = {} if memo is None else memo
+    others = list(inspect.signature(model.forward).parameters.values())[given:]
+    defaults = {p.name: p.default for p in others if p.default is None or isinstance(p.default, int | float)}
+    return _simplified(model, found, "", {}, defaults)
+
+
+def _simplified(model, found, path, memo, defaults=None):
     if model not in memo:
-        memo[model] = _simplified(model, found, path, memo)
+        memo[model] = _simplify(model, found, path, memo, defaults)
     return memo[model]
 
 
-def _simplified(model, found, path, memo):
+def _simplify(model, found, path, memo, defaults):
     prefix = path + "." if path else ""
     if not isinstance(model, (nn.ModuleList, nn.ModuleDict)):
         if Tracer().is_layer(model, path):
@@ -53,14 +61,14 @@ def _simplified(model, found, path, memo):
             if has_hooks(model):
                 raise TypeError("it has hooks")
             tracer = Tracer()
-            graph = tracer.trace(model)
+            graph = tracer.trace(model, defaults)
         except Exception as error:  # tracing runs the model's own code, which may raise anything
             found.untraced[path] = f"{error}".partition("\n")[0]
         else:
             traced = fx.GraphModule(tracer.root, graph, type(model).__name__)
             for target in {n.target for n in graph.nodes if n.op == "call_module"}:
                 traced.set_submodule(
-                    target, simplify(traced.get_submodule(target), found, prefix + target, memo)
+                    target, _simplified(traced.get_submodule(target), found, prefix + target, memo)
                 )
             fold_batch_norms(traced, found, prefix)
             fuse_relus(traced, found, prefix)
@@ -73,7 +81,7 @@ def _simplified(model, found, path, memo):
     copied = shallow_copy(model, type_before_parametrizations(model))
     for name, child in model._modules.items():
         if child is not None:
-            copied._modules[name] = simplify(child, found, prefix + name, memo)
+            copied._modules[name] = _simplified(child, found, prefix + name, memo)
     return copied
 
 
