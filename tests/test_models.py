@@ -149,3 +149,8 @@ def test_compiled():
     expected = training_step(theirs, theirs, x)
     compiled = torch.compile(model, backend=nhwc_conv.compile_backend)
     assert_within(training_step(compiled, model, x), expected, exact_limits(expected))
+    with torch.profiler.profile() as profile:
+        training_step(compiled, model, x)
+    calls = {e.key: e.count for e in profile.key_averages()}
+    assert [calls.get(f"nhwc_conv::{op}") for op in ("conv2d", "conv2d_input", "conv2d_weight")] == [2, 2, 2]
+    assert not {"aten::conv2d", "aten::convolution", "aten::convolution_backward"} & calls.keys()

@@ -66,7 +66,7 @@ def _simplify(model, found, path, memo, defaults):
             found.untraced[path] = f"{error}".partition("\n")[0]
         else:
             traced = fx.GraphModule(tracer.root, graph, type(model).__name__)
-            for target in {n.target for n in graph.nodes if n.op == "call_module"}:
+            for target in dict.fromkeys(n.target for n in graph.nodes if n.op == "call_module"):
                 traced.set_submodule(
                     target, _simplified(traced.get_submodule(target), found, prefix + target, memo)
                 )
