@@ -1,7 +1,8 @@
 """NHWC/HWIO 2-D convolution for PyTorch on CPU, behind ops that every PyTorch subsystem understands."""
 
 from . import functional, nn, reference
-from ._convert import convert
+from ._compile import compile_backend
+from ._convert import ConvertReport, convert, revert
 from ._explain import explain
 from ._extension import show_config
 from ._extension import version as __version__
@@ -12,8 +13,10 @@ from .nn import Conv2d, NHWCConv2d
 
 __all__ = [
     "Conv2d",
+    "ConvertReport",
     "NHWCConv2d",
     "__version__",
+    "compile_backend",
     "conv2d",
     "convert",
     "explain",
@@ -22,6 +25,7 @@ __all__ = [
     "nn",
     "prepack",
     "reference",
+    "revert",
     "set_flags",
     "show_config",
 ]

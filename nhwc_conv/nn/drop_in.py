@@ -10,6 +10,7 @@ from .._geometry import padding_argument
 from .._ops import nothing_listens
 from ..functional import ALGORITHMS, conv2d
 from .packed import Prepackable
+from .twin import twin
 
 
 @torch.fx.wrap
@@ -83,14 +84,13 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
     @classmethod
     def from_torch(cls, module: torch.nn.Conv2d, algorithm: str = "auto") -> Conv2d:
         """The layer that shares the parameters, the hooks and everything else of `module`."""
-        layer = cls.__new__(cls)
-        layer.__dict__.update(module.__dict__)
-        # Hook dictionaries stay shared, so that handles keep working. Parameters are shared one by one:
-        # assigning a new one to either layer leaves the other alone.
-        layer._parameters = module._parameters.copy()
-        layer._buffers = module._buffers.copy()
+        layer = twin(module, cls)
         layer.algorithm = algorithm
         return layer
+
+    def to_torch(self) -> torch.nn.Conv2d:
+        """The torch.nn.Conv2d that shares the parameters, the hooks and everything else of this layer."""
+        return as_torch(self, torch.nn.Conv2d)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         padding = self.padding
@@ -113,3 +113,11 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
     def extra_repr(self) -> str:
         algorithm = "" if self.algorithm == "auto" else f", algorithm={self.algorithm}"
         return super().extra_repr() + algorithm
+
+
+def as_torch(layer: Conv2d, cls: type) -> torch.nn.Conv2d:
+    """The twin of `layer` whose class `cls` knows nothing of ours."""
+    module = twin(layer, cls)
+    for ours in ("algorithm", "_packed"):
+        module.__dict__.pop(ours, None)
+    return module

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .._geometry import EXPLICIT, as_pair, as_sides, padding_argument, same_sides
 from .._ops import nothing_listens
 from ..functional import ALGORITHMS, conv2d
+from . import exchange
 from .packed import Prepackable
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
@@ -74,6 +75,57 @@ class NHWCConv2d(Prepackable):
             "bias", nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
         )
         self.reset_parameters()
+
+    @classmethod
+    def from_torch(cls, conv: nn.Conv2d, algorithm: str = "auto") -> NHWCConv2d:
+        """The layer that computes on NHWC tensors what `conv` does on NCHW ones, with a copy of its parameters.
+
+        dtype, device, requires_grad and the training flag are kept; hooks and parametrisations, which see OIHW
+        weights, are not: a parametrised layer gives the weight that it has now.
+
+        Raises:
+            ValueError: `conv` is no torch.nn.Conv2d, or a lazy one without a shape yet.
+        """
+        return exchange.from_torch(cls, conv, algorithm)
+
+    def to_torch(self) -> nn.Conv2d:
+        """The torch.nn.Conv2d that computes the same on NCHW tensors, with a copy of the parameters.
+
+        Raises:
+            ValueError: torch.nn.Conv2d has no such padding: "same" with a stride, or opposite sides that differ.
+        """
+        return exchange.to_torch(self)
+
+    @classmethod
+    def from_kernel(
+        cls, kernel, bias=None, *, stride=1, padding=0, dilation=1, groups: int = 1, **options
+    ) -> NHWCConv2d:
+        """The layer with the weights of a Keras Conv2D (`kernel`) or Flax Conv (`kernel`), as they are.
+
+        Args:
+            kernel: [KH, KW, C/groups, O], a tensor or anything that NumPy takes; copied.
+            bias: [O].
+            stride, padding, dilation, groups: Keras' strides, padding, dilation_rate, groups; Flax's strides,
+                padding ("SAME", "VALID", or ((top, bottom), (left, right)) as (top, bottom, left, right)),
+                kernel_dilation, feature_group_count.
+            options: `padding_mode`, `algorithm`.
+
+        Raises:
+            ValueError: shapes that do not fit together, or unknown strings.
+        """
+        steps = dict(stride=stride, padding=padding, dilation=dilation)
+        return exchange.from_kernel(cls, kernel, bias, groups, **steps, **options)
+
+    @classmethod
+    def from_depthwise_kernel(
+        cls, kernel, bias=None, *, stride=1, padding=0, dilation=1, **options
+    ) -> NHWCConv2d:
+        """The layer with the weights of a Keras DepthwiseConv2D: `kernel` is [KH, KW, C, M], M its depth_multiplier.
+
+        That is [KH, KW, 1, C*M] with C groups, without a transposition. The rest as for `from_kernel`.
+        """
+        steps = dict(stride=stride, padding=padding, dilation=dilation)
+        return exchange.from_depthwise_kernel(cls, kernel, bias, **steps, **options)
 
     def reset_parameters(self) -> None:
         """Initial values of torch.nn.Conv2d: the same random numbers in the same order, permuted."""

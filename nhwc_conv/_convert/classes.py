@@ -1,0 +1,72 @@
+"""Which class stands in for the class of a convolution, and why some convolutions are left alone."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.utils.parametrize import type_before_parametrizations
+
+from ..nn import Conv2d
+
+CONVOLUTION = torch.nn.modules.conv._ConvNd
+
+
+def why_left(module: torch.nn.Module, subclasses: bool | type | tuple[type, ...]) -> str | None:
+    """Why `convert` leaves a convolution as it is, or None where it takes it."""
+    cls = type_before_parametrizations(module)
+    if isinstance(module, Conv2d):
+        return "nhwc_conv computes it already"
+    if not isinstance(module, torch.nn.Conv2d):
+        return f"{cls.__name__}: only torch.nn.Conv2d has a drop-in"
+    if isinstance(module, LazyModuleMixin):
+        return "a lazy layer without a shape yet: run the model once, then convert it"
+    if {"forward", "_conv_forward"} & vars(module).keys():
+        return "its forward was replaced on the instance"
+    if cls is torch.nn.Conv2d:
+        return None
+    if not (subclasses is True or (subclasses and issubclass(cls, subclasses))):
+        return f"{cls.__name__} is a subclass of torch.nn.Conv2d: `subclasses` takes it"
+    if cls._conv_forward is not torch.nn.Conv2d._conv_forward or not reaches_conv_forward(cls):
+        return f"{cls.__name__} computes its convolution itself"
+    return None
+
+
+def reaches_conv_forward(cls: type) -> bool:
+    """Whether a subclass's `forward` comes to torch.nn.Conv2d's, as far as the names in its code tell."""
+    for base in cls.__mro__[: cls.__mro__.index(torch.nn.Conv2d)]:
+        code = getattr(vars(base).get("forward"), "__code__", None)
+        if code is not None and not {"super", "_conv_forward", "Conv2d"} & set(code.co_names):
+            return False
+    return True
+
+
+def class_of_ours(cls: type) -> type:
+    """What replaces `cls`: Conv2d, or a class that is a `cls` and a Conv2d, with Conv2d's _conv_forward."""
+    return Conv2d if cls is torch.nn.Conv2d else _mixed(cls)
+
+
+def class_of_torch(cls: type) -> type | None:
+    """The reverse of `class_of_ours`; None for a class that it does not return."""
+    if cls is Conv2d:
+        return torch.nn.Conv2d
+    return vars(cls).get("_converted_from")
+
+
+@cache
+def _mixed(cls):
+    # Method resolution puts Conv2d after `cls` and before torch.nn.Conv2d: `super()` in `cls` comes to ours.
+    namespace = {"_converted_from": cls, "__reduce_ex__": _reduce, "__module__": cls.__module__}
+    return type(cls.__name__, (cls, Conv2d), namespace)
+
+
+def _reduce(layer, protocol):
+    """pickle and deepcopy: such a class has no name to be found by."""
+    cls = type_before_parametrizations(layer)
+    return _empty, (vars(cls)["_converted_from"],), layer.__getstate__()
+
+
+def _empty(cls):
+    mixed = _mixed(cls)
+    return mixed.__new__(mixed)

@@ -1,0 +1,59 @@
+"""Walking a model and replacing its convolutions, there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn.utils.parametrize import type_before_parametrizations
+
+from ..nn.drop_in import Conv2d, as_torch
+from ..nn.twin import twin
+from .classes import CONVOLUTION, class_of_ours, class_of_torch, why_left
+
+
+def replace_convolutions(
+    model: torch.nn.Module, subclasses: bool | type | tuple[type, ...]
+) -> torch.nn.Module:
+    """`model`, or what replaces it, with the convolutions that `why_left` lets go computed by nhwc_conv."""
+
+    def ours(module):
+        if not isinstance(module, CONVOLUTION) or why_left(module, subclasses) is not None:
+            return module
+        layer = twin(module, class_of_ours(type_before_parametrizations(module)))
+        layer.algorithm = "auto"
+        return layer
+
+    return replace(model, ours)
+
+
+def revert(model: torch.nn.Module) -> torch.nn.Module:
+    """Undoes `convert`: every nhwc_conv.Conv2d in `model` becomes, in place, a torch.nn.Conv2d of the same state.
+
+    Layers that `convert` took with `subclasses` get their class back; subclasses of nhwc_conv.Conv2d are left alone.
+
+    Returns:
+        `model`, or its replacement where it is such a layer itself.
+    """
+
+    def theirs(module):
+        cls = class_of_torch(type_before_parametrizations(module)) if isinstance(module, Conv2d) else None
+        return module if cls is None else as_torch(module, cls)
+
+    return replace(model, theirs)
+
+
+def replace(model: torch.nn.Module, replacement: Callable) -> torch.nn.Module:
+    """`model` with every module in it replaced by replacement(module), each called once; maybe the module itself."""
+    replaced: dict[torch.nn.Module, torch.nn.Module] = {}
+
+    def of(module):
+        if module not in replaced:
+            replaced[module] = replacement(module)
+        return replaced[module]
+
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is not None and of(child) is not child:
+                parent._modules[name] = of(child)
+    return of(model)

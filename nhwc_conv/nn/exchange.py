@@ -1,0 +1,85 @@
+"""NHWCConv2d from and to what others hold: torch.nn.Conv2d, and the kernels of Keras and Flax."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
+
+
+def from_torch(cls, conv: nn.Conv2d, algorithm: str):
+    if not isinstance(conv, nn.Conv2d) or isinstance(conv, LazyModuleMixin):
+        raise ValueError(f"expected a torch.nn.Conv2d that knows its shape, but got {type(conv).__name__}")
+    weight, bias = conv.weight, conv.bias  # of a parametrised layer: what it computes with now
+    layer = cls(
+        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups,
+        bias is not None, conv.padding_mode, device="meta", algorithm=algorithm,
+    )  # fmt: skip
+    set_parameters(layer, weight.detach().permute(2, 3, 1, 0), bias)
+    layer.weight.requires_grad_(weight.requires_grad)
+    if bias is not None:
+        layer.bias.requires_grad_(bias.requires_grad)
+    return layer.train(conv.training)
+
+
+def to_torch(layer) -> nn.Conv2d:
+    conv = nn.Conv2d(
+        layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, torch_padding(layer), layer.dilation,
+        layer.groups, layer.bias is not None, layer.padding_mode, device="meta",
+    )  # fmt: skip
+    set_parameters(conv, layer.weight.detach().permute(3, 2, 0, 1), layer.bias)
+    conv.weight.requires_grad_(layer.weight.requires_grad)
+    if layer.bias is not None:
+        conv.bias.requires_grad_(layer.bias.requires_grad)
+    return conv.train(layer.training)
+
+
+def torch_padding(layer):
+    """The `padding` with which torch.nn.Conv2d pads as `layer` does, or ValueError."""
+    if layer.padding == "valid":
+        return 0
+    if isinstance(layer.padding, str):
+        odd = any(d * (k - 1) % 2 for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
+        if layer.stride == (1, 1) and not (layer.padding == "same_lower" and odd):
+            return "same"
+        raise ValueError(
+            f"torch.nn.Conv2d has no padding={layer.padding!r} for kernel_size={layer.kernel_size}, "
+            f"stride={layer.stride}, dilation={layer.dilation}"
+        )
+    top, bottom, left, right = layer.padding
+    if top != bottom or left != right:
+        raise ValueError(f"torch.nn.Conv2d pads opposite sides alike, but padding={layer.padding}")
+    return top, left
+
+
+def from_kernel(cls, kernel, bias, groups: int, **arguments):
+    kernel = as_tensor("kernel", kernel, 4)
+    bias = None if bias is None else as_tensor("bias", bias, 1).to(kernel.dtype)
+    if bias is not None and bias.shape != kernel.shape[3:]:
+        raise ValueError(f"expected a bias of {kernel.shape[3]} elements, but got shape {list(bias.shape)}")
+    KH, KW, depth, O = kernel.shape  # noqa: E741
+    layer = cls(depth * groups, O, (KH, KW), groups=groups, bias=bias is not None, device="meta", **arguments)
+    set_parameters(layer, kernel, bias)
+    return layer
+
+
+def from_depthwise_kernel(cls, kernel, bias, **arguments):
+    kernel = as_tensor("kernel", kernel, 4)
+    KH, KW, C, M = kernel.shape
+    return from_kernel(cls, kernel.reshape(KH, KW, 1, C * M), bias, C, **arguments)
+
+
+def as_tensor(name, array, dim) -> Tensor:
+    # Arrays of JAX are read-only: torch.as_tensor would warn of that.
+    tensor = array.detach() if isinstance(array, Tensor) else torch.tensor(np.asarray(array))
+    if tensor.dim() != dim:
+        raise ValueError(f"expected {name} to have {dim} dimensions, but got shape {list(tensor.shape)}")
+    return tensor
+
+
+def set_parameters(module, weight, bias):
+    """Copies, so that training one side leaves the other alone."""
+    module.weight = nn.Parameter(weight.clone(memory_format=torch.contiguous_format))
+    if bias is not None:
+        module.bias = nn.Parameter(bias.detach().clone())

@@ -1,0 +1,14 @@
+"""A convolution that does what follows it, too: made by convert(model, inference=True)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .drop_in import Conv2d
+
+
+class ConvReLU2d(Conv2d):
+    """nhwc_conv.Conv2d followed by ReLU, in place of the convolution's result."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(input, weight, bias).relu_()

@@ -1,0 +1,41 @@
+"""The user's guide: the Python blocks of every page run, in order, in one namespace per page."""
+
+import re
+
+import pytest
+import torch
+from conftest import DISABLED, ROOT
+
+PAGES = sorted((ROOT / "docs" / "guide").glob("*.md"))
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NEEDS_EXTENSION = "<!-- needs the extension -->"
+
+
+def blocks(text):
+    """The code of each block, moved down to its line on the page, so that a traceback names that line."""
+    for match in BLOCK.finditer(text):
+        yield "\n" * text.count("\n", 0, match.start(1)) + match[1]
+
+
+def test_there_are_pages():
+    assert PAGES
+
+
+def test_blocks_keep_their_lines():
+    page = "# Title\n\n```python\na = 1\n```\nwords\n```bash\nmake\n```\n```python\nb = 2\n```\n"
+    assert list(blocks(page)) == ["\n\n\na = 1\n", "\n" * 10 + "b = 2\n"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+# PyTorch's own, from torch.compile and from forward-mode formulas.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_page_runs(page, tmp_path, monkeypatch):
+    text = page.read_text()
+    if DISABLED and NEEDS_EXTENSION in text:
+        pytest.skip("a page about the C++ extension, which NHWC_CONV_DISABLE_EXT disables")
+    assert "```python" in text
+    monkeypatch.chdir(tmp_path)  # what a page saves
+    torch.manual_seed(0)
+    namespace = {"__name__": page.stem}
+    for code in blocks(text):
+        exec(compile(code, str(page), "exec"), namespace)
