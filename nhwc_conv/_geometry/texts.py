@@ -8,6 +8,10 @@ from typing import NoReturn
 import torch
 
 RANK = "Expected 3D (unbatched) or 4D (batched) input to conv2d, but got {name} of size: {size}"
+RANKS = (  # of the drop-in for torch.nn.Conv2d
+    "Expected {dims}-dimensional input for {dims}-dimensional weight {weight}, but got {actual}-dimensional "
+    "input of size {input} instead"
+)
 WEIGHT_RANK = "Expected 4D weight [KH, KW, C per group, O], but got w of size: {size}"
 LENGTH = (
     "expected {name} to be a single integer value or a list of {length} values to match the convolution "
