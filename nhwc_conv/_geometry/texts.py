@@ -52,6 +52,7 @@ GRAD = "expected grad to be of size {expected}, but got grad of size {actual}"
 PACKABLE = "expected w to be float32 or float64 to be packed, but got {dtype}"
 PACKED = "packed was packed for another weight_size, another number of groups or another instruction set"
 NO_GRADIENT = "{op} has no gradient: call it under torch.no_grad() or torch.inference_mode()"
+NO_TANGENT = "{op} has no derivative: call it on tensors without tangents"
 DTYPE = "{role_a} type ({a}: {dtype_a}) and {role_b} type ({b}: {dtype_b}) should be the same"
 DEVICE = (
     "Expected all tensors to be on the same device, but got {b} on {device_b}, "
