@@ -6,14 +6,26 @@ from ._explain import explain
 from ._extension import show_config
 from ._extension import version as __version__
 from ._prepack import prepack
-from .functional import conv2d
-from .nn import Conv2d, NHWCConv2d
+from .functional import conv2d, conv_transpose2d
+from .nn import (
+    Conv2d,
+    LazyConv2d,
+    LazyNHWCConv2d,
+    LazyNHWCConvTranspose2d,
+    NHWCConv2d,
+    NHWCConvTranspose2d,
+)
 
 __all__ = [
     "Conv2d",
+    "LazyConv2d",
+    "LazyNHWCConv2d",
+    "LazyNHWCConvTranspose2d",
     "NHWCConv2d",
+    "NHWCConvTranspose2d",
     "__version__",
     "conv2d",
+    "conv_transpose2d",
     "convert",
     "explain",
     "functional",

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import torch
 
-RANK = "Expected 3D (unbatched) or 4D (batched) input to conv2d, but got {name} of size: {size}"
+RANK = "Expected 3D (unbatched) or 4D (batched) input to {op}, but got {name} of size: {size}"
 RANKS = (  # of the drop-in for torch.nn.Conv2d
     "Expected {dims}-dimensional input for {dims}-dimensional weight {weight}, but got {actual}-dimensional "
     "input of size {input} instead"
@@ -47,6 +47,31 @@ KERNEL = (
     "Calculated padded input size per channel: ({H} x {W}). Kernel size: ({KH} x {KW}). "
     "Kernel size can't be greater than actual input size"
 )
+TRANSPOSED_CHANNELS = (
+    "Given transposed=1, weight w of size {w}, expected input x{x} to "
+    "have {expected} channels, but got {actual} channels instead"
+)
+TRANSPOSED_BIAS = (
+    "Given transposed=1, weight w of size {w}, expected bias to be 1-dimensional with {O} elements, "
+    "but got bias of size {bias} instead"
+)
+TRANSPOSED_SIZE = (
+    "Given input size per channel: ({H} x {W}). Calculated output size per channel: ({OH} x {OW}). "
+    "Output size is too small"
+)
+NEGATIVE_OUTPUT_PADDING = "negative output_padding is not supported, but got output_padding={value}"
+OUTPUT_PADDING = (
+    "output padding must be smaller than either stride or dilation, "
+    "but got output_padding={value}, stride={stride}, dilation={dilation}"
+)
+AUTO_PAD_AND_OUTPUT_PADDING = (
+    "expected output_padding to be 0 where auto_pad={auto_pad}, but got output_padding={value}; "
+    "give output_size for another size"
+)
+OUTPUT_SIZE_AND_PADDING = (
+    "expected output_padding to be 0 where output_size={size} is given, but got output_padding={value}"
+)
+OUTPUT_SIZE = "requested an output size of {size}, but valid sizes range from {least} to {most}"
 OVERFLOW = "expected the {what} to have at most {limit} elements, but got size {size}"
 GRAD = "expected grad to be of size {expected}, but got grad of size {actual}"
 PACKABLE = "expected w to be float32 or float64 to be packed, but got {dtype}"

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .._geometry import padding_argument, texts
 from .._ops import nothing_listens
-from ..functional import ALGORITHMS, conv2d
+from ..functional import check_algorithm, conv2d
 from .packed import Prepackable
 
 
@@ -42,7 +42,7 @@ def nhwc(input: Tensor, weight: Tensor) -> Tensor:
     if weight.dim() != 4:
         texts.fail(texts.RANKS, dims=weight.dim(), weight=weight.shape, input=input.shape, actual=input.dim())
     if input.dim() not in (3, 4):
-        texts.fail(texts.RANK, name="input", size=input.shape)
+        texts.fail(texts.RANK, name="input", size=input.shape, op="conv2d")
     return input.movedim(-3, -1)
 
 
@@ -83,10 +83,7 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
 
     def __init__(self, *args, algorithm: str = "auto", **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if algorithm not in ALGORITHMS:
-            raise ValueError(
-                f"Unknown algorithm: algorithm={algorithm!r}; valid ones are {', '.join(ALGORITHMS)}"
-            )
+        check_algorithm(algorithm)
         self.algorithm = algorithm
 
     @classmethod
