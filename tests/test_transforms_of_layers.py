@@ -145,6 +145,11 @@ def test_linearize_and_the_arguments_of_vmap():
     torch.testing.assert_close(linearize(f, x[..., 0])[1](x[..., 1]), f(x[..., 1]))
 
 
+def test_functionalize_raises():
+    with pytest.raises(RuntimeError, match="Functionalize"):
+        torch.func.functionalize(lambda x: conv2d(x, x))(torch.ones(2, 2, 2, 2))
+
+
 @pytest.mark.parametrize("op", ["conv2d_input", "conv2d_weight"])
 def test_forward_mode_of_the_gradient_ops(op):
     x, w = torch.randn(1, 4, 3, 2, dtype=torch.float64), torch.randn(2, 2, 2, 3, dtype=torch.float64)
