@@ -8,16 +8,28 @@ from ._extension import show_config
 from ._extension import version as __version__
 from ._flags import flags, set_flags
 from ._prepack import prepack
-from .functional import conv2d
-from .nn import Conv2d, NHWCConv2d
+from .functional import conv2d, conv_transpose2d
+from .nn import (
+    Conv2d,
+    LazyConv2d,
+    LazyNHWCConv2d,
+    LazyNHWCConvTranspose2d,
+    NHWCConv2d,
+    NHWCConvTranspose2d,
+)
 
 __all__ = [
     "Conv2d",
     "ConvertReport",
+    "LazyConv2d",
+    "LazyNHWCConv2d",
+    "LazyNHWCConvTranspose2d",
     "NHWCConv2d",
+    "NHWCConvTranspose2d",
     "__version__",
     "compile_backend",
     "conv2d",
+    "conv_transpose2d",
     "convert",
     "explain",
     "flags",

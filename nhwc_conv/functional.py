@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from ._geometry import padding_argument
-from ._ops import SHORTCUTS
+from ._geometry import check_tensors, padding_argument, transposed_geometry
+from ._ops import SHORTCUTS, cast_as_active, nothing_listens, ops
 
 ALGORITHMS = {
     "auto": SHORTCUTS["conv2d"],
     **{name: SHORTCUTS[name] for name in ("im2col", "matmul", "winograd")},
 }
+
+
+def check_algorithm(algorithm: str) -> None:
+    """ValueError unless conv2d knows `algorithm`."""
+    if algorithm not in ALGORITHMS:
+        raise ValueError(
+            f"Unknown algorithm: algorithm={algorithm!r}; valid ones are {', '.join(ALGORITHMS)}"
+        )
 
 
 def conv2d(
@@ -60,10 +69,68 @@ def conv2d(
         )
     call = ALGORITHMS.get(algorithm)
     if call is None:
-        raise ValueError(
-            f"Unknown algorithm: algorithm={algorithm!r}; valid ones are {', '.join(ALGORITHMS)}"
-        )
+        check_algorithm(algorithm)
     auto_pad = 0
     if isinstance(padding, str):
         padding, auto_pad = padding_argument(padding)
     return call(x, w, bias, stride, padding, dilation, groups, auto_pad)
+
+
+def conv_transpose2d(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, ...] | str = 0,
+    output_padding: int | tuple[int, int] = 0,
+    groups: int = 1,
+    dilation: int | tuple[int, int] = 1,
+    *,
+    output_size: tuple[int, int] | None = None,
+) -> Tensor:
+    """2-D transposed convolution of NHWC images, as F.conv_transpose2d: the input gradient of conv2d.
+
+    Args:
+        x: [N, H, W, C], or one image [H, W, C]; any strides.
+        w: [KH, KW, O/groups, C], the weight of the convolution from O to C channels whose gradient this is.
+            torch's transposed weight [C, O/groups, KH, KW] is w.permute(3, 2, 0, 1); with groups=1 TensorFlow's
+            Conv2DTranspose kernel [KH, KW, O, C] is w itself. Any strides, the dtype of x.
+        bias: [O].
+        stride, dilation: an int or (h, w).
+        padding: what to take off the result: an int, (h, w), (top, bottom, left, right), or a string in any case:
+            "valid" (nothing), or "same" and "same_lower", whose results are `stride` times as large as x; the odd
+            pixel is taken off at the bottom and the right, or at the top and the left.
+        output_padding: an int or (h, w), smaller than stride or dilation: rows and columns that the result has
+            more, at the bottom and the right. Of the sizes that a convolution of that stride would map to H, 0
+            chooses the least.
+        groups: independent sets of channels.
+        output_size: (OH, OW) of the result in place of output_padding.
+
+    Returns:
+        [N, OH, OW, O] (or [OH, OW, O]), contiguous, in the dtype of x, where
+        OH = (H - 1) * stride - top - bottom + dilation * (KH - 1) + 1 + output_padding, or H * stride for "same".
+        Differentiable in x, w and bias any number of times.
+
+    Raises:
+        ValueError: unknown padding string.
+        RuntimeError: shapes, dtypes, devices or values that do not fit, in F.conv_transpose2d's wording.
+    """
+    if has_torch_function_variadic(x, w, bias):
+        arguments = x, w, bias, stride, padding, output_padding, groups, dilation
+        return handle_torch_function(conv_transpose2d, (x, w, bias), *arguments, output_size=output_size)
+    sides, auto_pad = padding_argument(padding)
+    steps = [(v, v) if isinstance(v, int) else tuple(v) for v in (stride, sides, output_padding, dilation)]
+    stride, sides, output_padding, dilation = steps
+    x, w, bias = cast_as_active(x, w, bias)
+    check_tensors(x=x, w=w, bias=bias)
+    bias_shape = None if bias is None else bias.shape
+    g = transposed_geometry(
+        x.shape, w.shape, bias_shape, stride, sides, output_padding, dilation, groups, auto_pad, output_size
+    )
+    if any(g.more):
+        x = F.pad(x, (0, 0, 0, g.more[1], 0, g.more[0]))
+    out = ops.conv2d_input(x, w, g.size, stride, sides, dilation, groups, auto_pad)
+    if bias is None:
+        return out
+    # In place where nobody could notice: a transform may have mapped the bias and not the rest.
+    return out.add_(bias) if nothing_listens() else out + bias

@@ -103,6 +103,20 @@ def test_gradients_of_other_dtypes(dtype, padding):
         torch.testing.assert_close(low.double(), high, rtol=2**-7, atol=0.1)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64])
+def test_results_may_be_changed_in_place(dtype):
+    """As nn.ReLU(inplace=True) does; autograd would not let a view that an op returns."""
+    layer = nhwc_conv.Conv2d(4, 8, 3, dtype=dtype)
+    gradients = []
+    for double in (lambda t: t.mul_(2), lambda t: 2 * t):
+        x, w, bias = (t.requires_grad_() for t in tensors(dtype))
+        image = x.permute(0, 3, 1, 2)
+        for out in (conv2d(x, w), conv2d(x, w, bias), layer(image), torch.ops.nhwc_conv.matmul(x, w)):
+            double(out).abs().sum().backward()
+        gradients.append((x.grad, w.grad, bias.grad))
+    torch.testing.assert_close(*gradients)
+
+
 def test_other_devices():
     x, w, bias = (t.requires_grad_() for t in tensors(device="meta"))
     out = conv2d(x, w, bias, 2, "same")

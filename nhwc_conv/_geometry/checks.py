@@ -191,9 +191,9 @@ def _check_algorithm(algorithm):
         texts.fail(texts.ALGORITHM, value=algorithm)
 
 
-def _check_rank(name, shape):
+def _check_rank(name, shape, op="conv2d"):
     if len(shape) not in (3, 4):
-        texts.fail(texts.RANK, name=name, size=shape)
+        texts.fail(texts.RANK, name=name, size=shape, op=op)
 
 
 def _check_weight(w, groups):

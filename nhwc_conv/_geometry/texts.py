@@ -7,7 +7,11 @@ from typing import NoReturn
 
 import torch
 
-RANK = "Expected 3D (unbatched) or 4D (batched) input to conv2d, but got {name} of size: {size}"
+RANK = "Expected 3D (unbatched) or 4D (batched) input to {op}, but got {name} of size: {size}"
+RANKS = (  # of the drop-in for torch.nn.Conv2d
+    "Expected {dims}-dimensional input for {dims}-dimensional weight {weight}, but got {actual}-dimensional "
+    "input of size {input} instead"
+)
 WEIGHT_RANK = "Expected 4D weight [KH, KW, C per group, O], but got w of size: {size}"
 LENGTH = (
     "expected {name} to be a single integer value or a list of {length} values to match the convolution "
@@ -44,11 +48,37 @@ KERNEL = (
     "Calculated padded input size per channel: ({H} x {W}). Kernel size: ({KH} x {KW}). "
     "Kernel size can't be greater than actual input size"
 )
+TRANSPOSED_CHANNELS = (
+    "Given transposed=1, weight w of size {w}, expected input x{x} to "
+    "have {expected} channels, but got {actual} channels instead"
+)
+TRANSPOSED_BIAS = (
+    "Given transposed=1, weight w of size {w}, expected bias to be 1-dimensional with {O} elements, "
+    "but got bias of size {bias} instead"
+)
+TRANSPOSED_SIZE = (
+    "Given input size per channel: ({H} x {W}). Calculated output size per channel: ({OH} x {OW}). "
+    "Output size is too small"
+)
+NEGATIVE_OUTPUT_PADDING = "negative output_padding is not supported, but got output_padding={value}"
+OUTPUT_PADDING = (
+    "output padding must be smaller than either stride or dilation, "
+    "but got output_padding={value}, stride={stride}, dilation={dilation}"
+)
+AUTO_PAD_AND_OUTPUT_PADDING = (
+    "expected output_padding to be 0 where auto_pad={auto_pad}, but got output_padding={value}; "
+    "give output_size for another size"
+)
+OUTPUT_SIZE_AND_PADDING = (
+    "expected output_padding to be 0 where output_size={size} is given, but got output_padding={value}"
+)
+OUTPUT_SIZE = "requested an output size of {size}, but valid sizes range from {least} to {most}"
 OVERFLOW = "expected the {what} to have at most {limit} elements, but got size {size}"
 GRAD = "expected grad to be of size {expected}, but got grad of size {actual}"
 PACKABLE = "expected w to be float32 or float64 to be packed, but got {dtype}"
 PACKED = "packed was packed for another weight_size, another number of groups or another instruction set"
 NO_GRADIENT = "{op} has no gradient: call it under torch.no_grad() or torch.inference_mode()"
+NO_TANGENT = "{op} has no derivative: call it on tensors without tangents"
 DTYPE = "{role_a} type ({a}: {dtype_a}) and {role_b} type ({b}: {dtype_b}) should be the same"
 DEVICE = (
     "Expected all tensors to be on the same device, but got {b} on {device_b}, "

@@ -51,7 +51,7 @@ def aten_conv2d_weight(grad, x, kernel_size, *geometry):
         weight = torch.complex(parts[0][0] - parts[1][1], parts[0][1] + parts[1][0])
     else:
         weight = gradient(grad, image)
-    return _contiguous(weight.permute(2, 3, 1, 0), g.w_shape)
+    return result(weight.permute(2, 3, 1, 0), g.w_shape)
 
 
 def _image(x, g):
@@ -68,12 +68,15 @@ def _nchw(t, *shape):
 
 
 def _nhwc(image, shape):
-    return _contiguous(image.permute(0, 2, 3, 1), shape)
+    return result(image.permute(0, 2, 3, 1), shape)
 
 
-def _contiguous(t, shape):
+def result(t, shape):
+    """A tensor of this op's making as a contiguous one of `shape`, and no view to autograd."""
     # By way of one dimension: the strides of dimensions of length 1 are free in what contiguous() lets pass.
-    return t.contiguous().view(-1).view(shape)
+    # Autograd forbids to change a view that an op returns in place (relu_); nobody holds the base of this one.
+    with torch._C._AutoDispatchBelowADInplaceOrView():
+        return t.contiguous().view(-1).view(shape)
 
 
 for _name, _function in (

@@ -1,33 +1,56 @@
-"""torch.autocast on CPU: forward ops compute in the dtype that is active, as F.conv2d does.
+"""torch.autocast: forward ops compute in the dtype that is active for their device, as F.conv2d does.
 
 torch.library.register_autocast would fix one dtype for all time.
 """
 
 import torch
 from torch._C import DispatchKey, DispatchKeySet, _ExcludeDispatchKeyGuard
+from torch._C import _is_any_autocast_enabled as autocast_enabled
 
 from .derivatives import overload
 from .schema import FORWARD_OPS, library
 
-AUTOCAST = DispatchKeySet(DispatchKey.AutocastCPU)
+KEYS = {
+    "AutocastCPU": "cpu",
+    "AutocastCUDA": "cuda",
+    "AutocastMPS": "mps",
+    "AutocastXPU": "xpu",
+    "AutocastPrivateUse1": None,  # whatever it is called by then
+}
 
 
-def autocast_kernel(name):
+def autocast_kernel(name, key):
     op = overload(name)
+    excluded = DispatchKeySet(getattr(DispatchKey, key))
 
     def kernel(x, w, bias=None, *geometry):
-        dtype = torch.get_autocast_dtype("cpu")
-        with _ExcludeDispatchKeyGuard(AUTOCAST):
-            return op(_cast(x, dtype), _cast(w, dtype), _cast(bias, dtype), *geometry)
+        device_type = KEYS[key] or torch._C._get_privateuse1_backend_name()
+        tensors = _cast((x, w, bias), device_type)
+        with _ExcludeDispatchKeyGuard(excluded):
+            return op(*tensors, *geometry)
 
     return kernel
 
 
-def _cast(t, dtype):
+def cast_as_active(*tensors):
+    """The tensors of a forward op in the dtype that it will be computed in: as they are without autocast."""
+    device_type = tensors[0].device.type
+    # "meta" and its like are no device types to ask about.
+    if autocast_enabled() and torch.amp.is_autocast_available(device_type):
+        return _cast(tensors, device_type) if torch.is_autocast_enabled(device_type) else tensors
+    return tensors
+
+
+def _cast(tensors, device_type):
     """float64, integers and complex numbers are left alone by autocast, and so are tensors elsewhere."""
-    eligible = t is not None and t.is_floating_point() and t.dtype != torch.float64 and t.device.type == "cpu"
-    return t.to(dtype) if eligible else t
+    dtype = torch.get_autocast_dtype(device_type)
+
+    def eligible(t):
+        return t.is_floating_point() and t.dtype != torch.float64 and t.device.type == device_type
+
+    return tuple(t.to(dtype) if t is not None and eligible(t) else t for t in tensors)
 
 
-for _name in FORWARD_OPS:
-    library.impl(_name, autocast_kernel(_name), "AutocastCPU")
+for _key in KEYS:
+    for _name in FORWARD_OPS:
+        library.impl(_name, autocast_kernel(_name, _key), _key)

@@ -12,6 +12,7 @@ import torch
 from torch._C import _are_functorch_transforms_active as transforms_active
 from torch._C import _AutoDispatchBelowAutograd as BelowAutograd
 from torch._C import _get_tracing_state as tracing_state
+from torch._C import _is_any_autocast_enabled as autocast_enabled
 from torch._C import _is_fwd_grad_enabled as forward_ad_enabled
 from torch._C import _len_torch_function_stack as function_modes
 from torch.autograd import forward_ad
@@ -108,7 +109,7 @@ def shortcut(name):
             type(x) in PLAIN
             and type(w) in PLAIN
             and (bias is None or type(bias) in PLAIN)
-            and not torch.is_autocast_enabled("cpu")
+            and not autocast_enabled()
             and not function_modes()
         ):
             return apply(overloaded, x, w, bias, geometry)

@@ -3,7 +3,7 @@
 import torch
 
 from .. import reference
-from .aten import aten_conv2d, aten_conv2d_input, aten_conv2d_weight
+from .aten import aten_conv2d, aten_conv2d_input, aten_conv2d_weight, result
 from .checked import checked_forward, checked_input, checked_weight, checked_winograd
 from .schema import library
 
@@ -55,9 +55,7 @@ def _array(t):
 
 
 def _tensor(array):
-    # By way of one dimension: NumPy's strides of axes of length 1 are not always those of a contiguous
-    # tensor.
-    return torch.from_numpy(array.reshape(-1)).view(array.shape)
+    return result(torch.from_numpy(array), array.shape)
 
 
 for _name, _algorithm in ALGORITHMS.items():

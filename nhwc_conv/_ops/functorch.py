@@ -6,6 +6,7 @@ from functools import cache
 
 import torch
 
+from .autocast import cast_as_active
 from .batching import BATCHING
 from .derivatives import RULES, overload, remember
 from .schema import library
@@ -53,6 +54,8 @@ def transform_kernel(name, rule):
     defaults = (1, 1), (0, 0), (1, 1), 1, 0, *(() if rule.is_forward else (0,))
 
     def kernel(a, b, extra=None, *geometry):
+        if rule.is_forward:  # here, since what this Function saves must be what the op computes with
+            a, b, extra = cast_as_active(a, b, extra)
         return apply(op, a, b, extra, *geometry, *defaults[len(geometry) :])
 
     return kernel

@@ -42,21 +42,6 @@ def fake_packed(
     return x.new_empty(forward_geometry(x.shape, weight_size, bias_shape, *steps, groups, auto_pad).out_shape)
 
 
-def without_gradients(name):
-    overload = getattr(ops, name).default
-
-    def kernel(*args, **kwargs):
-        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)]
-        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            texts.fail(texts.NO_GRADIENT, op=name)
-        with torch._C._AutoDispatchBelowAutograd():
-            return overload(*args, **kwargs)
-
-    return kernel
-
-
 library.impl("pack_weight", pack_weight, "CompositeExplicitAutograd")
 library.impl("conv2d_packed", conv2d_packed, "CompositeExplicitAutograd")
 torch.library.register_fake("nhwc_conv::conv2d_packed", fake_packed, lib=library)
-for _name in ("pack_weight", "conv2d_packed"):
-    library.impl(_name, without_gradients(_name), "Autograd")

@@ -1,7 +1,17 @@
-"""Layers: `NHWCConv2d`, of NHWC tensors and HWIO weights, and `Conv2d`, a drop-in for torch.nn.Conv2d."""
+"""Layers of NHWC tensors and HWIO weights, `NHWC...`, drop-ins for torch.nn, and lazy variants of both."""
 
 from .drop_in import Conv2d
 from .fused import ConvReLU2d
+from .lazy import LazyConv2d, LazyNHWCConv2d, LazyNHWCConvTranspose2d
 from .nhwc import NHWCConv2d
+from .transposed import NHWCConvTranspose2d
 
-__all__ = ["Conv2d", "ConvReLU2d", "NHWCConv2d"]
+__all__ = [
+    "Conv2d",
+    "ConvReLU2d",
+    "LazyConv2d",
+    "LazyNHWCConv2d",
+    "LazyNHWCConvTranspose2d",
+    "NHWCConv2d",
+    "NHWCConvTranspose2d",
+]

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._geometry import padding_argument
+from .._geometry import padding_argument, texts
 from .._ops import nothing_listens
-from ..functional import ALGORITHMS, conv2d
+from ..functional import check_algorithm, conv2d
 from .packed import Prepackable
 from .twin import twin
 
@@ -26,7 +26,7 @@ def conv2d_nchw(
 ) -> Tensor:
     """F.conv2d by nhwc_conv.conv2d: NCHW (or CHW) input, OIHW weight, F.conv2d's memory format."""
     out = conv2d(
-        input.movedim(-3, -1),
+        nhwc(input, weight),
         weight.permute(2, 3, 1, 0),
         bias,
         stride,
@@ -36,6 +36,15 @@ def conv2d_nchw(
         algorithm=algorithm,
     ).movedim(-1, -3)
     return in_format_of(out, input, weight)
+
+
+def nhwc(input: Tensor, weight: Tensor) -> Tensor:
+    """The NHWC view of `input`. Ranks that F.conv2d refuses, which no view exists for, raise in its words."""
+    if weight.dim() != 4:
+        texts.fail(texts.RANKS, dims=weight.dim(), weight=weight.shape, input=input.shape, actual=input.dim())
+    if input.dim() not in (3, 4):
+        texts.fail(texts.RANK, name="input", size=input.shape, op="conv2d")
+    return input.movedim(-3, -1)
 
 
 def in_format_of(out: Tensor, input: Tensor, weight: Tensor) -> Tensor:
@@ -75,10 +84,7 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
 
     def __init__(self, *args, algorithm: str = "auto", **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if algorithm not in ALGORITHMS:
-            raise ValueError(
-                f"Unknown algorithm: algorithm={algorithm!r}; valid ones are {', '.join(ALGORITHMS)}"
-            )
+        check_algorithm(algorithm)
         self.algorithm = algorithm
 
     @classmethod
@@ -100,7 +106,7 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
         if self._packed is not None and nothing_listens():
             sides, auto_pad = padding_argument(padding)
             geometry = self.stride, sides, self.dilation, self.groups, auto_pad
-            out = self.packed_conv2d(input.movedim(-3, -1), weight, bias, *geometry)
+            out = self.packed_conv2d(nhwc(input, weight), weight, bias, *geometry)
             if out is not None:
                 return in_format_of(out.movedim(-1, -3), input, weight)
         return conv2d_nchw(

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._geometry import EXPLICIT, as_pair, as_sides, padding_argument, same_sides
 from .._ops import nothing_listens
-from ..functional import ALGORITHMS, conv2d
+from ..functional import check_algorithm, conv2d
 from . import exchange
+from .hwio import HWIOLayer, check_groups
 from .packed import Prepackable
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class NHWCConv2d(Prepackable):
+class NHWCConv2d(Prepackable, HWIOLayer):
     """torch.nn.Conv2d for NHWC tensors, with an HWIO weight: [KH, KW, in_channels/groups, out_channels].
 
     The arguments are those of torch.nn.Conv2d. `padding` may also be (top, bottom, left, right), and strings
@@ -42,39 +41,28 @@ class NHWCConv2d(Prepackable):
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
-        device=None,
-        dtype=None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
         *,
         algorithm: str = "auto",
     ) -> None:
         super().__init__()
-        if groups <= 0:
-            raise ValueError(f"groups must be a positive integer, but got groups={groups}")
-        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if channels % groups:
-                raise ValueError(
-                    f"{name} must be divisible by groups, but got {name}={channels}, groups={groups}"
-                )
+        check_groups(groups, in_channels, out_channels)
         if padding_mode not in PADDING_MODES:
             raise ValueError(
                 f"padding_mode must be one of {PADDING_MODES}, but got padding_mode={padding_mode!r}"
             )
-        if algorithm not in ALGORITHMS:
-            raise ValueError(
-                f"Unknown algorithm: algorithm={algorithm!r}; valid ones are {', '.join(ALGORITHMS)}"
-            )
+        check_algorithm(algorithm)
         sides, self._auto_pad = padding_argument(padding)
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = as_pair("kernel_size", kernel_size)
         self.stride, self.dilation = as_pair("stride", stride), as_pair("dilation", dilation)
         self.padding = padding.lower() if isinstance(padding, str) else as_sides(sides)
         self.padding_mode, self.algorithm = padding_mode, algorithm
-        shape = (*self.kernel_size, in_channels // groups, out_channels)
-        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        self.register_parameter(
-            "bias", nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
-        )
-        self.reset_parameters()
+        self.create_parameters(bias, device, dtype)
+
+    def weight_shape(self) -> tuple[int, ...]:
+        return (*self.kernel_size, self.in_channels // self.groups, self.out_channels)
 
     @classmethod
     def from_torch(cls, conv: nn.Conv2d, algorithm: str = "auto") -> NHWCConv2d:
@@ -127,19 +115,6 @@ class NHWCConv2d(Prepackable):
         steps = dict(stride=stride, padding=padding, dilation=dilation)
         return exchange.from_depthwise_kernel(cls, kernel, bias, **steps, **options)
 
-    def reset_parameters(self) -> None:
-        """Initial values of torch.nn.Conv2d: the same random numbers in the same order, permuted."""
-        with torch.no_grad():
-            like_torch = torch.empty_like(
-                self.weight.permute(3, 2, 0, 1), memory_format=torch.contiguous_format
-            )
-            nn.init.kaiming_uniform_(like_torch, a=math.sqrt(5))
-            self.weight.copy_(like_torch.permute(2, 3, 1, 0))
-            if self.bias is not None:
-                fan_in = math.prod(self.weight.shape[:3])
-                bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0
-                nn.init.uniform_(self.bias, -bound, bound)
-
     def forward(self, x: Tensor) -> Tensor:
         padding = self.padding
         if self.padding_mode != "zeros":
@@ -174,13 +149,6 @@ class NHWCConv2d(Prepackable):
             )
         image = F.pad(x.movedim(-1, -3), (left, right, top, bottom), mode=self.padding_mode)
         return image.movedim(-3, -1)
-
-    def _apply(self, fn, recurse=True):
-        def keep_layout(t):
-            applied = fn(t)
-            return applied.contiguous() if t.is_contiguous() and t.dim() == 4 else applied
-
-        return super()._apply(keep_layout, recurse)
 
     def extra_repr(self) -> str:
         shown = [

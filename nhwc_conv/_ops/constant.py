@@ -1,0 +1,34 @@
+"""Ops without derivatives: where one would be needed they raise, since the fallback would be silently zero."""
+
+from __future__ import annotations
+
+import torch
+from torch.autograd import forward_ad
+
+from .._geometry import texts
+from .schema import library, ops
+
+NAMES = ("pack_weight", "conv2d_packed", "_aten_conv2d", "_aten_conv2d_input", "_aten_conv2d_weight")
+
+
+def without_derivatives(name):
+    overload = getattr(ops, name).default
+
+    def kernel(*args, **kwargs):
+        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)]
+        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+            texts.fail(texts.NO_GRADIENT, op=name)
+        if forward_ad._current_level >= 0 and any(map(_has_tangent, tensors)):
+            texts.fail(texts.NO_TANGENT, op=name)
+        with torch._C._AutoDispatchBelowAutograd():
+            return overload(*args, **kwargs)
+
+    return kernel
+
+
+def _has_tangent(t):
+    return forward_ad.unpack_dual(t).tangent is not None
+
+
+for _name in NAMES:
+    library.impl(_name, without_derivatives(_name), "Autograd")

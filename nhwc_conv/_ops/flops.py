@@ -1,0 +1,36 @@
+"""What torch.utils.flop_counter.FlopCounterMode counts for each op: as for aten's convolutions, 2 per product.
+
+A convolution and both of its gradients have the same products: one per output, tap and input channel of the group.
+Products with padding count, additions of a bias do not.
+"""
+
+from math import prod
+
+from torch.utils.flop_counter import register_flop_formula
+
+from .schema import FORWARD_OPS, ops
+
+
+def convolution_flops(out, w):
+    """Of the result's shape and the weight's, [KH, KW, C/groups, O]."""
+    return 2 * prod(out) * prod(w[:3])
+
+
+@register_flop_formula([getattr(ops, name) for name in (*FORWARD_OPS, "_aten_conv2d")])
+def forward_flops(x, w, *_, out_shape=None, **__):
+    return convolution_flops(out_shape, w)
+
+
+@register_flop_formula([ops.conv2d_packed])
+def packed_flops(x, packed, weight_size, *_, out_shape=None, **__):
+    return convolution_flops(out_shape, weight_size)
+
+
+@register_flop_formula([ops.conv2d_input, ops._aten_conv2d_input])
+def input_gradient_flops(grad, w, *_, **__):
+    return convolution_flops(grad, w)
+
+
+@register_flop_formula([ops.conv2d_weight, ops._aten_conv2d_weight])
+def weight_gradient_flops(grad, *_, out_shape=None, **__):
+    return convolution_flops(grad, out_shape)

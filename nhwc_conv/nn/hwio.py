@@ -1,0 +1,58 @@
+"""What layers with an HWIO weight share."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+
+class HWIOLayer(nn.Module):
+    """A layer whose `weight` is that of the torch.nn layer, permuted by (2, 3, 1, 0)."""
+
+    def weight_shape(self) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def create_parameters(self, bias: bool, device, dtype) -> None:
+        self.weight = nn.Parameter(torch.empty(self.weight_shape(), device=device, dtype=dtype))
+        self.register_parameter(
+            "bias", nn.Parameter(torch.empty(self.out_channels, device=device, dtype=dtype)) if bias else None
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initial values of the torch.nn layer: the same random numbers in the same order, permuted."""
+        with torch.no_grad():
+            like_torch = torch.empty_like(
+                self.weight.permute(3, 2, 0, 1), memory_format=torch.contiguous_format
+            )
+            nn.init.kaiming_uniform_(like_torch, a=math.sqrt(5))
+            self.weight.copy_(like_torch.permute(2, 3, 1, 0))
+            if self.bias is not None:
+                fan_in = math.prod(self.weight.shape[:3])
+                bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0
+                nn.init.uniform_(self.bias, -bound, bound)
+
+    def _apply(self, fn, recurse=True):
+        """`.to(memory_format=...)`, which is about NCHW, leaves the weight's layout alone."""
+
+        def keep_layout(t):
+            applied = fn(t)
+            if is_lazy(t) or t.dim() != 4 or not t.is_contiguous():
+                return applied
+            return applied.contiguous()
+
+        return super()._apply(keep_layout, recurse)
+
+
+def check_groups(groups: int, in_channels: int, out_channels: int) -> None:
+    """ValueError unless both numbers of channels are multiples of a positive number of groups."""
+    if groups <= 0:
+        raise ValueError(f"groups must be a positive integer, but got groups={groups}")
+    for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+        if channels % groups:
+            raise ValueError(
+                f"{name} must be divisible by groups, but got {name}={channels}, groups={groups}"
+            )

@@ -1,0 +1,109 @@
+"""Layers that take in_channels from their first input, as torch.nn.LazyConv2d does.
+
+A dry run, or the first call, makes each an ordinary layer; from the same seed set before that call, it gets the
+initial values of its counterpart in torch.nn.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import UninitializedParameter
+
+from ..functional import check_algorithm
+from .drop_in import Conv2d
+from .hwio import check_groups
+from .nhwc import NHWCConv2d
+from .transposed import NHWCConvTranspose2d
+
+
+class LazyConv2d(torch.nn.LazyConv2d, Conv2d):
+    """torch.nn.LazyConv2d that becomes an nhwc_conv.Conv2d. Takes its arguments and `algorithm`."""
+
+    cls_to_become = Conv2d
+
+    def __init__(self, *args, algorithm: str = "auto", **kwargs) -> None:
+        check_algorithm(algorithm)
+        super().__init__(*args, **kwargs)
+        self.algorithm = algorithm
+
+
+class LazyNHWCLayer(LazyModuleMixin):
+    """The lazy half of a layer with an HWIO weight; the other half is the layer it becomes."""
+
+    def leave_open(self, out_channels: int, bias: bool, device, dtype) -> None:
+        """Parameters without a shape, for a layer made with no channels and no bias: nothing was drawn for it."""
+        check_groups(self.groups, 0, out_channels)
+        self.out_channels = out_channels
+        self.weight = UninitializedParameter(device=device, dtype=dtype)
+        self.bias = UninitializedParameter(device=device, dtype=dtype) if bias else None
+
+    def reset_parameters(self) -> None:
+        if self.in_channels and not self.has_uninitialized_params():
+            super().reset_parameters()
+
+    def initialize_parameters(self, x: Tensor, *args, **kwargs) -> None:
+        """Called with the first input: materialises the parameters and draws their initial values."""
+        if not self.has_uninitialized_params():
+            return
+        if x.dim() not in (3, 4):
+            raise RuntimeError(
+                f"Expected 3D (unbatched) or 4D (batched) input to {type(self).__name__}, "
+                f"but got x of size: {list(x.shape)}"
+            )
+        check_groups(self.groups, x.shape[-1], self.out_channels)
+        self.in_channels = x.shape[-1]
+        self.weight.materialize(self.weight_shape())
+        if self.bias is not None:
+            self.bias.materialize((self.out_channels,))
+        self.reset_parameters()
+
+
+class LazyNHWCConv2d(LazyNHWCLayer, NHWCConv2d):
+    """nhwc_conv.NHWCConv2d without `in_channels`, which it takes from its first input."""
+
+    cls_to_become = NHWCConv2d
+
+    def __init__(
+        self,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, ...] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        algorithm: str = "auto",
+    ) -> None:
+        steps = kernel_size, stride, padding, dilation, groups
+        super().__init__(0, 0, *steps, False, padding_mode, device, dtype, algorithm=algorithm)
+        self.leave_open(out_channels, bias, device, dtype)
+
+
+class LazyNHWCConvTranspose2d(LazyNHWCLayer, NHWCConvTranspose2d):
+    """nhwc_conv.NHWCConvTranspose2d without `in_channels`, which it takes from its first input."""
+
+    cls_to_become = NHWCConvTranspose2d
+
+    def __init__(
+        self,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, ...] | str = 0,
+        output_padding: int | tuple[int, int] = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: int | tuple[int, int] = 1,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        steps = kernel_size, stride, padding, output_padding, groups
+        super().__init__(0, 0, *steps, False, dilation, padding_mode, device, dtype)
+        self.leave_open(out_channels, bias, device, dtype)

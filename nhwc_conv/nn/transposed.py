@@ -1,0 +1,88 @@
+"""The transposed layer of NHWC tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._geometry import EXPLICIT, as_pair, as_sides, padding_argument
+from ..functional import conv_transpose2d
+from .hwio import HWIOLayer, check_groups
+
+
+class NHWCConvTranspose2d(HWIOLayer):
+    """torch.nn.ConvTranspose2d for NHWC tensors, with the weight [KH, KW, out_channels/groups, in_channels].
+
+    The arguments are those of torch.nn.ConvTranspose2d. `padding` may also be (top, bottom, left, right), "valid",
+    "same" or "same_lower" (then the result is `stride` times as large as the input); see
+    nhwc_conv.conv_transpose2d. The same seed gives the initial values of torch.nn.ConvTranspose2d, permuted.
+    `.to(memory_format=...)`, which is about NCHW, leaves the weight alone.
+
+    Input [N, H, W, in_channels] or [H, W, in_channels], output [N, OH, OW, out_channels] or [OH, OW, out_channels].
+
+    Raises:
+        ValueError: arguments that do not fit together, or unknown strings.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, ...] | str = 0,
+        output_padding: int | tuple[int, int] = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: int | tuple[int, int] = 1,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if padding_mode != "zeros":
+            raise ValueError(
+                f"only padding_mode 'zeros' has a transposed convolution, but got padding_mode={padding_mode!r}"
+            )
+        check_groups(groups, in_channels, out_channels)
+        sides, auto_pad = padding_argument(padding)
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size = as_pair("kernel_size", kernel_size)
+        self.stride, self.dilation = as_pair("stride", stride), as_pair("dilation", dilation)
+        self.padding = padding.lower() if isinstance(padding, str) else as_sides(sides)
+        self.output_padding, self.padding_mode = as_pair("output_padding", output_padding), padding_mode
+        if auto_pad != EXPLICIT and any(self.output_padding):
+            raise ValueError(
+                f"output_padding must be 0 where padding={padding!r}, but got output_padding={output_padding}; "
+                f"call the layer with output_size"
+            )
+        self.create_parameters(bias, device, dtype)
+
+    def weight_shape(self) -> tuple[int, ...]:
+        return (*self.kernel_size, self.out_channels // self.groups, self.in_channels)
+
+    def forward(self, x: Tensor, output_size: list[int] | tuple[int, ...] | None = None) -> Tensor:
+        """`output_size` is (OH, OW), or a whole shape of the result; it takes the place of output_padding."""
+        if output_size is not None and len(output_size) == x.dim():
+            output_size = output_size[-3:-1]
+        return conv_transpose2d(
+            x,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.output_padding if output_size is None else 0,
+            self.groups,
+            self.dilation,
+            output_size=output_size,
+        )
+
+    def extra_repr(self) -> str:
+        shown = [
+            f"{self.in_channels}, {self.out_channels}",
+            f"kernel_size={self.kernel_size}",
+            f"stride={self.stride}",
+        ]
+        defaults = dict(padding=(0, 0, 0, 0), output_padding=(0, 0), dilation=(1, 1), groups=1)
+        shown += [f"{k}={getattr(self, k)}" for k, default in defaults.items() if getattr(self, k) != default]
+        return ", ".join(shown + (["bias=False"] if self.bias is None else []))
