@@ -99,7 +99,10 @@ def test_imports_point_downward(path):
         assert other == own or rank(other) > rank(own), f"{own} imports {other}"
 
 
-LONG = [*SOURCES, *PYTHON, *(ROOT / "tests").glob("*.py"), *(ROOT / "bench").glob("*.py"), ROOT / "setup.py"]
+LONG = [
+    *SOURCES, *PYTHON, *(path for folder in ("tests", "bench", "verify") for path in (ROOT / folder).glob("*.py")),
+    *(ROOT / "verify/native").glob("*"), ROOT / "setup.py",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", LONG, ids=name_of)
