@@ -5,6 +5,7 @@
 #include <string>
 
 #include "../kernels/dispatch.h"
+#include "threads.h"
 
 namespace nhwc_conv {
 
@@ -84,6 +85,7 @@ PyObject* create_module() {
     return PyErr_Format(PyExc_RuntimeError, "NHWC_CONV_ISA is '%s', which is not usable here; usable: %s",
                         std::getenv("NHWC_CONV_ISA"), usable_names().c_str());
   }
+  watch_forks();
   return PyModule_Create(&definition);
 }
 
