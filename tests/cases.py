@@ -200,6 +200,9 @@ RANKS = [
     Case("unbatched_depthwise", (5, 6, 8), (3, 3, 1, 8), padding=1, groups=8),
     Case("unbatched_same", (5, 6, 3), (3, 3, 3, 4), stride=2, auto_pad=1),
     Case("batch_7", (7, 4, 3, 2), (3, 3, 2, 3), padding=1),
+    # More images than there are partial sums: each of these adds up several blocks.
+    Case("batch_19", (19, 4, 5, 3), (3, 3, 3, 6), padding=1),
+    Case("batch_19_depthwise", (19, 4, 5, 9), (3, 3, 1, 9), padding=1, groups=9),
 ]
 
 LAYERS = [
