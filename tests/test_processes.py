@@ -136,7 +136,9 @@ def test_backward_in_many_threads(threads):
     case = BY_NAME["resnet_3x3"]
 
     def gradients(_):
-        x, w, bias = (t.requires_grad_() for t in case.tensors(torch.float64)[:2] + (torch.ones(64).double(),))
+        x, w, bias = (
+            t.requires_grad_() for t in case.tensors(torch.float64)[:2] + (torch.ones(64).double(),)
+        )
         y = nhwc_conv.conv2d(x, w, bias, padding=1)
         return digest(torch.autograd.grad(y, (x, w, bias), torch.ones_like(y)))
 

@@ -94,13 +94,13 @@ def _compile(unit, folder: Path) -> Path:
     """The object of a unit, compiled unless it is newer than everything it was made from."""
     source, name, flags = unit
     target, stamp = folder / f"{name}.o", folder / f"{name}.d"
-    command = [compiler(), *flags, "-MMD", "-c", str(source), "-o", str(target)]
+    command = [compiler(), *flags, "-MMD", "-c", str(source)]
     said = folder / f"{name}.command"
     if target.exists() and stamp.exists() and said.exists() and said.read_text() == " ".join(command):
         made_from = stamp.read_text().replace("\\\n", " ").split(":", 1)[1].split()
         if all(Path(p).exists() and Path(p).stat().st_mtime < target.stat().st_mtime for p in made_from):
             return target
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run([*command, "-o", str(target)], capture_output=True, text=True)
     if done.returncode:
         raise BuildError(done.stderr)
     said.write_text(" ".join(command))
@@ -128,15 +128,25 @@ def build(variant: Variant, root: Path = ROOT, folder: Path | None = None, jobs:
 
 
 def run(
-    driver: Path, variant: Variant, cases: list, *, threads=(1, 3), seed=0, jobs=None, timeout=None
+    driver: Path,
+    variant: Variant,
+    cases: list,
+    *,
+    threads=(1, 3),
+    seed=0,
+    jobs=None,
+    timeout=None,
+    stop=False,
 ) -> dict:
     """What the driver counted, over `jobs` processes; `ok`, and `output`, which says what failed.
+
+    With `stop`, a process ends at its first failure.
 
     Raises:
         subprocess.TimeoutExpired: a process took longer than `timeout` seconds.
     """
     command = [str(driver), "--place", variant.place, "--seed", str(seed)]
-    command += ["--threads", ",".join(map(str, threads))]
+    command += ["--threads", ",".join(map(str, threads)), "--stop", str(int(stop))]
     jobs = min(jobs or os.cpu_count() or 1, len(cases))
 
     def part(job):

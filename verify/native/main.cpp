@@ -2,7 +2,8 @@
 // seven-loop reference, on integers with threshold 0, and on real numbers for the same bits from any number of threads
 // and any layout. Built by native.py, plainly or with sanitizers.
 //
-//   driver [--place heap|guard] [--threads 1,3] [--seed N] [--isa NAME]    < convolutions, one per line: see problem.h
+//   driver [--place heap|guard] [--threads 1,3] [--seed N] [--isa NAME] [--stop 1]    < convolutions, one per line: see
+//   problem.h
 //
 // The last line of its output is a JSON object of counts. The exit code is 0 where nothing failed.
 #include <unistd.h>
@@ -26,6 +27,8 @@ struct Options {
   std::string isa;
 };
 
+bool stop = false;  // at the first failure
+
 int64_t calls = 0, failures = 0;
 char where[256];  // for the signal handler too
 
@@ -44,6 +47,7 @@ void crashed(int) {
 
 void failed(const char* what) {
   if (++failures <= 20) std::printf("FAILED %s: %s\n", where, what);
+  if (stop) std::exit(1);
 }
 
 template <class T>
@@ -157,6 +161,7 @@ int main(int count, char** words) {
     if (name == "--place") options.guard = value == "guard";
     if (name == "--seed") options.seed = std::strtoull(value.c_str(), nullptr, 10);
     if (name == "--isa") options.isa = value;
+    if (name == "--stop") verify::stop = value == "1";
     if (name == "--threads") {
       options.threads.clear();
       std::stringstream list(value);

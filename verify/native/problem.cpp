@@ -1,5 +1,6 @@
 #include "problem.h"
 
+#include <cstdio>
 #include <cstdlib>
 #include <istream>
 #include <random>
@@ -61,6 +62,19 @@ void draw(std::mt19937_64& random, size_t count, std::vector<int>* integers, std
   }
 }
 
+// Not the formula of csrc/conv/geometry.h, which is looked at too: the last output whose last tap is inside, and one.
+int64_t outputs(int64_t padded, int64_t kernel, int64_t stride, int64_t dilation) {
+  int64_t count = 0;
+  while (count * stride + (kernel - 1) * dilation < padded) ++count;
+  return count;
+}
+
+void require(bool right, const char* what) {
+  if (right) return;
+  std::printf("FAILED %s\n", what);
+  std::exit(1);
+}
+
 }  // namespace
 
 bool read_problem(std::istream& lines, uint64_t seed, Problem* p) {
@@ -68,8 +82,11 @@ bool read_problem(std::istream& lines, uint64_t seed, Problem* p) {
   lines >> p->name >> N >> H >> W >> C >> KH >> KW >> O >> sh >> sw >> top >> bottom >> left >> right >> dh >> dw;
   if (!(lines >> groups >> p->has_bias)) return false;
   p->g = {N, C, O, groups, {H, 0, KH, sh, dh, top}, {W, 0, KW, sw, dw, left}};
-  p->g.h.output = nhwc_conv::output_size(H, KH, sh, dh, top + bottom);
-  p->g.w.output = nhwc_conv::output_size(W, KW, sw, dw, left + right);
+  p->g.h.output = outputs(H + top + bottom, KH, sh, dh);
+  p->g.w.output = outputs(W + left + right, KW, sw, dw);
+  require(p->g.h.output == nhwc_conv::output_size(H, KH, sh, dh, top + bottom) &&
+              p->g.w.output == nhwc_conv::output_size(W, KW, sw, dw, left + right),
+          "output_size");
   std::seed_seq sequence(p->name.begin(), p->name.end());
   std::mt19937_64 random(sequence);
   random.seed(random() ^ seed);
