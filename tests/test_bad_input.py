@@ -247,5 +247,7 @@ def test_plans_of_huge_convolutions():
     """A plan costs no time that grows with a size: it is made before memory runs out."""
     wide = nhwc_conv.explain((1, 5, 6, 4), (3, 3, 4, 2**40))
     assert wide["workspace_shared"] >= 3 * 3 * 4 * 2**40 * 4 or not wide["packed_weights"]
-    long = nhwc_conv.explain((1, 2**40, 1, 1), (3, 1, 1, 1), stride=2**40, direction="input_gradient", padding=1)
+    long = nhwc_conv.explain(
+        (1, 2**40, 1, 1), (3, 1, 1, 1), stride=2**40, direction="input_gradient", padding=1
+    )
     assert long["phases"] == 2
