@@ -248,6 +248,6 @@ def test_plans_of_huge_convolutions():
     wide = nhwc_conv.explain((1, 5, 6, 4), (3, 3, 4, 2**40))
     assert wide["workspace_shared"] >= 3 * 3 * 4 * 2**40 * 4 or not wide["packed_weights"]
     long = nhwc_conv.explain(
-        (1, 2**40, 1, 1), (3, 1, 1, 1), stride=2**40, direction="input_gradient", padding=1
+        (1, 2**40, 1, 1), (3, 1, 1, 1), stride=2**40, padding=(1, 0), direction="input_gradient"
     )
-    assert long["phases"] == 2
+    assert long["phases"] == 3

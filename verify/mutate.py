@@ -17,7 +17,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import ROOT, native, summary
+from . import ROOT, native, report, summary
 from .faults import Fault, draw
 from .geometries import random_cases, table_cases
 
@@ -136,6 +136,7 @@ def main(arguments=None) -> int:
     ]
     if (options.count, options.seed) == (parser.get_default("count"), parser.get_default("seed")):
         summary.keep("mutate", lines, survivors=table)
+        report.write()
     return summary.show(lines)
 
 

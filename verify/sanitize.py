@@ -10,7 +10,7 @@ import argparse
 import sys
 import time
 
-from . import native, summary
+from . import native, report, summary
 from .geometries import random_cases, table_cases
 
 # Under ThreadSanitizer one thread has nothing to show.
@@ -46,6 +46,7 @@ def main(arguments=None) -> int:
         return summary.show(sanitize(list(random_cases(40, seed=1))))
     lines = sanitize([*table_cases(), *random_cases(options.random, seed=1)])
     summary.keep("sanitize", lines)
+    report.write()
     return summary.show(lines)
 
 
