@@ -43,6 +43,12 @@ def shared(pool, function, count: int, jobs: int) -> dict:
     return total
 
 
+def alone(function, *values):
+    """The result in a process of its own, so that nothing else's memory is counted."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *values).result()
+
+
 def numbers_lines(pool, scale: float, jobs: int):
     exact = shared(pool, numbers.exactness, int(10_000 * scale), jobs)
     wrong = len(exact["wrong"])
@@ -97,25 +103,25 @@ def memory_lines(pool, scale: float, jobs: int):
     )
 
 
-def resource_lines(pool, scale: float):
+def resource_lines(scale: float):
     shapes, calls = max(int(1_000 * scale), 50), max(int(100_000 * scale), 5_000)
-    grown = pool.submit(resources.growth_over_shapes, shapes).result()
+    grown = alone(resources.growth_over_shapes, shapes)
     yield Line(
         "memory left behind by shapes",
         f"{shapes} distinct ones",
         f"{grown / 1024:.0f} KiB",
         grown < 4 * 2**20,
     )
-    grown = pool.submit(resources.growth_over_calls, calls).result()
+    grown = alone(resources.growth_over_calls, calls)
     yield Line("memory left behind by calls", f"{calls}", f"{grown / 1024:.0f} KiB", grown < 2**20)
-    seen = pool.submit(resources.workspace, max(int(300 * scale), 20)).result()
+    seen = alone(resources.workspace, max(int(300 * scale), 20))
     yield Line(
         "memory allocated by a call: its result and the planned workspace",
         f"{sum(seen.values())} calls",
         f"{seen['equal']} exactly that, {seen['less']} less, {seen['more']} more",
         not seen["more"],
     )
-    ratios = pool.submit(resources.denormals).result()
+    ratios = alone(resources.denormals)
     text = ", ".join(f"{name}: {ratio:.1f}" for name, ratio in ratios.items())
     yield Line("times as long on denormal numbers", "3x3, 64 to 64 channels, 28x28", text)
 
@@ -133,10 +139,10 @@ def main(arguments_=None) -> int:
             lines.append(line)
             print(f"{time.monotonic() - start:5.0f} s  {line.what}: {line.result}", flush=True)
 
-    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         add(numbers_lines(pool, options.scale, options.jobs))
         add(memory_lines(pool, options.scale, options.jobs))
-        add(resource_lines(pool, options.scale))
+        add(resource_lines(options.scale))
     held = promises.run_tests()
     add(held)
     if options.scale == 1:
