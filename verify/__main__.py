@@ -128,7 +128,8 @@ def resource_lines(scale: float):
 
 def main(arguments_=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m verify", description=__doc__.splitlines()[0])
-    parser.add_argument("--scale", type=float, default=1.0, help="of every size; 1 writes the report")
+    parser.add_argument("--scale", type=float, default=1.0, help="of every size")
+    parser.add_argument("--write", action="store_true", help="the report, which has the sizes, at any scale")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
     options = parser.parse_args(arguments_)
     start = time.monotonic()
@@ -145,7 +146,7 @@ def main(arguments_=None) -> int:
         add(resource_lines(options.scale))
     held = promises.run_tests()
     add(held)
-    if options.scale == 1:
+    if options.write or options.scale == 1:
         summary.keep("verify", lines[: -len(held)], promises=[vars(line) for line in held])
         report.write()
     short = [Line(line.what[:70], "tests", line.result, line.ok) for line in held]
