@@ -16,6 +16,7 @@ import tempfile
 from collections import Counter
 from contextlib import suppress
 
+import numpy as np
 import torch
 
 import nhwc_conv  # noqa: F401
@@ -172,7 +173,11 @@ def same(a, b):
 
 
 def array(t):
-    return t.detach().to(torch.complex128 if t.is_complex() else torch.float64).numpy()
+    """In float64 or complex128; what stride 0 repeats stays one value."""
+    once = t.detach()
+    for dim, (size, step) in enumerate(zip(t.shape, t.stride(), strict=True)):
+        once = once.narrow(dim, 0, 1) if step == 0 and size > 1 else once
+    return np.broadcast_to(once.to(torch.complex128 if t.is_complex() else torch.float64).numpy(), t.shape)
 
 
 def answer(op, arguments):

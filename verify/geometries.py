@@ -47,13 +47,9 @@ def random_cases(count: int, seed: int) -> Iterator[Case]:
             yield case
 
 
-# A row of outputs is cut into parts as wide as there are rows: only then does it matter which of the two was asked for.
-PARTS_OF_ROWS = Case("parts_of_rows", (1, 136, 281, 36), (1, 1, 36, 32), stride=5)
-
-
 def table_cases() -> list[Case]:
-    """Those of tests/cases.py with at least one image, and what is too large for it."""
-    return [*(case for case in CASES if case.x[0] > 0), PARTS_OF_ROWS]
+    """Those of tests/cases.py with at least one image, batched."""
+    return [case for case in CASES if case.x[0] > 0]
 
 
 def line(case: Case) -> str:

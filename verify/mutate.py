@@ -23,7 +23,7 @@ from .geometries import random_cases, table_cases
 
 ARGUED = ROOT / "verify/equivalent.json"
 # Enough of the table to reach every path: the largest ones take most of the time.
-LARGE = {"many_weights_3x3", "many_weights_split_taps", "parts_of_rows"}
+LARGE = {"many_weights_3x3", "many_weights_split_taps"}
 SURVIVED, SAME = "survived", "same code"
 TIMEOUT = 150  # seconds; the whole run without a fault takes a tenth
 
