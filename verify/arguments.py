@@ -105,6 +105,8 @@ def _other_tensor(r, t):
     """Another rank, size, dtype or layout; huge sizes cost nothing where the stride is 0."""
     if t is None:
         return _tensor(r, [r.randint(0, 9)], torch.float32)
+    if t.numel() > 10**6:
+        return t  # expanded by an earlier turn: torch itself would take hours over it
     shape, dim = list(t.shape), r.randrange(max(t.dim(), 1))
     kind = r.randrange(9)
     if kind == 0:
