@@ -1,4 +1,4 @@
-# make demo | test | bench | check | wheel | clean
+# make demo | test | bench | check | verify | sanitize | mutate | wheel | clean
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIPFLAGS ?=
@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIPFLA
 INSTALLED := .venv/torch-$(subst /,_,$(subst =,_,$(TORCH)))
 SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
 
-.PHONY: demo test bench check wheel clean
+.PHONY: demo test bench check verify sanitize mutate wheel clean
 
 demo: .venv/built
 	$(BIN)/python -m nhwc_conv
@@ -23,10 +23,20 @@ bench: .venv/built .venv/installed-bench
 	$(BIN)/python bench/report.py bench.json docs/benchmark
 	$(BIN)/python bench/end_to_end.py --out docs/benchmark/end_to_end.json
 
+# VERIFY="--scale 0.1" and SANITIZE=--quick are shorter; whatever is not short also writes its part of docs/reliability.
+verify: .venv/built
+	$(BIN)/python -m verify $(VERIFY)
+
+sanitize: $(INSTALLED)
+	$(BIN)/python -m verify.sanitize $(SANITIZE)
+
+mutate: $(INSTALLED)
+	$(BIN)/python -m verify.mutate $(MUTATE)
+
 check: .venv/installed-style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	find csrc -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
+	find csrc verify/native -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
 
 wheel: $(INSTALLED)
 	$(BIN)/python -m pip wheel --no-build-isolation --no-deps --wheel-dir dist .

@@ -63,6 +63,9 @@ INPUT_CHANNELS = [
     Case("c1_o17", (1, 7, 9, 1), (3, 2, 1, 17)),
     Case("c513_1x1", (1, 3, 5, 513), (1, 1, 513, 9), bias=True),
     Case("c257_3x3", (1, 4, 5, 257), (3, 3, 257, 5), padding=1),
+    # Few columns sum over the lanes of a vector: where a row of taps ends within one, layouts must agree on the lanes.
+    Case("c17_o1", (2, 6, 5, 17), (3, 2, 17, 1), padding=1, bias=True),
+    Case("c3_o19", (2, 6, 5, 3), (3, 3, 3, 19), padding=1),
 ]
 
 # Around the tile heights: a row splits into equal tiles, into unequal ones, or fits in one.
@@ -197,6 +200,9 @@ RANKS = [
     Case("unbatched_depthwise", (5, 6, 8), (3, 3, 1, 8), padding=1, groups=8),
     Case("unbatched_same", (5, 6, 3), (3, 3, 3, 4), stride=2, auto_pad=1),
     Case("batch_7", (7, 4, 3, 2), (3, 3, 2, 3), padding=1),
+    # More images than there are partial sums: each of these adds up several blocks.
+    Case("batch_19", (19, 4, 5, 3), (3, 3, 3, 6), padding=1),
+    Case("batch_19_depthwise", (19, 4, 5, 9), (3, 3, 1, 9), padding=1, groups=9),
 ]
 
 LAYERS = [

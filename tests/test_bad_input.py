@@ -233,3 +233,21 @@ def test_unknown_padding_string_lists_the_known_ones():
     with pytest.raises(ValueError, match="padding") as error:
         nhwc_conv.conv2d(x, w, padding="reflect")
     assert all(known in str(error.value) for known in ("'reflect'", "same", "same_lower", "valid"))
+
+
+def test_weights_beyond_memory_are_not_packed():
+    """Stride 0 makes a weight of any size free; its tiles are more than could be counted one by one."""
+    w = zeros(1, 1, 1, 1).expand(3, 3, 4, 2**40)
+    with pytest.raises(RuntimeError, match="memory|elements|allocate"):
+        torch.ops.nhwc_conv.pack_weight(w)
+
+
+@pytest.mark.needs_extension
+def test_plans_of_huge_convolutions():
+    """A plan costs no time that grows with a size: it is made before memory runs out."""
+    wide = nhwc_conv.explain((1, 5, 6, 4), (3, 3, 4, 2**40))
+    assert wide["workspace_shared"] >= 3 * 3 * 4 * 2**40 * 4 or not wide["packed_weights"]
+    long = nhwc_conv.explain(
+        (1, 2**40, 1, 1), (3, 1, 1, 1), stride=2**40, padding=(1, 0), direction="input_gradient"
+    )
+    assert long["phases"] == 3

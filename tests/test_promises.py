@@ -29,7 +29,8 @@ SPLIT = [
     *(
         BY_NAME[name]
         for name in (
-            "o1", "o2", "o3", "o17", "c1", "c3", "ow17_padded", "long_row", "kernel_7x7", "stride2_5x5",
+            "o1", "o2", "o3", "o17", "c1", "c3", "c17_o1", "c3_o19", "ow17_padded", "long_row", "kernel_7x7",
+            "stride2_5x5",
             "pad_over_kernel_stride2", "dilation2_padded", "groups32_of_4", "depthwise_multiplier3",
             "same_lower_4x3_s2x2", "many_weights_3x3", "many_weights_1x1", "depthwise_15x15_over_6",
         )
@@ -126,16 +127,32 @@ def test_weight_gradient_bits_depend_on_neither_threads_nor_run(case, dtype, thr
         assert torch.equal(weight_gradient(case, grad, x), first)
 
 
+def layouts(t):
+    """The same values in other places: dimensions in reverse order, and spaces between pixels, rows and images."""
+    yield t.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)
+    larger = torch.full([size + 1 for size in t.shape], float("nan"), dtype=t.dtype)
+    yield larger[tuple(slice(0, size) for size in t.shape)].copy_(t)
+
+
 @every_op
 @every_split
-def test_bits_do_not_depend_on_grad_mode_or_layout(case, op):
+def test_forward_bits_do_not_depend_on_grad_mode_or_layout(case, op, isa):
     x, w, bias = case.tensors(torch.float32)
     expected = forward(op, case, x, w, bias)
     assert torch.equal(forward(op, case, x, w.clone().requires_grad_(), bias).detach(), expected)
     with torch.inference_mode():
         assert torch.equal(forward(op, case, x, w, bias), expected)
-    strided = x.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)
-    assert torch.equal(forward(op, case, strided, w, bias), expected)
+    for other in layouts(x):
+        assert torch.equal(forward(op, case, other, w, bias), expected)
+
+
+@every_split
+def test_input_gradient_bits_do_not_depend_on_layout(case, isa):
+    x, w, _ = case.tensors(torch.float32)
+    grad = case.grad_like(forward("im2col", case, x, w))
+    expected = input_gradient(case, grad, w)
+    for other in layouts(grad):
+        assert torch.equal(input_gradient(case, other, w), expected)
 
 
 def explain(pass_, algorithm, case, dtype="float32", batch=None):

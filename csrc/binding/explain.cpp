@@ -13,6 +13,7 @@
 #include "../kernels/dispatch.h"
 #include "checks.h"
 #include "module.h"
+#include "threads.h"
 
 namespace nhwc_conv {
 

@@ -3,6 +3,7 @@
 #include "aten.h"
 #include "checks.h"
 #include "ops.h"
+#include "threads.h"
 
 namespace nhwc_conv {
 

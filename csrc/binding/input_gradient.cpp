@@ -4,6 +4,7 @@
 #include "aten.h"
 #include "checks.h"
 #include "ops.h"
+#include "threads.h"
 
 namespace nhwc_conv {
 

@@ -6,6 +6,7 @@
 
 #include "../conv/winograd.h"
 #include "../kernels/dispatch.h"
+#include "threads.h"
 
 namespace nhwc_conv {
 
@@ -93,6 +94,7 @@ PyObject* create_module() {
     return PyErr_Format(PyExc_RuntimeError, "NHWC_CONV_ISA is '%s', which is not usable here; usable: %s",
                         std::getenv("NHWC_CONV_ISA"), usable_names().c_str());
   }
+  watch_forks();
   return PyModule_Create(&definition);
 }
 

@@ -9,7 +9,6 @@
 #include <stdexcept>
 #include <string>
 
-#include "../conv/parallel.h"
 #include "../conv/views.h"
 
 namespace nhwc_conv {
@@ -123,24 +122,6 @@ template <class T>
 WeightView<const T> weight_view(const T* data, const TensorInfo& info, int64_t groups) {
   const ImageView<const T> view = image_view(data, info);
   return {view.data, view.n, view.h, view.w, view.c, info.sizes[3] / groups * view.c};
-}
-
-inline Parallel torch_threads() {
-  uint32_t threads = 1;
-  check_call(torch_get_num_threads(&threads), "reading the number of threads");
-  return {static_cast<int>(threads), [](int64_t slots, void (*body)(void*, int64_t), void* context) {
-            struct Call {
-              void (*body)(void*, int64_t);
-              void* context;
-            } call{body, context};
-            torch_parallel_for(
-                0, slots, 1,
-                [](int64_t begin, int64_t end, void* opaque) {
-                  const Call& c = *static_cast<Call*>(opaque);
-                  for (int64_t slot = begin; slot < end; ++slot) c.body(c.context, slot);
-                },
-                &call);
-          }};
 }
 
 }  // namespace nhwc_conv

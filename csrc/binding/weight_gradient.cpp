@@ -9,10 +9,28 @@
 #include "aten.h"
 #include "checks.h"
 #include "ops.h"
+#include "threads.h"
 
 namespace nhwc_conv {
 
 namespace {
+
+// image itself if its channels are contiguous, else a copy. Not by aten::clone, which runs on torch's pool even where
+// that is gone: see threads.cpp.
+template <class T>
+Tensor with_contiguous_channels(const Kernels<T>& kernels, const Parallel& parallel, const Tensor& image) {
+  const TensorInfo info = info_of(image);
+  const int64_t* sizes = info.sizes + info.dim - 3;
+  const int64_t N = info.dim == 4 ? info.sizes[0] : 1, H = sizes[0], W = sizes[1], C = sizes[2];
+  if (C == 1 || info.strides[info.dim - 1] == 1) return image;
+  const Tensor copy = empty_contiguous(info.dim, info.sizes, info.dtype);
+  const ImageView<const T> from = image_view(read<T>(image), info);
+  T* to = write<T>(copy);
+  for_each_item(parallel, N * H, [&](int64_t row, int64_t) {
+    kernels.copy({from.data + row / H * from.n + row % H * from.h, from.w, from.c, to + row * W * C, C, W, C});
+  });
+  return copy;
+}
 
 template <class T>
 Tensor run_winograd(const ConvGeometry& g, const Tensor& grad, const Tensor& x, const Tensor& dw) {
@@ -38,13 +56,13 @@ Tensor run(const ConvGeometry& g, const Tensor& any_grad, const Tensor& any_x, A
       (algorithm == Algorithm::automatic && winograd_enabled() && winograd_gradient_wins<T>(g))) {
     return run_winograd<T>(g, any_grad, any_x, dw);
   }
-  const Tensor grad = with_contiguous_channels(any_grad, info_of(any_grad));
-  const Tensor x = with_contiguous_channels(any_x, info_of(any_x));
-  const TensorInfo grad_info = info_of(grad), x_info = info_of(x);
   const Kernels<T>& kernels = kernels_of<T>(active_kernels());
+  const Parallel parallel = torch_threads();
+  const Tensor grad = with_contiguous_channels(kernels, parallel, any_grad);
+  const Tensor x = with_contiguous_channels(kernels, parallel, any_x);
+  const TensorInfo grad_info = info_of(grad), x_info = info_of(x);
   const ImageView<const T> from = image_view(read<T>(x), x_info);
   const ImageView<const T> grads = image_view(read<T>(grad), grad_info);
-  const Parallel parallel = torch_threads();
   if (is_depthwise<T>(g)) {
     const DepthwiseWeightGradient<T> gradient(kernels, g, from, grads, write<T>(dw));
     const Workspace<T> workspace(gradient.partial_elements() + gradient.region_elements() * parallel.threads);

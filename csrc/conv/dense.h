@@ -39,10 +39,17 @@ class DenseConv {
     Range rows, inner;
     bool first;
   };
+  // What is left of a block where only some taps exist; im2col counts `inner` over the taps of a row, which are then
+  // one.
+  struct Terms {
+    Range rows, taps, inner;
+    bool none() const { return rows.empty() || taps.empty() || inner.empty(); }
+  };
 
   Column column(int64_t group, int64_t n, int64_t tile) const;
   Block block(int64_t index) const;
   void run_view(int64_t group, int64_t n, Range ys, Range xs, Range tiles) const;
+  Terms terms(const Block& block, Range taps_h, Range taps_w) const;
   static TileArgs<T> product(const Column& column, const Block& block);
   void run_block(const Column& column, const Block& block, const T* x, Range ys, Range xs) const;
   void run_packing(int64_t group, Range tiles, T* scratch) const;

@@ -15,6 +15,7 @@ struct Range {
   int64_t begin, end;
   bool empty() const { return begin >= end; }
   int64_t size() const { return end - begin; }
+  bool operator==(Range other) const { return begin == other.begin && end == other.end; }
   Range within(Range limits) const {
     return {clamp(begin, limits.begin, limits.end), clamp(end, limits.begin, limits.end)};
   }

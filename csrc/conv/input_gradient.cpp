@@ -1,5 +1,6 @@
 #include "input_gradient.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace nhwc_conv {
@@ -15,13 +16,19 @@ int64_t gcd(int64_t a, int64_t b) {
   return a;
 }
 
-// Where the stride exceeds the kernel, some input rows meet no tap: they are left out here and stay zero.
+// Where the stride exceeds the kernel, some input rows meet no tap: they are left out here and stay zero. By taps, of
+// which there are few, and not by phases: a stride may be as long as the image.
 std::vector<AxisPhase> phases_with_taps(const Axis& forward) {
-  std::vector<AxisPhase> phases;
-  for (int64_t phase = 0; phase < clamp(forward.stride, 0, forward.input); ++phase) {
-    const AxisPhase candidate = input_gradient_phase(forward, phase);
-    if (candidate.axis.kernel > 0) phases.push_back(candidate);
+  const int64_t step = forward.stride / gcd(forward.stride, forward.dilation);
+  std::vector<int64_t> met;
+  for (int64_t tap = 0; tap < clamp(forward.kernel, 0, step); ++tap) {
+    const int64_t offset = tap * forward.dilation - forward.pad;
+    const int64_t phase = offset - floor_div(offset, forward.stride) * forward.stride;
+    if (phase < forward.input) met.push_back(phase);
   }
+  std::sort(met.begin(), met.end());
+  std::vector<AxisPhase> phases;
+  for (const int64_t phase : met) phases.push_back(input_gradient_phase(forward, phase));
   return phases;
 }
 

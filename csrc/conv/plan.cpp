@@ -40,13 +40,15 @@ ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t r
     const TileFamily<T>& family = kernels.family[f];
     if (family.lanes != lanes || family.vectors > total || (partial && total > 1 && family.vectors == 1)) continue;
     const ColumnTiles candidate = {columns, lanes, family.vectors, total, ceil_div(total, family.vectors)};
-    double cost = 0;
-    for (int64_t tile = 0; tile < candidate.tiles; ++tile) {
-      const int64_t v = candidate.vectors_of(tile);
+    const auto cost_of = [&](int64_t v) {
       const int64_t pieces = ceil_div(run, family_of(kernels, lanes, v).max_rows);
       const double fma = double(run) / pieces * v;
-      cost += pieces * ((fma > kLatency ? fma : kLatency) + 0.05 * v + 0.5) + 0.02 * run;
-    }
+      return pieces * ((fma > kLatency ? fma : kLatency) + 0.05 * v + 0.5) + 0.02 * run;
+    };
+    // Tiles have two widths. Adding them up one by one would not end for more columns than any memory holds.
+    const int64_t narrow = total / candidate.tiles, wider = total % candidate.tiles;
+    double cost = (candidate.tiles - wider) * cost_of(narrow);
+    if (wider > 0) cost += wider * cost_of(narrow + 1);
     // One tile of columns needs no packing.
     if (candidate.tiles == 1) cost *= 0.98;
     if (best_cost < 0 || cost < best_cost) {

@@ -1,0 +1,62 @@
+"""Random convolutions: sizes with tails, strides, dilations, padding on four sides, groups."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import oracle
+from cases import CASES, Case
+
+CHANNELS = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33]
+OUTPUTS = [1, 2, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 24, 31, 32, 33, 40, 47, 64, 65, 80]
+MOST_PRODUCTS = 400_000  # of one image
+
+
+def _draw(r: random.Random, name: str) -> Case | None:
+    groups = r.choice([1, 1, 1, 1, 2, 3, 5, 17, 40])
+    c, o = r.choice(CHANNELS), r.choice(OUTPUTS)
+    if groups >= 17 and r.random() < 0.7:
+        c, o = r.choice([1, 1, 2]), r.choice([1, 1, 2, 3])
+    kernel = [r.choice([1, 2, 3, 3, 3, 4, 5, 7]) for _ in range(2)]
+    stride = tuple(r.choice([1, 1, 1, 2, 3, 5]) for _ in range(2))
+    dilation = tuple(r.choice([1, 1, 1, 2, 3]) for _ in range(2))
+    padding = tuple(r.choice([0, 0, 1, 1, 2, 3, 7]) for _ in range(4))
+    h, w = r.randint(1, 24), r.randint(1, 40)
+    padded = h + padding[0] + padding[1], w + padding[2] + padding[3]
+    extent = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    if extent[0] > padded[0] or extent[1] > padded[1]:
+        return None
+    outputs = [(p - e) // s + 1 for p, e, s in zip(padded, extent, stride, strict=True)]
+    if outputs[0] * outputs[1] * kernel[0] * kernel[1] * c * o * groups > MOST_PRODUCTS:
+        return None
+    return Case(
+        name, (r.choice([1, 1, 2, 3]), h, w, c * groups), (*kernel, c, o * groups),
+        stride=stride, padding=padding, dilation=dilation, groups=groups, bias=r.random() < 0.5,
+    )  # fmt: skip
+
+
+def random_cases(count: int, seed: int) -> Iterator[Case]:
+    """`count` convolutions, no two of the same geometry; always the same ones for a seed."""
+    r, seen = random.Random(seed), set()
+    while len(seen) < count:
+        case = _draw(r, f"random_{seed}_{len(seen)}")
+        key = case and (case.x, case.w, case.stride, case.padding, case.dilation, case.groups)
+        if case and key not in seen:
+            seen.add(key)
+            yield case
+
+
+def table_cases() -> list[Case]:
+    """Those of tests/cases.py with at least one image, batched."""
+    return [case for case in CASES if case.x[0] > 0]
+
+
+def line(case: Case) -> str:
+    """A convolution as the native driver reads it: see native/problem.h."""
+    n, h, w, c = case.x if len(case.x) == 4 else (1, *case.x)
+    numbers = [
+        n, h, w, c, case.w[0], case.w[1], case.w[3], *oracle.pair(case.stride), *oracle.four_sides(case),
+        *oracle.pair(case.dilation), case.groups, int(case.bias),
+    ]  # fmt: skip
+    return " ".join([case.name, *map(str, numbers)])

@@ -1,0 +1,176 @@
+// Runs csrc/conv and csrc/kernels without torch over convolutions read from standard input: every pass against a
+// seven-loop reference, on integers with threshold 0, and on real numbers for the same bits from any number of threads
+// and any layout. Built by native.py, plainly or with sanitizers.
+//
+//   driver [--place heap|guard] [--threads 1,3] [--seed N] [--isa NAME] [--stop 1]    < convolutions, one per line: see
+//   problem.h
+//
+// The last line of its output is a JSON object of counts. The exit code is 0 where nothing failed.
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <sstream>
+
+#include "../../csrc/kernels/dispatch.h"
+#include "passes.h"
+
+namespace verify {
+namespace {
+
+struct Options {
+  bool guard = false;
+  std::vector<int> threads = {1, 3};
+  uint64_t seed = 0;
+  std::string isa;
+};
+
+bool stop = false;  // at the first failure
+
+int64_t calls = 0, failures = 0;
+char where[256];  // for the signal handler too
+
+void enter(const Problem& p, const char* isa, const char* dtype, const char* pass, int threads) {
+  std::snprintf(where, sizeof(where), "%s %s %s %s, %d threads", p.name.c_str(), isa, dtype, pass, threads);
+  ++calls;
+}
+
+void crashed(int) {
+  const char said[] = "touched memory outside its buffers: ";
+  if (write(1, said, sizeof(said) - 1) < 0 || write(1, where, std::strlen(where)) < 0 || write(1, "\n", 1) < 0) {
+    _exit(3);
+  }
+  _exit(2);
+}
+
+void failed(const char* what) {
+  if (++failures <= 20) std::printf("FAILED %s: %s\n", where, what);
+  if (stop) std::exit(1);
+}
+
+template <class T>
+void expect_equal(const Memory& memory, const T* result, const std::vector<int>& expected) {
+  if (result == nullptr) return failed("the header of packed weights is not recognised");
+  if (!memory.intact()) failed("wrote beside a buffer");
+  for (size_t e = 0; e < expected.size(); ++e) {
+    if (result[e] != T(expected[e])) {
+      std::ostringstream text;
+      text << "element " << e << " is " << result[e] << ", should be " << expected[e];
+      return failed(text.str().c_str());
+    }
+  }
+}
+
+// The first result of a pass on real numbers, which all later ones must repeat bit by bit.
+template <class T>
+struct Bits {
+  std::vector<T> first;
+  void expect(const T* result, size_t count) {
+    if (first.empty()) {
+      first.assign(result, result + count);
+    } else if (std::memcmp(first.data(), result, count * sizeof(T)) != 0) {
+      failed("bits differ from those of one thread and contiguous tensors");
+    }
+  }
+};
+
+template <class T>
+void within(const T* result, const Problem& p, double bound) {
+  double largest = 0;
+  for (const int size : p.y_sizes) largest = size > largest ? size : largest;
+  const double limit = bound * std::numeric_limits<T>::epsilon() / 2 * largest;
+  for (size_t e = 0; e < p.y.size(); ++e) {
+    if (!(std::abs(double(result[e]) - p.y[e]) <= limit)) return failed("error beyond the bound");
+  }
+}
+
+template <class T>
+void check(const Problem& p, const nhwc_conv::KernelTable& table, const char* dtype, const Options& options,
+           int64_t turn, Memory& memory) {
+  constexpr int kForward = sizeof(kAlgorithms) / sizeof(kAlgorithms[0]);
+  const nhwc_conv::Kernels<T>& kernels = nhwc_conv::kernels_of<T>(table);
+  Bits<T> y[kForward], y_packed, dx, dw;
+  for (size_t t = 0; t < options.threads.size(); ++t) {
+    const int count = options.threads[t];
+    const Place place = !options.guard ? Place::heap : (turn + t) % 2 ? Place::at_start : Place::at_end;
+    const int64_t mix = t == 0 ? 0 : turn * 7 + t;
+    const Orders orders = {Order(mix % kOrders), Order(mix / kOrders % kOrders), Order(mix / 3 % kOrders)};
+    // The weight gradient takes contiguous channels; the binding copies what has not.
+    const auto channels = [](Order order) { return order == Order::gaps ? order : Order::contiguous; };
+    const Orders dw_orders = {channels(orders.x), orders.w, channels(orders.grad)};
+    const Orders contiguous = {Order::contiguous, Order::contiguous, Order::contiguous};
+    // Whether taps of a row are summed together is the layout's choice in a weight gradient.
+    const bool repeat_real = options.threads.size() > 1;
+    for (int real = 0; real <= int(repeat_real); ++real) {
+      const auto lay = [&](Orders o) {
+        return real ? lay_out<T>(memory, place, p, p.reals, o) : lay_out<T>(memory, place, p, p.integers, o);
+      };
+      const auto judge = [&](const T* result, const std::vector<int>& expected, Bits<T>& bits) {
+        real ? bits.expect(result, expected.size()) : expect_equal(memory, result, expected);
+      };
+      Tensors<T> tensors = lay(orders);
+      const Call<T> call = {kernels, p.g, tensors, memory, place, count};
+      for (int a = 0; a < kForward; ++a) {
+        if (!kAlgorithms[a].applies(p.g)) continue;
+        enter(p, table.name, dtype, kAlgorithms[a].name, count);
+        const T* result = forward(call, kAlgorithms[a].algorithm);
+        kAlgorithms[a].bound > 0 && !real ? within(result, p, kAlgorithms[a].bound) : judge(result, p.y, y[a]);
+      }
+      enter(p, table.name, dtype, "conv2d_packed", count);
+      judge(forward_packed(call), p.y, y_packed);
+      enter(p, table.name, dtype, "conv2d_input", count);
+      judge(input_gradient(call), p.dx, dx);
+      tensors = lay(real ? contiguous : dw_orders);
+      enter(p, table.name, dtype, "conv2d_weight", count);
+      judge(weight_gradient(call), p.dw, dw);
+    }
+  }
+}
+
+int run(const Options& options) {
+  if (!nhwc_conv::initialize_kernels()) return 4;
+  Problem p;
+  Memory memory;
+  int64_t problems = 0;
+  int sets = 0;
+  for (; read_problem(std::cin, options.seed, &p); ++problems) {
+    sets = 0;
+    for (int t = 0; nhwc_conv::usable_instruction_set(t) != nullptr; ++t) {
+      if (!options.isa.empty() && options.isa != nhwc_conv::usable_instruction_set(t)) continue;
+      nhwc_conv::select_kernels(nhwc_conv::usable_instruction_set(t));
+      const nhwc_conv::KernelTable& table = nhwc_conv::active_kernels();
+      check<float>(p, table, "float32", options, problems + t, memory);
+      check<double>(p, table, "float64", options, problems + t + 1, memory);
+      ++sets;
+    }
+  }
+  std::printf("{\"geometries\": %lld, \"instruction_sets\": %d, \"calls\": %lld, \"failures\": %lld}\n",
+              static_cast<long long>(problems), sets, static_cast<long long>(calls), static_cast<long long>(failures));
+  return problems == 0 || sets == 0 || failures != 0;
+}
+
+}  // namespace
+}  // namespace verify
+
+int main(int count, char** words) {
+  verify::Options options;
+  for (int i = 1; i + 1 < count; i += 2) {
+    const std::string name = words[i], value = words[i + 1];
+    if (name == "--place") options.guard = value == "guard";
+    if (name == "--seed") options.seed = std::strtoull(value.c_str(), nullptr, 10);
+    if (name == "--isa") options.isa = value;
+    if (name == "--stop") verify::stop = value == "1";
+    if (name == "--threads") {
+      options.threads.clear();
+      std::stringstream list(value);
+      for (std::string item; std::getline(list, item, ',');) options.threads.push_back(std::atoi(item.c_str()));
+    }
+  }
+  if (options.guard) {
+    std::signal(SIGSEGV, verify::crashed);
+    std::signal(SIGBUS, verify::crashed);
+  }
+  return verify::run(options);
+}

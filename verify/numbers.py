@@ -1,0 +1,158 @@
+"""What the ops compute, over random geometries: exact on integers, small errors on real numbers, the same bits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import nullcontext
+
+import oracle
+import torch
+from cases import DTYPES, LAYERS, Case
+
+import nhwc_conv
+from nhwc_conv import _C
+
+from .algorithms import EXACT, FORWARD, try_forward
+from .geometries import random_cases, table_cases
+
+DIRECT = 1  # the `algorithm` of gradients that is never Winograd
+
+
+def direct_only():
+    """conv2d by direct algorithms, whatever it would choose."""
+    flags = getattr(nhwc_conv, "flags", None)
+    return nullcontext() if flags is None else flags(winograd=False)
+
+
+def stored(t: torch.Tensor, turn: int) -> torch.Tensor:
+    """The same values contiguous, with their dimensions in another order, or with space between them."""
+    if turn % 3 == 0 or t.dim() != 4:
+        return t
+    if turn % 3 == 1:
+        return t.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    larger = torch.full([size + 1 for size in t.shape], float("nan"), dtype=t.dtype)
+    return larger[tuple(slice(0, size) for size in t.shape)].copy_(t)
+
+
+def _calls(case: Case, x, w, bias, grad, names):
+    """(name, result) of every op on a case."""
+    ops = torch.ops.nhwc_conv
+    for name in names:
+        result = try_forward(name, x, w, bias, case.geometry)
+        if result is not None:
+            yield name, result
+    packed = ops.pack_weight(w, case.groups)
+    yield "conv2d_packed", ops.conv2d_packed(x, packed, list(w.shape), bias, **case.geometry)
+    yield "conv2d_input", ops.conv2d_input(grad, w, x.shape[-3:-1], **case.geometry, algorithm=DIRECT)
+    yield "conv2d_weight", ops.conv2d_weight(grad, x, w.shape[:2], **case.geometry, algorithm=DIRECT)
+
+
+def exactness(count: int, seed: int) -> dict:
+    """Every direct op and gradient on integers against float64 F.conv2d, threshold 0."""
+    torch.set_num_threads(1)
+    calls, wrong = 0, []
+    for turn, case in enumerate(random_cases(count, seed)):
+        x, w, bias = case.tensors(torch.float64, integers=True)
+        y = oracle.forward(case, x, w, bias)
+        grad = case.grad_like(y, integers=True)
+        dx, dw = oracle.gradients(case, x, w, bias, grad)[:2]
+        expected = {"conv2d_input": dx, "conv2d_weight": dw}
+        for isa in _C.instruction_sets():
+            _C.set_instruction_set(isa)
+            for dtype in DTYPES:
+                turn += 1
+                data = [t if t is None else t.to(dtype) for t in (x, w, bias, grad)]
+                data[0], data[1], data[3] = (
+                    stored(t, turn // k) for t, k in ((data[0], 1), (data[1], 2), (data[3], 3))
+                )
+                torch.set_num_threads(2 if turn % 16 == 0 else 1)
+                with direct_only():
+                    for name, result in _calls(case, *data, EXACT):
+                        calls += 1
+                        if not torch.equal(result.double(), expected.get(name, y)):
+                            wrong.append(f"{name} {isa} {dtype} {case}")
+    return dict(geometries=count, calls=calls, wrong=wrong)
+
+
+def errors(count: int, seed: int) -> dict:
+    """The largest error of each op and dtype in units of u * sum |x||w|, and the geometry where it is."""
+    torch.set_num_threads(1)
+    worst, wrong, calls = {}, [], 0
+    for case in [*(table_cases() if seed == 0 else ()), *random_cases(count, 1000 + seed)]:
+        for dtype in DTYPES:
+            u = torch.finfo(dtype).eps / 2
+            x, w, bias = case.tensors(dtype)
+            grad = case.grad_like(oracle.forward(case, x, w, bias).to(dtype))
+            y, size = oracle.forward(case, x, w, bias), oracle.forward(case, x.abs(), w.abs(), _abs(bias))
+            gradients = oracle.gradients(case, x, w, bias, grad)
+            sizes = oracle.gradients(case, x.abs(), w.abs(), _abs(bias), grad.abs())
+            n = oracle.terms(case, grad)
+            expected = {
+                "conv2d_input": (gradients[0], sizes[0], n[1]),
+                "conv2d_weight": (gradients[1], sizes[1], n[2]),
+            }
+            for isa in _C.instruction_sets():
+                _C.set_instruction_set(isa)
+                for name, result in _calls(case, x, w, bias, grad, FORWARD):
+                    calls += 1
+                    value, magnitude, terms = expected.get(name, (y, size, n[0]))
+                    promise = FORWARD.get(name)
+                    if promise and not promise.exact:
+                        magnitude, limit = magnitude.amax((-3, -2, -1), keepdim=True), promise.bound
+                    else:
+                        # The oracle's own rounding, in float64, counts too.
+                        limit = (oracle.gamma(terms, dtype) + oracle.gamma(terms, torch.float64)) / u
+                    off = (result.double() - value).abs()
+                    units = float((off / (u * magnitude).clamp_min(1e-300)).max()) if off.numel() else 0.0
+                    if not units <= limit:
+                        wrong.append(f"{name} {isa} {dtype} {units:.1f} units: {case}")
+                    key = f"{name} {str(dtype).removeprefix('torch.')}"
+                    worst[key] = max(worst.get(key, (0.0, "")), (units, f"{isa}, {described(case)}"))
+    return dict(geometries=count, calls=calls, wrong=wrong, worst=worst)
+
+
+def _abs(t):
+    return None if t is None else t.abs()
+
+
+def described(case: Case) -> str:
+    """In the words of a table: sizes, and steps where they are not 1."""
+    text = f"x {'x'.join(map(str, case.x))}, w {'x'.join(map(str, case.w))}"
+    for name, plain in (("stride", 1), ("padding", 0), ("dilation", 1)):
+        value = getattr(case, name)
+        if any(v != plain for v in oracle.pair(value)):
+            text += f", {name} {value if isinstance(value, int) else 'x'.join(map(str, value))}"
+    return text + (f", groups {case.groups}" if case.groups > 1 else "")
+
+
+def bits(count: int, seed: int) -> dict:
+    """Threads 1, 2, 3, 8; an image alone and in a batch of 8; again; and other layouts: always the same bits."""
+    calls, wrong = Counter(), []
+    layers = [case for case in LAYERS if len(case.x) == 4] if seed == 0 else []
+    for case in [*layers, *random_cases(count, 2000 + seed)]:
+        generator = torch.Generator().manual_seed(seed)
+        for dtype in DTYPES:
+            _, w, bias = case.tensors(dtype)
+            batch = torch.randn(8, *case.x[1:], generator=generator, dtype=dtype)
+            grads = case.grad_like(oracle.forward(case, batch, w)).to(dtype)
+            for isa in _C.instruction_sets():
+                _C.set_instruction_set(isa)
+                torch.set_num_threads(1)
+                first = dict(_calls(case, batch[3:4], w, bias, grads[3:4], FORWARD))
+                whole = dict(_calls(case, batch, w, bias, grads, FORWARD))
+                for turn, threads in enumerate((1, 2, 3, 8)):
+                    torch.set_num_threads(threads)
+                    for x, g, reference in (
+                        (batch[3:4], grads[3:4], first), (stored(batch, turn), stored(grads, turn), first),
+                        (batch, grads, whole),
+                    ):  # fmt: skip
+                        alone = len(x) == 1 or reference is whole
+                        for name, result in _calls(case, x, w, bias, g, FORWARD):
+                            if name == "conv2d_weight" and not alone:
+                                continue  # sums over the batch
+                            calls[name] += 1
+                            if not torch.equal(result if alone else result[3:4], reference[name]):
+                                wrong.append(
+                                    f"{name} {isa} {dtype} {threads} threads, {len(x)} images: {case}"
+                                )
+    return dict(geometries=count + len(layers), calls=sum(calls.values()), wrong=wrong)

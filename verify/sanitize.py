@@ -1,0 +1,54 @@
+"""`make sanitize`: csrc/conv and csrc/kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer.
+
+The driver in native/ runs every pass over the cases of the tests and over random convolutions, on every instruction
+set of the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from . import native, report, summary
+from .geometries import random_cases, table_cases
+
+# Under ThreadSanitizer one thread has nothing to show.
+PASSES = [
+    ("AddressSanitizer, UndefinedBehaviorSanitizer", native.ADDRESS, (1, 2)),
+    ("ThreadSanitizer", native.THREAD, (4,)),
+]
+
+
+def sanitize(cases: list) -> list[summary.Line]:
+    lines = []
+    for what, variant, threads in PASSES:
+        start = time.monotonic()
+        driver = native.build(variant)
+        built = time.monotonic() - start
+        done = native.run(driver, variant, cases, threads=threads)
+        if not done["ok"]:
+            print(done["output"], file=sys.stderr)
+        size = f"{done['geometries']} geometries, {done['calls']} calls, {done['instruction_sets']} instruction sets"
+        lines.append(
+            summary.Line(what, size, "no finding" if done["ok"] else "findings, see above", done["ok"])
+        )
+        print(f"{what}: built in {built:.0f} s, run in {time.monotonic() - start - built:.0f} s", flush=True)
+    return lines
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m verify.sanitize", description=__doc__.splitlines()[0])
+    parser.add_argument("--random", type=int, default=400, help="random geometries besides the table")
+    parser.add_argument("--quick", action="store_true", help="40 random geometries alone, and no report")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        return summary.show(sanitize(list(random_cases(40, seed=1))))
+    lines = sanitize([*table_cases(), *random_cases(options.random, seed=1)])
+    summary.keep("sanitize", lines)
+    report.write()
+    return summary.show(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main() != 0)

@@ -1,0 +1,56 @@
+"""Lines of a report: printed as a table, and kept as JSON beside the page that report.py makes of them."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+from . import ROOT
+
+FOLDER = ROOT / "docs/reliability"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that was looked at: how much of it, what came out, and whether that is as promised."""
+
+    what: str
+    size: str
+    result: str
+    ok: bool = True
+
+
+def show(lines: list[Line]) -> int:
+    """Prints the table; returns the number of lines that are not as promised."""
+    width = [max(len(getattr(line, field)) for line in lines) for field in ("what", "size")]
+    print()
+    for line in lines:
+        mark = "ok  " if line.ok else "FAIL"
+        print(f"{mark}  {line.what:{width[0]}}  {line.size:{width[1]}}  {line.result}")
+    bad = sum(not line.ok for line in lines)
+    print(f"\n{len(lines) - bad} of {len(lines)} as promised")
+    return bad
+
+
+def processor() -> str:
+    """As the system names it."""
+    try:
+        rows = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(row.partition(":")[2].strip() for row in rows if row.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()
+
+
+def keep(name: str, lines: list[Line], **more) -> None:
+    """Writes the lines to docs/reliability/<name>.json, from which report.py makes the page."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    content = {
+        "date": date.today().isoformat(),
+        "processor": processor(),
+        "lines": [asdict(line) for line in lines],
+        **more,
+    }
+    (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
