@@ -1,5 +1,6 @@
 """The ops without the extension: NumPy for float32 and float64 on CPU, aten for everything else."""
 
+import numpy
 import torch
 
 from .. import reference
@@ -51,7 +52,8 @@ def _explicit(g):
 
 
 def _array(t):
-    return t.detach().numpy()
+    # Not t.numpy(), which forbids for good to resize the storage: FSDP frees a gathered weight that way.
+    return numpy.from_dlpack(t.detach())
 
 
 def _tensor(array):
