@@ -77,21 +77,32 @@ struct Bits {
 };
 
 template <class T>
-void within(const T* result, const Problem& p, double bound) {
-  double largest = 0;
-  for (const int size : p.y_sizes) largest = size > largest ? size : largest;
-  const double limit = bound * std::numeric_limits<T>::epsilon() / 2 * largest;
-  for (size_t e = 0; e < p.y.size(); ++e) {
-    if (!(std::abs(double(result[e]) - p.y[e]) <= limit)) return failed("error beyond the bound");
+void within(const Memory& memory, const T* result, const std::vector<int>& expected, double limit) {
+  if (result == nullptr) return failed("the header of packed weights is not recognised");
+  if (!memory.intact()) failed("wrote beside a buffer");
+  for (size_t e = 0; e < expected.size(); ++e) {
+    if (!(std::abs(double(result[e]) - expected[e]) <= limit)) return failed("error beyond the bound");
   }
+}
+
+double largest(const std::vector<int>& values) {
+  double found = 0;
+  for (const int value : values) found = std::abs(value) > found ? std::abs(value) : found;
+  return found;
 }
 
 template <class T>
 void check(const Problem& p, const nhwc_conv::KernelTable& table, const char* dtype, const Options& options,
            int64_t turn, Memory& memory) {
-  constexpr int kForward = sizeof(kAlgorithms) / sizeof(kAlgorithms[0]);
+  constexpr int kForwards = sizeof(kForward) / sizeof(kForward[0]), kChoices = sizeof(kChosen) / sizeof(kChosen[0]);
   const nhwc_conv::Kernels<T>& kernels = nhwc_conv::kernels_of<T>(table);
-  Bits<T> y[kForward], y_packed, dx, dw;
+  Bits<T> y[kForwards], y_packed[kChoices], dx[kChoices], dw[kChoices];
+  // Upper bounds of sum |products| of each pass.
+  const double unit = std::numeric_limits<T>::epsilon() / 2, image = p.g.N * p.g.h.output * p.g.w.output;
+  const double y_size = largest(p.y_sizes);
+  const double w_size = largest(p.integers.w), grad_size = largest(p.integers.grad), x_size = largest(p.integers.x);
+  const double dx_size = w_size * grad_size * p.g.h.kernel * p.g.w.kernel * p.g.O_per_group();
+  const double dw_size = x_size * grad_size * image;
   for (size_t t = 0; t < options.threads.size(); ++t) {
     const int count = options.threads[t];
     const Place place = !options.guard ? Place::heap : (turn + t) % 2 ? Place::at_start : Place::at_end;
@@ -107,24 +118,33 @@ void check(const Problem& p, const nhwc_conv::KernelTable& table, const char* dt
       const auto lay = [&](Orders o) {
         return real ? lay_out<T>(memory, place, p, p.reals, o) : lay_out<T>(memory, place, p, p.integers, o);
       };
-      const auto judge = [&](const T* result, const std::vector<int>& expected, Bits<T>& bits) {
-        real ? bits.expect(result, expected.size()) : expect_equal(memory, result, expected);
+      const auto judge = [&](const NamedAlgorithm& by, const T* result, const std::vector<int>& expected, double size,
+                             Bits<T>& bits) {
+        if (real) return bits.expect(result, expected.size());
+        by.bound > 0 ? within(memory, result, expected, by.bound * unit * size)
+                     : expect_equal(memory, result, expected);
       };
       Tensors<T> tensors = lay(orders);
       const Call<T> call = {kernels, p.g, tensors, memory, place, count};
-      for (int a = 0; a < kForward; ++a) {
-        if (!kAlgorithms[a].applies(p.g)) continue;
-        enter(p, table.name, dtype, kAlgorithms[a].name, count);
-        const T* result = forward(call, kAlgorithms[a].algorithm);
-        kAlgorithms[a].bound > 0 && !real ? within(result, p, kAlgorithms[a].bound) : judge(result, p.y, y[a]);
+      for (int a = 0; a < kForwards; ++a) {
+        if (!kForward[a].applies(p.g)) continue;
+        enter(p, table.name, dtype, kForward[a].name, count);
+        judge(kForward[a], forward(call, kForward[a].algorithm), p.y, y_size, y[a]);
       }
-      enter(p, table.name, dtype, "conv2d_packed", count);
-      judge(forward_packed(call), p.y, y_packed);
-      enter(p, table.name, dtype, "conv2d_input", count);
-      judge(input_gradient(call), p.dx, dx);
+      for (int a = 0; a < kChoices; ++a) {
+        if (!kChosen[a].applies(p.g)) continue;
+        const Algorithm algorithm = kChosen[a].algorithm;
+        enter(p, table.name, dtype, "conv2d_packed", count);
+        judge(kChosen[a], forward_packed(call, algorithm), p.y, y_size, y_packed[a]);
+        enter(p, table.name, dtype, "conv2d_input", count);
+        judge(kChosen[a], input_gradient(call, algorithm), p.dx, dx_size, dx[a]);
+      }
       tensors = lay(real ? contiguous : dw_orders);
-      enter(p, table.name, dtype, "conv2d_weight", count);
-      judge(weight_gradient(call), p.dw, dw);
+      for (int a = 0; a < kChoices; ++a) {
+        if (!kChosen[a].applies(p.g)) continue;
+        enter(p, table.name, dtype, "conv2d_weight", count);
+        judge(kChosen[a], weight_gradient(call, kChosen[a].algorithm), p.dw, dw_size, dw[a]);
+      }
     }
   }
 }

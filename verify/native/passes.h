@@ -5,6 +5,7 @@
 #include "../../csrc/conv/input_gradient.h"
 #include "../../csrc/conv/packed_weights.h"
 #include "../../csrc/conv/weight_gradient.h"
+#include "../../csrc/conv/winograd_gradient.h"
 #include "tensors.h"
 #include "threads.h"
 
@@ -19,12 +20,14 @@ struct NamedAlgorithm {
   bool (*applies)(const nhwc_conv::ConvGeometry&);
 };
 inline bool always(const nhwc_conv::ConvGeometry&) { return true; }
-// The one list of forward algorithms that the driver knows.
-constexpr NamedAlgorithm kAlgorithms[] = {
+// The one list of algorithms that the driver knows: forward, then for gradients and prepacked weights.
+constexpr NamedAlgorithm kForward[] = {
     {"im2col", Algorithm::im2col, 0, always},
     {"matmul", Algorithm::matmul, 0, always},
-    {"conv2d", Algorithm::automatic, 0, always},
+    {"direct", Algorithm::direct, 0, always},
+    {"winograd", Algorithm::winograd, 40, nhwc_conv::winograd_fits},
 };
+constexpr NamedAlgorithm kChosen[] = {kForward[2], kForward[3]};
 
 template <class T>
 struct Call {
@@ -38,15 +41,15 @@ struct Call {
 
 // Every pass returns its result, contiguous in the logical order and full of NaN before.
 template <class T>
-T* run_planned(const Call<T>& call, Algorithm algorithm, const nhwc_conv::DenseForm* form, const T* packed_weights) {
+T* run_planned(const Call<T>& call, Algorithm algorithm, const nhwc_conv::Prepacked* layout, const T* packed_weights) {
   const nhwc_conv::ConvGeometry& g = call.g;
   T* y = poisoned<T>(call.memory.result, call.place, g.N * g.h.output * g.w.output * g.O);
   const nhwc_conv::Parallel parallel = threads(call.threads);
   const nhwc_conv::WeightView<const T> w = packed_weights ? nhwc_conv::WeightView<const T>{} : call.tensors.w;
-  const nhwc_conv::ConvPlan plan = make_plan(call.kernels, g, call.tensors.x, w, algorithm, call.threads, form);
+  const nhwc_conv::ConvPlan plan = make_plan(call.kernels, g, call.tensors.x, w, algorithm, call.threads, layout);
   const int64_t to_pack = packed_weights ? 0 : plan.packed_elements;
   T* workspace = poisoned<T>(call.memory.workspace, call.place, to_pack + plan.scratch_elements * call.threads);
-  T* packed = packed_weights ? const_cast<T*>(packed_weights) : workspace;
+  T* packed = packed_weights ? const_cast<T*>(packed_weights) + plan.prepacked_offset : workspace;
   const nhwc_conv::ImageView<T> to = {y, g.h.output * g.w.output * g.O, g.w.output * g.O, g.O, 1};
   const nhwc_conv::Convolution<T> conv(call.kernels, plan, g, call.tensors.x, w, to, call.tensors.bias, packed);
   call.memory.inputs_read_only(true);
@@ -67,30 +70,32 @@ T* forward(const Call<T>& call, Algorithm algorithm) {
 
 // pack_weight and then conv2d_packed.
 template <class T>
-T* forward_packed(const Call<T>& call) {
+T* forward_packed(const Call<T>& call, Algorithm algorithm) {
   const nhwc_conv::ConvGeometry& g = call.g;
-  const nhwc_conv::ConvPlan plan = make_packing_plan(call.kernels, g);
+  const nhwc_conv::PackingPlan<T> plan(call.kernels, g, algorithm == Algorithm::winograd);
   const int64_t header = nhwc_conv::kPackedHeader;
-  T* packed = poisoned<T>(call.memory.packed, call.place, header + plan.packed_elements);
+  T* packed = poisoned<T>(call.memory.packed, call.place, header + plan.elements());
   write_header(packed, g, plan);
-  const nhwc_conv::Convolution<T> conv(call.kernels, plan, g, {}, call.tensors.w, {}, nullptr, packed + header);
+  const nhwc_conv::Convolution<T> conv(call.kernels, plan.direct, g, {}, call.tensors.w, {}, nullptr, packed + header);
+  const nhwc_conv::WinogradConv<T> winograd(call.kernels, plan.winograd, g, {}, call.tensors.w, {}, nullptr,
+                                            packed + header + plan.layout.direct_elements);
   call.memory.inputs_read_only(true);
   for_each_item(threads(call.threads), conv.pack_items(), [&](int64_t item, int64_t) { conv.pack(item); });
+  for_each_item(threads(call.threads), winograd.pack_items(), [&](int64_t item, int64_t) { winograd.pack(item); });
   call.memory.inputs_read_only(false);
   if (!header_matches(packed, g, plan)) return nullptr;
-  const nhwc_conv::DenseForm form = packed_form(call.kernels, g);
   call.memory.packed.read_only(true);
-  T* y = run_planned<T>(call, Algorithm::automatic, &form, packed + header);
+  T* y = run_planned<T>(call, algorithm, &plan.layout, packed + header);
   call.memory.packed.read_only(false);
   return y;
 }
 
 template <class T>
-T* input_gradient(const Call<T>& call) {
+T* input_gradient(const Call<T>& call, Algorithm algorithm) {
   const nhwc_conv::ConvGeometry& g = call.g;
   T* dx = poisoned<T>(call.memory.result, call.place, g.N * g.h.input * g.w.input * g.C);
   const nhwc_conv::ImageView<T> to = {dx, g.h.input * g.w.input * g.C, g.w.input * g.C, g.C, 1};
-  const nhwc_conv::InputGradient<T> gradient(call.kernels, g, Algorithm::automatic, call.threads, call.tensors.grad,
+  const nhwc_conv::InputGradient<T> gradient(call.kernels, g, algorithm, call.threads, call.tensors.grad,
                                              call.tensors.w, to);
   T* workspace = poisoned<T>(call.memory.workspace, call.place,
                              gradient.packed_elements() + gradient.scratch_elements() * call.threads);
@@ -100,14 +105,21 @@ T* input_gradient(const Call<T>& call) {
   return dx;
 }
 
-// x and grad must have contiguous channels.
+// x and grad must have contiguous channels, except for Winograd.
 template <class T>
-T* weight_gradient(const Call<T>& call) {
+T* weight_gradient(const Call<T>& call, Algorithm algorithm) {
   const nhwc_conv::ConvGeometry& g = call.g;
   const Tensors<T>& t = call.tensors;
   const nhwc_conv::Parallel parallel = threads(call.threads);
   T* dw = poisoned<T>(call.memory.result, call.place, g.h.kernel * g.w.kernel * g.C_per_group() * g.O);
-  if (nhwc_conv::is_depthwise<T>(g)) {
+  if (algorithm == Algorithm::winograd) {
+    const nhwc_conv::WinogradGradientPlan plan = make_winograd_gradient_plan(call.kernels, g);
+    T* workspace =
+        poisoned<T>(call.memory.workspace, call.place, plan.shared_elements + plan.scratch_elements * call.threads);
+    const nhwc_conv::WinogradWeightGradient<T> gradient(call.kernels, plan, g, t.x, t.grad, dw);
+    call.memory.inputs_read_only(true);
+    gradient.run(parallel, workspace);
+  } else if (nhwc_conv::is_depthwise<T>(g)) {
     const nhwc_conv::DepthwiseWeightGradient<T> gradient(call.kernels, g, t.x, t.grad, dw);
     T* workspace = poisoned<T>(call.memory.workspace, call.place,
                                gradient.partial_elements() + gradient.region_elements() * call.threads);
