@@ -21,6 +21,8 @@ bench: .venv/built .venv/installed-bench
 	$(BIN)/python -m pytest bench/bench_layers.py --benchmark-max-time=0.1 --benchmark-min-rounds=5 \
 		--benchmark-group-by=group --benchmark-columns=min,median,iqr,rounds --benchmark-json=bench.json
 	$(BIN)/python bench/report.py bench.json docs/benchmark
+	$(BIN)/python bench/linearity.py docs/benchmark
+	$(BIN)/python bench/accuracy.py > docs/accuracy.md
 	$(BIN)/python bench/end_to_end.py --out docs/benchmark/end_to_end.json
 
 # VERIFY="--scale 0.1" and SANITIZE=--quick are shorter; whatever is not short also writes its part of docs/reliability.

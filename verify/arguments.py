@@ -26,25 +26,9 @@ from .algorithms import FORWARD
 
 OPS = [*FORWARD, "conv2d_input", "conv2d_weight", "pack_weight", "conv2d_packed"]
 INTEGERS = [
-    -(2**63),
-    -(2**31),
-    -3,
-    -1,
-    0,
-    0,
-    1,
-    2,
-    3,
-    4,
-    5,
-    7,
-    2**31 - 1,
-    2**31,
-    2**32 + 1,
-    2**40,
-    2**62,
-    2**63 - 1,
-]
+    -(2**63), -(2**31), -3, -1, 0, 0, 1, 2, 3, 4, 5, 7,
+    2**31 - 1, 2**31, 2**32 + 1, 2**40, 2**62, 2**63 - 1,
+]  # fmt: skip
 DTYPES = [torch.float16, torch.bfloat16, torch.int32, torch.int64, torch.bool, torch.complex64]
 MEMORY = 3 * 2**30  # beyond what a process has when it starts
 SECONDS = 60  # for one call
@@ -95,7 +79,7 @@ def good(r: random.Random) -> tuple[str, dict, torch.Tensor]:
         for a in taps.axes(size, kernel, *(steps[n] for n in ("stride", "padding", "dilation", "auto_pad")))
     ]
     grad = _tensor(r, [*batch, *out, o * groups], dtype)
-    steps["algorithm"] = r.choice([0, 0, 1])
+    steps["algorithm"] = r.choice([0, 0, 1, 2])
     if op == "conv2d_input":
         return op, dict(grad=grad, w=w, input_size=size, **steps), w
     return op, dict(grad=grad, x=x, kernel_size=kernel, **steps), w
@@ -229,10 +213,8 @@ def attempt(r: random.Random) -> tuple[str, str]:
     if result.numel() == 0 and any(
         isinstance(v, torch.Tensor) and v.numel() > 10**6 for v in arguments.values()
     ):
-        return (
-            "equal",
-            op,
-        )  # no image, and a weight that only stride 0 makes possible: too large for the answer
+        # No image, and a weight that only stride 0 makes possible: too large for the answer.
+        return "equal", op
     try:
         expected = torch.from_numpy(answer(op, arguments))
     except ValueError as refusal:
@@ -241,12 +223,17 @@ def attempt(r: random.Random) -> tuple[str, str]:
         return "WRONG", f"{shown}: of shape {list(result.shape)}, should be {list(expected.shape)}"
     error = (result.detach().to(expected.dtype) - expected).abs()
     # Sums of so few terms of -1, 0 and 1 are integers that every dtype holds; only bool wraps.
-    bound = FORWARD[op].bound if op in FORWARD else 0
-    if result.dtype != torch.bool and bool(
-        (error > bound * 1e-6 * expected.abs().amax() if bound else error > 0).any()
-    ):
+    by_winograd = op == "winograd" or arguments.get("algorithm") == 2
+    limit = FORWARD["winograd"].bound * 1e-6 * max(_terms(op, arguments), 1) if by_winograd else 0
+    if result.dtype != torch.bool and bool((error > limit).any()):
         return "WRONG", f"{shown}: not the answer"
     return "equal", op
+
+
+def _terms(op, arguments):
+    """At least as many products as a result of `op`, a 3x3 convolution, sums."""
+    images = [arguments[name] for name in ("x", "grad", "w") if name in arguments]
+    return 9 * max(image.numel() for image in images)
 
 
 def _limit_memory():

@@ -73,6 +73,8 @@ template <class T>
 T* forward_packed(const Call<T>& call, Algorithm algorithm) {
   const nhwc_conv::ConvGeometry& g = call.g;
   const nhwc_conv::PackingPlan<T> plan(call.kernels, g, algorithm == Algorithm::winograd);
+  // Winograd never wins where lanes do not run over the output channels of one group, and cannot read such weights.
+  if (plan.layout.form.dot || nhwc_conv::is_depthwise<T>(g)) algorithm = Algorithm::direct;
   const int64_t header = nhwc_conv::kPackedHeader;
   T* packed = poisoned<T>(call.memory.packed, call.place, header + plan.elements());
   write_header(packed, g, plan);
