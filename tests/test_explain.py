@@ -49,6 +49,18 @@ def test_phases_of_a_strided_input_gradient():
     assert plan["phases"] == 4
 
 
+def test_workspace_of_a_float64_layer_is_below_a_mebibyte_a_thread():
+    """F.conv2d takes 122 MiB here, by the number of pixels."""
+    shapes = (8, 56, 56, 64), (3, 3, 64, 64)
+    for direction in ("forward", "input_gradient"):
+        for winograd in (True, False):
+            with nhwc_conv.flags(winograd=winograd):
+                plan = nhwc_conv.explain(*shapes, padding=1, dtype=torch.float64, direction=direction)
+            assert (plan["algorithm"] == "winograd") == winograd
+            assert plan["workspace_per_thread"] < 2**20
+            assert plan["workspace_shared"] <= 36 * 64 * (64 + 16) * 8  # the weights, transformed
+
+
 def test_workspace_does_not_grow_with_the_batch():
     for direction in ("forward", "input_gradient"):
         plans = [

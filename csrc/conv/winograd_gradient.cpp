@@ -13,7 +13,7 @@ constexpr int64_t kTileBlock = 64;
 // V and D of a chunk: while S is small, of a second-level cache; else of a third-level one, so that S, which each chunk
 // reads and writes, is passed over less often.
 constexpr int64_t kSmallChunkBytes = 512 * 1024, kLargeChunkBytes = 12 * 1024 * 1024;
-constexpr int64_t kSmallSumBytes = 1024 * 1024;
+constexpr int64_t kSmallSumBytes = 1536 * 1024;
 // Weights up to here are cut into small slices, so that threads have work; more into larger ones, which read V and D
 // less often.
 constexpr int64_t kSmallWeights = 128 * 128;

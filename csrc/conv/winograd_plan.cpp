@@ -15,7 +15,7 @@ constexpr int64_t kFewTiles = 28, kMoreTiles = 56, kMostTiles = 64;
 constexpr int64_t kSmallWeightBytes = 4 * 1024 * 1024;
 // U up to here is written before the first item; up to there it is worth keeping ahead of the calls. Beyond, reading it
 // from memory costs more than transforming the weights again.
-constexpr int64_t kPackedBytes = 1024 * 1024;
+constexpr int64_t kPackedBytes = 1536 * 1024;
 constexpr int64_t kPrepackedBytes = 12 * 1024 * 1024;
 
 int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
