@@ -16,6 +16,8 @@ constexpr int64_t kWidestTile = 4;
 // Weights that are packed by each item: more than a second-level cache holds, for fewer pixels than would share them.
 constexpr int64_t kManyWeightBytes = 1024 * 1024;
 constexpr int64_t kFewPixels = 1024;
+// More than any memory holds: a view of stride 0. To pack it at once fails at once; block by block would not end.
+constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
 // Below this many weights, their gradient is split over pixels too, lest threads stay idle.
 constexpr int64_t kPartialElements = 16 * 1024;
 
@@ -118,7 +120,8 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   plan.pack_weights = prepacked != nullptr || plan.dot || !layout.weights_usable || reused;
   const int64_t packed = g.groups * depth * plan.columns.padded_columns();
   plan.pack_in_items = plan.pack_weights && !prepacked && !plan.dot && viewed && pixels <= kFewPixels &&
-                       packed * size > kManyWeightBytes && g.groups * plan.columns.tiles >= 2 * threads;
+                       packed * size > kManyWeightBytes && packed < kImpossibleBytes / size &&
+                       g.groups * plan.columns.tiles >= 2 * threads;
   plan.packed_elements = plan.pack_weights && !plan.pack_in_items ? packed : 0;
 
   // The boundaries of blocks show in the last bits, so nothing that depends on N or on the layout may move them.
