@@ -64,6 +64,8 @@ INPUT_CHANNELS = [
     Case("c513_1x1", (1, 3, 5, 513), (1, 1, 513, 9), bias=True),
     Case("c257_3x3", (1, 4, 5, 257), (3, 3, 257, 5), padding=1),
     Case("c200_o1_3x3", (1, 5, 6, 200), (3, 3, 200, 1), padding=1),
+    # More tiles than one chunk of Winograd's weight gradient takes.
+    Case("winograd_chunks", (1, 33, 33, 28), (3, 3, 28, 30), padding=1),
     # Few columns sum over the lanes of a vector: where a row of taps ends within one, layouts must agree on the lanes.
     Case("c17_o1", (2, 6, 5, 17), (3, 2, 17, 1), padding=1, bias=True),
     Case("c3_o19", (2, 6, 5, 3), (3, 3, 3, 19), padding=1),

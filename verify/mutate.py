@@ -23,7 +23,7 @@ from .geometries import random_cases, table_cases
 
 ARGUED = ROOT / "verify/equivalent.json"
 # Enough of the table to reach every path: the largest ones take most of the time.
-LARGE = {"many_weights_3x3", "many_weights_split_taps"}
+LARGE = {"many_weights_3x3", "many_weights_split_taps", "winograd_chunks"}
 SURVIVED, SAME = "survived", "same code"
 TIMEOUT = 150  # seconds; the whole run without a fault takes a tenth
 
@@ -108,7 +108,7 @@ def mutate(count: int, seed: int, jobs: int) -> list[tuple[Fault, str]]:
 
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m verify.mutate", description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args(arguments)
