@@ -76,6 +76,7 @@ def test_gradients(case, dtype, isa):
     assert torch.equal(actual[1], ops.conv2d_weight(grad, x.detach(), w.shape[:2], *args))
 
 
+@pytest.mark.needs_extension
 @pytest.mark.parametrize("C", [8, 64, 130, 512])
 def test_error_does_not_grow_with_channels(C):
     case = Case(f"rms_{C}", (1, 12, 12, C), (3, 3, C, 16), padding=1)
