@@ -99,8 +99,7 @@ PyObject* explain_pass(const std::string& pass, Algorithm algorithm, const ConvG
     return describe<T>(gradient.geometry(), *gradient.plan(), gradient.packed_elements() * size,
                        gradient.scratch_elements() * size, gradient.phases());
   }
-  if (of_gradient == Algorithm::winograd ||
-      (of_gradient == Algorithm::automatic && winograd_enabled() && winograd_gradient_wins<T>(g))) {
+  if (takes_winograd_gradient<T>(of_gradient, g)) {
     const WinogradGradientPlan plan = make_winograd_gradient_plan(kernels, g);
     return describe_weight_gradient("winograd", "view", plan.tile_blocks, plan.chunk_tiles, plan.rows,
                                     plan.columns.vectors * plan.columns.lanes, plan.chunks, plan.shared_elements * size,

@@ -60,9 +60,9 @@ Tensor forward(Algorithm algorithm, const Tensor& x, const Tensor& w, const std:
   const TensorInfo x_info = info_of(x), w_info = info_of(w);
   TensorInfo bias_info;
   if (bias) bias_info = info_of(*bias);
-  const ConvGeometry g =
-      check_forward(x_info, w_info, bias ? &bias_info : nullptr, {stride, padding, dilation, groups, auto_pad});
-  if (algorithm == Algorithm::winograd) check_winograd(g, {stride, padding, dilation, groups, auto_pad});
+  const ConvOptions options = {stride, padding, dilation, groups, auto_pad};
+  const ConvGeometry g = check_forward(x_info, w_info, bias ? &bias_info : nullptr, options);
+  if (algorithm == Algorithm::winograd) check_winograd(g, options);
   if (!computed_here(x_info)) {
     return call_op("nhwc_conv::_aten_conv2d", x, w, bias, stride, padding, dilation, groups, auto_pad);
   }
@@ -98,7 +98,9 @@ Tensor pack(const Tensor& w, const TensorInfo& w_info, int64_t groups, bool with
   const WeightView<const T> view = weight_view(read<T>(w), w_info, groups);
   const Convolution<T> direct(kernels, plan.direct, g, {}, view, {}, nullptr, packed + kPackedHeader);
   for_each_item(torch_threads(), direct.pack_items(), [&](int64_t item, int64_t) { direct.pack(item); });
-  const WinogradConv<T> winograd(kernels, plan.winograd, g, {}, view, {}, nullptr,
+  if (plan.layout.winograd_elements == 0) return result;
+  const WinogradPlan winograd_plan = make_winograd_plan(kernels, g, 1, &plan.layout);
+  const WinogradConv<T> winograd(kernels, winograd_plan, g, {}, view, {}, nullptr,
                                  packed + kPackedHeader + plan.layout.direct_elements);
   for_each_item(torch_threads(), winograd.pack_items(), [&](int64_t item, int64_t) { winograd.pack(item); });
   return result;

@@ -3,7 +3,6 @@
 #include <cstring>
 
 #include "../conv/depthwise_gradient.h"
-#include "../conv/winograd.h"
 #include "../conv/winograd_gradient.h"
 #include "../kernels/dispatch.h"
 #include "aten.h"
@@ -52,10 +51,7 @@ Tensor run(const ConvGeometry& g, const Tensor& any_grad, const Tensor& any_x, A
     std::memset(write<T>(dw), 0, sizeof(T) * sizes[0] * sizes[1] * sizes[2] * sizes[3]);
     return dw;
   }
-  if (algorithm == Algorithm::winograd ||
-      (algorithm == Algorithm::automatic && winograd_enabled() && winograd_gradient_wins<T>(g))) {
-    return run_winograd<T>(g, any_grad, any_x, dw);
-  }
+  if (takes_winograd_gradient<T>(algorithm, g)) return run_winograd<T>(g, any_grad, any_x, dw);
   const Kernels<T>& kernels = kernels_of<T>(active_kernels());
   const Parallel parallel = torch_threads();
   const Tensor grad = with_contiguous_channels(kernels, parallel, any_grad);

@@ -30,8 +30,7 @@ ConvPlan make_plan(const Kernels<T>& kernels, const ConvGeometry& g, const Image
                    const WeightView<const T>& w, Algorithm algorithm, int threads,
                    const Prepacked* prepacked = nullptr) {
   ConvPlan plan = {};
-  if (algorithm == Algorithm::winograd ||
-      (algorithm == Algorithm::automatic && winograd_enabled() && winograd_wins<T>(g, prepacked != nullptr))) {
+  if (takes_winograd<T>(algorithm, g, prepacked != nullptr)) {
     plan.method = Method::winograd;
     plan.winograd = make_winograd_plan(kernels, g, threads, prepacked);
     if (prepacked && plan.winograd.pack_weights) plan.prepacked_offset = prepacked->direct_elements;

@@ -39,8 +39,7 @@ template <class T>
 void DenseConv<T>::run(int64_t item, T* panel) const {
   const int64_t share = item % plan_.column_groups;
   item /= plan_.column_groups;
-  const Range tiles = {share * plan_.columns.tiles / plan_.column_groups,
-                       (share + 1) * plan_.columns.tiles / plan_.column_groups};
+  const Range tiles = share_of(plan_.columns.tiles, share, plan_.column_groups);
   if (plan_.pack_in_items) {
     run_packing(item, tiles, panel);
     return;
@@ -50,7 +49,7 @@ void DenseConv<T>::run(int64_t item, T* panel) const {
   const int64_t blocks_h = ceil_div(g_.h.output, plan_.item_rows), y_block = item % blocks_h;
   item /= blocks_h;
   const int64_t n = item % g_.N, group = item / g_.N;
-  const Range ys = {y_block * g_.h.output / blocks_h, (y_block + 1) * g_.h.output / blocks_h};
+  const Range ys = share_of(g_.h.output, y_block, blocks_h);
   const Range xs = {x_block * plan_.item_columns, clamp((x_block + 1) * plan_.item_columns, 0, g_.w.output)};
   if (plan_.source == Source::view) {
     run_view(group, n, ys, xs, tiles);
@@ -101,8 +100,7 @@ template <class T>
 typename DenseConv<T>::Block DenseConv<T>::block(int64_t index) const {
   const int64_t inner = inner_depth(plan_.algorithm, g_);
   const int64_t row_block = index / plan_.inner_blocks, inner_block = index % plan_.inner_blocks;
-  return {{row_block * g_.h.kernel / plan_.row_blocks, (row_block + 1) * g_.h.kernel / plan_.row_blocks},
-          {inner_block * inner / plan_.inner_blocks, (inner_block + 1) * inner / plan_.inner_blocks},
+  return {share_of(g_.h.kernel, row_block, plan_.row_blocks), share_of(inner, inner_block, plan_.inner_blocks),
           index == 0};
 }
 

@@ -125,7 +125,7 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
   const int64_t x_block = item % blocks_w;
   item /= blocks_w;
   const int64_t y_block = item % blocks_h, n = item / blocks_h;
-  const Range lanes = {o_block * g_.O / blocks_o, (o_block + 1) * g_.O / blocks_o};
+  const Range lanes = share_of(g_.O, o_block, blocks_o);
   const Range xs = {x_block * plan_.item_columns, clamp((x_block + 1) * plan_.item_columns, 0, g_.w.output)};
   const Range ys = {y_block * plan_.item_rows, clamp((y_block + 1) * plan_.item_rows, 0, g_.h.output)};
   const ExpandedRegion<T> x = plan_.expand

@@ -23,8 +23,8 @@ void DepthwiseWeightGradient<T>::run(const Parallel& parallel, T* workspace) con
   T* scratch = workspace + partial_elements();
   for_each_item(parallel, partials_ * blocks_o, [&](int64_t item, int64_t slot) {
     const int64_t o_block = item % blocks_o, partial = item / blocks_o;
-    const Range lanes = {o_block * g_.O / blocks_o, (o_block + 1) * g_.O / blocks_o};
-    const Range pixels = {partial * blocks / partials_, (partial + 1) * blocks / partials_};
+    const Range lanes = share_of(g_.O, o_block, blocks_o);
+    const Range pixels = share_of(blocks, partial, partials_);
     T* dw = (partial == 0 ? dw_ : workspace + (partial - 1) * elements_) + lanes.begin;
     for (int64_t block = pixels.begin; block < pixels.end; ++block) {
       const int64_t x = block % blocks_w_, y = block / blocks_w_ % blocks_h_;

@@ -7,6 +7,8 @@ namespace nhwc_conv {
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
 inline int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+inline int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
+inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t clamp(int64_t value, int64_t low, int64_t high) {
   return value < low ? low : value > high ? high : value;
 }
@@ -20,6 +22,11 @@ struct Range {
     return {clamp(begin, limits.begin, limits.end), clamp(end, limits.begin, limits.end)};
   }
 };
+
+// Of `count` things cut into `shares` equal parts, give or take one, the part `index`.
+inline Range share_of(int64_t count, int64_t index, int64_t shares) {
+  return {index * count / shares, (index + 1) * count / shares};
+}
 
 // One spatial axis. Output o reads input o*stride + tap*dilation - pad for each tap < kernel; outside the input is
 // zero. `pad` stands before the input only, since padding after it follows from `output`. It is negative where a

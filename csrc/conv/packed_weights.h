@@ -19,7 +19,6 @@ DenseForm packed_form(const Kernels<T>& kernels, const ConvGeometry& weights) {
 template <class T>
 struct PackingPlan {
   ConvPlan direct;
-  WinogradPlan winograd;
   Prepacked layout;
 
   PackingPlan(const Kernels<T>& kernels, const ConvGeometry& weights, bool with_winograd) : direct{}, layout{} {
@@ -37,7 +36,6 @@ struct PackingPlan {
         layout.winograd_elements = winograd_prepacked_elements<T>(weights, layout.form.columns);
       }
     }
-    winograd = make_winograd_plan(kernels, weights, 1, &layout);
   }
 
   int64_t elements() const { return layout.direct_elements + layout.winograd_elements; }
@@ -46,18 +44,24 @@ struct PackingPlan {
 template <class T>
 void write_header(T* packed, const ConvGeometry& weights, const PackingPlan<T>& plan) {
   const ColumnTiles& columns = plan.layout.form.columns;
-  const int64_t values[] = {weights.h.kernel,      weights.w.kernel,
-                            weights.C_per_group(), weights.O,
-                            weights.groups,        plan.direct.method == Method::depthwise,
-                            plan.layout.form.dot,  columns.lanes,
-                            columns.vectors,       plan.layout.winograd_elements > 0};
+  const int64_t values[] = {plan.layout.winograd_elements > 0,
+                            weights.h.kernel,
+                            weights.w.kernel,
+                            weights.C_per_group(),
+                            weights.O,
+                            weights.groups,
+                            plan.direct.method == Method::depthwise,
+                            plan.layout.form.dot,
+                            columns.lanes,
+                            columns.vectors};
   const int64_t count = sizeof(values) / sizeof(values[0]);
   for (int64_t i = 0; i < kPackedHeader; ++i) packed[i] = i < count ? static_cast<T>(values[i]) : T(0);
 }
 
+// What the plan that the rest of the header is compared with must know before.
 template <class T>
-bool has_winograd(const T* packed) {
-  return packed[9] != 0;
+bool has_winograd(const T* header) {
+  return header[0] != 0;
 }
 
 template <class T>

@@ -21,13 +21,10 @@ constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
 // Below this many weights, their gradient is split over pixels too, lest threads stay idle.
 constexpr int64_t kPartialElements = 16 * 1024;
 
-int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
-int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
-
 }  // namespace
 
-// The fewest cycles. A step of the reduction in a tile of m rows and v vectors
-// takes m*v multiply-adds; loads of B and of A run beside them and only count a little.
+// The fewest cycles. A step of the reduction in a tile of m rows and v vectors takes m*v multiply-adds; loads of B and
+// of A run beside them and only count a little.
 template <class T>
 ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t run) {
   int lanes = 1;

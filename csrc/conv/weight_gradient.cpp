@@ -21,11 +21,7 @@ typename WeightGradient<T>::Tile WeightGradient<T>::tile(int64_t index) const {
   index /= plan_.row_tiles;
   const int64_t j = index % across;
   index /= across;
-  return {index / g_.h.kernel,
-          index % g_.h.kernel,
-          j,
-          column,
-          {row * run / plan_.row_tiles, (row + 1) * run / plan_.row_tiles}};
+  return {index / g_.h.kernel, index % g_.h.kernel, j, column, share_of(run, row, plan_.row_tiles)};
 }
 
 template <class T>
@@ -39,11 +35,11 @@ void WeightGradient<T>::run(const Parallel& parallel, T* workspace) const {
   for_each_item(parallel, plan_.partials * shares, [&](int64_t item, int64_t) {
     const int64_t partial = item / shares, share = item % shares;
     T* dw = partial == 0 ? total : partials + (partial - 1) * elements;
-    const Range mine = {share * tiles() / shares, (share + 1) * tiles() / shares};
-    const Range pixels = {partial * blocks / plan_.partials, (partial + 1) * blocks / plan_.partials};
+    const Range mine = share_of(tiles(), share, shares);
+    const Range pixels = share_of(blocks, partial, plan_.partials);
     for (int64_t block = pixels.begin; block < pixels.end; ++block) {
       const int64_t n = block / blocks_h, part = block % blocks_h;
-      const Range ys = {part * g_.h.output / blocks_h, (part + 1) * g_.h.output / blocks_h};
+      const Range ys = share_of(g_.h.output, part, blocks_h);
       for (int64_t t = mine.begin; t < mine.end; ++t) add_block(tile(t), dw, n, ys, block == pixels.begin);
     }
   });

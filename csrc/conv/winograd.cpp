@@ -10,13 +10,13 @@ namespace {
 // Weights whose output channels are not neighbours are first copied: this many input channels, by the widest tile of
 // columns, on the stack.
 constexpr int64_t kTapChannels = 16;
-constexpr int64_t kWidestTile = 64;
+constexpr int64_t kWidestColumns = 64;
 
 }  // namespace
 
 template <class T>
 Range WinogradConv<T>::depth(int64_t block) const {
-  return {block * g_.C_per_group() / plan_.depth_blocks, (block + 1) * g_.C_per_group() / plan_.depth_blocks};
+  return share_of(g_.C_per_group(), block, plan_.depth_blocks);
 }
 
 // The weights of one tile of columns, from column 0 on.
@@ -39,7 +39,7 @@ template <class T>
 void WinogradConv<T>::transform_weights(int64_t group, int64_t tile, int64_t block, T* u) const {
   const Range channels = depth(block);
   const WeightView<const T> w = weights(group, tile);
-  T taps[9 * kTapChannels * kWidestTile];
+  T taps[9 * kTapChannels * kWidestColumns];
   TransformArgs<T> args = {};
   args.columns = plan_.columns.end(tile) - plan_.columns.begin(tile);
   args.to = u;
@@ -95,7 +95,7 @@ void WinogradConv<T>::run(int64_t item, T* memory) const {
   item /= plan_.column_groups;
   const int64_t count = WinogradTiles(g_, plan_.tile).count;
   const int64_t blocks = ceil_div(count, plan_.block_tiles), block = item % blocks, group = item / blocks;
-  const Range tiles = {block * count / blocks, (block + 1) * count / blocks};
+  const Range tiles = share_of(count, block, blocks);
 
   const int64_t points = winograd_points(plan_.tile);
   Scratch scratch;
@@ -105,8 +105,8 @@ void WinogradConv<T>::run(int64_t item, T* memory) const {
   scratch.u = scratch.m + points * (tiles.size() * columns.vectors * columns.lanes + kPointGap);
 
   transform_input(group, tiles, scratch);
-  const int64_t end = (share + 1) * columns.tiles / plan_.column_groups;
-  for (int64_t c = share * columns.tiles / plan_.column_groups; c < end; ++c) {
+  const Range mine = share_of(columns.tiles, share, plan_.column_groups);
+  for (int64_t c = mine.begin; c < mine.end; ++c) {
     for (int64_t k = 0; k < plan_.depth_blocks; ++k) {
       if (!plan_.pack_weights) transform_weights(group, c, k, scratch.u);
       multiply(c, k, tiles.size(), scratch.v, plan_.pack_weights ? packed_chunk(group, c, k) : scratch.u, scratch.m);

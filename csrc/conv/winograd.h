@@ -14,18 +14,19 @@
 
 namespace nhwc_conv {
 
-// Whether it can compute this geometry at all, and whether it is clearly the faster way: by the geometry of one image,
-// so that the batch shows in no bit.
+// Whether it can compute this geometry at all.
 bool winograd_fits(const ConvGeometry& g);
+
+// Whether `algorithm` means Winograd here: by name, or because it is automatic and Winograd is clearly the faster way
+// for this many images. Where a result belongs to one image that is one, so that the batch shows in no bit.
 template <class T>
-bool winograd_wins(const ConvGeometry& g, bool prepacked, int64_t images = 1);
+bool takes_winograd(Algorithm algorithm, const ConvGeometry& g, bool prepacked, int64_t images = 1);
+
+// Whether Algorithm::automatic may choose it: yes, until told otherwise.
+void set_winograd_enabled(bool value);
 
 // Outputs of a tile, down and across: 4, or 2 for images so low or narrow that larger tiles would mostly lie outside.
 int64_t winograd_tile(const ConvGeometry& g);
-
-// Whether Algorithm::automatic may choose it: yes, until told otherwise.
-bool winograd_enabled();
-void set_winograd_enabled(bool value);
 
 struct WinogradPlan {
   int64_t tile;         // outputs of a tile, down and across

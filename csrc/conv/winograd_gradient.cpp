@@ -1,8 +1,6 @@
 #include "winograd_gradient.h"
 
 #include "walk.h"
-#include "winograd.h"
-#include "winograd_tiles.h"
 
 namespace nhwc_conv {
 
@@ -17,9 +15,6 @@ constexpr int64_t kSmallSumBytes = 1536 * 1024;
 // Weights up to here are cut into small slices, so that threads have work; more into larger ones, which read V and D
 // less often.
 constexpr int64_t kSmallWeights = 128 * 128;
-
-int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
-int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 
 }  // namespace
 
@@ -38,35 +33,25 @@ WinogradGradientPlan make_winograd_gradient_plan(const Kernels<T>& kernels, cons
   plan.chunks = ceil_div(plan.tile_blocks, blocks);
   plan.chunk_tiles = min(blocks * kTileBlock, tiles);
   const bool small = Cg * g.O_per_group() <= kSmallWeights;
-  plan.slice_rows = min((small ? 2 : 4) * plan.rows, Cg);
-  plan.slice_columns = min(small ? 1 : 2, plan.columns.tiles);
-  const int64_t slice_width = plan.slice_columns * plan.columns.vectors * plan.columns.lanes;
-  const int64_t slice = points * (plan.slice_rows * slice_width + kPointGap);
-  const int64_t slices = g.groups * ceil_div(Cg, plan.slice_rows) * ceil_div(plan.columns.tiles, plan.slice_columns);
-  plan.shared_elements =
-      points * plan.chunk_tiles * (g.C + g.O + 2 * kPointGap) + (plan.chunks > 1 ? slices * slice : 0);
-  plan.scratch_elements = max(plan.chunks > 1 ? 0 : slice, points * max(g.C, g.O));
+  const int64_t slice_rows = min((small ? 2 : 4) * plan.rows, Cg);
+  const int64_t slice_columns = min(small ? 1 : 2, plan.columns.tiles);
+  plan.slices_down = ceil_div(Cg, slice_rows);
+  plan.slices_across = ceil_div(plan.columns.tiles, slice_columns);
+  plan.slice_elements = points * (slice_rows * slice_columns * plan.columns.vectors * plan.columns.lanes + kPointGap);
+  const int64_t sums = plan.chunks > 1 ? g.groups * plan.slices_down * plan.slices_across * plan.slice_elements : 0;
+  plan.shared_elements = points * plan.chunk_tiles * (g.C + g.O + 2 * kPointGap) + sums;
+  plan.scratch_elements = max(plan.chunks > 1 ? 0 : plan.slice_elements, points * max(g.C, g.O));
   return plan;
 }
 
 template <class T>
-bool winograd_gradient_wins(const ConvGeometry& g) {
-  return winograd_wins<T>(g, false, g.N);
-}
-
-template <class T>
 Range WinogradWeightGradient<T>::blocks_of(int64_t chunk) const {
-  return {chunk * plan_.tile_blocks / plan_.chunks, (chunk + 1) * plan_.tile_blocks / plan_.chunks};
+  return share_of(plan_.tile_blocks, chunk, plan_.chunks);
 }
 
 template <class T>
 int64_t WinogradWeightGradient<T>::first_tile(int64_t block) const {
   return block * WinogradTiles(g_, plan_.tile).count / plan_.tile_blocks;
-}
-
-template <class T>
-int64_t WinogradWeightGradient<T>::slices() const {
-  return g_.groups * ceil_div(g_.C_per_group(), plan_.slice_rows) * ceil_div(plan_.columns.tiles, plan_.slice_columns);
 }
 
 template <class T>
@@ -76,14 +61,14 @@ void WinogradWeightGradient<T>::run(const Parallel& parallel, T* workspace) cons
   T* const d = v + points * plan_.chunk_tiles * v_row();
   T* const sums = d + points * plan_.chunk_tiles * d_row();
   T* const scratch = workspace + plan_.shared_elements;
-  const int64_t slice = plan_.chunks > 1 ? (scratch - sums) / slices() : 0;
   for (int64_t chunk = 0; chunk < plan_.chunks; ++chunk) {
     const int64_t first = first_tile(blocks_of(chunk).begin), count = first_tile(blocks_of(chunk).end) - first;
     for_each_item(parallel, count, [&](int64_t at, int64_t slot) {
       transform(first + at, at, count, v, d, scratch + slot * plan_.scratch_elements);
     });
     for_each_item(parallel, slices(), [&](int64_t item, int64_t slot) {
-      sum_slice(item, chunk, v, d, plan_.chunks > 1 ? sums + item * slice : scratch + slot * plan_.scratch_elements);
+      sum_slice(item, chunk, v, d,
+                plan_.chunks > 1 ? sums + item * plan_.slice_elements : scratch + slot * plan_.scratch_elements);
     });
   }
 }
@@ -107,11 +92,9 @@ void WinogradWeightGradient<T>::transform(int64_t index, int64_t at, int64_t cou
 template <class T>
 void WinogradWeightGradient<T>::sum_slice(int64_t slice, int64_t chunk, const T* v, const T* d, T* s) const {
   const ColumnTiles& columns = plan_.columns;
-  const int64_t Cg = g_.C_per_group(), down = ceil_div(Cg, plan_.slice_rows);
-  const int64_t across = ceil_div(columns.tiles, plan_.slice_columns);
+  const int64_t Cg = g_.C_per_group(), down = plan_.slices_down, across = plan_.slices_across;
   const int64_t group = slice / across / down, row = slice / across % down, column = slice % across;
-  const Range rows = {row * Cg / down, (row + 1) * Cg / down};
-  const Range tiles = {column * columns.tiles / across, (column + 1) * columns.tiles / across};
+  const Range rows = share_of(Cg, row, down), tiles = share_of(columns.tiles, column, across);
   const int64_t begin = columns.begin(tiles.begin), width = columns.end(tiles.end - 1) - begin;
   const int64_t s_point = rows.size() * width + kPointGap, points = winograd_points(plan_.tile);
   const Range blocks = blocks_of(chunk);
@@ -157,7 +140,6 @@ void WinogradWeightGradient<T>::sum_slice(int64_t slice, int64_t chunk, const T*
 
 #define NHWC_INSTANTIATE(T)                                                                          \
   template WinogradGradientPlan make_winograd_gradient_plan(const Kernels<T>&, const ConvGeometry&); \
-  template bool winograd_gradient_wins<T>(const ConvGeometry&);                                      \
   template class WinogradWeightGradient<T>;
 NHWC_INSTANTIATE(float)
 NHWC_INSTANTIATE(double)

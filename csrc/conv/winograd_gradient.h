@@ -9,24 +9,29 @@
 
 #include "parallel.h"
 #include "plan.h"
+#include "winograd.h"
+#include "winograd_tiles.h"
 
 namespace nhwc_conv {
 
 struct WinogradGradientPlan {
-  int64_t tile;                       // outputs of a tile, down and across
-  ColumnTiles columns;                // of the output channels of one group
-  int64_t rows;                       // input channels of a tile of the product
-  int64_t tile_blocks;                // sums over tiles that are added up, for accuracy
-  int64_t chunks;                     // of whole blocks
-  int64_t chunk_tiles;                // in the largest
-  int64_t slice_rows, slice_columns;  // input channels, and tiles of columns
-  int64_t shared_elements;            // V and D of a chunk, and S if it is summed over several
-  int64_t scratch_elements;           // of each thread
+  int64_t tile;                        // outputs of a tile, down and across
+  ColumnTiles columns;                 // of the output channels of one group
+  int64_t rows;                        // input channels of a tile of the product
+  int64_t tile_blocks;                 // sums over tiles that are added up, for accuracy
+  int64_t chunks;                      // of whole blocks
+  int64_t chunk_tiles;                 // in the largest
+  int64_t slices_down, slices_across;  // of S of one group: by input channels, and by tiles of columns
+  int64_t slice_elements;              // of the largest
+  int64_t shared_elements;             // V and D of a chunk, and S if it is summed over several
+  int64_t scratch_elements;            // of each thread
 };
 
-// Whether it is clearly faster than the direct weight gradient.
+// Whether `algorithm` means this: see takes_winograd. A weight gradient belongs to the whole batch.
 template <class T>
-bool winograd_gradient_wins(const ConvGeometry& g);
+bool takes_winograd_gradient(Algorithm algorithm, const ConvGeometry& g) {
+  return takes_winograd<T>(algorithm, g, false, g.N);
+}
 
 template <class T>
 WinogradGradientPlan make_winograd_gradient_plan(const Kernels<T>& kernels, const ConvGeometry& g);
@@ -44,13 +49,12 @@ class WinogradWeightGradient {
 
  private:
   // Rows of V and D stand a gap more than their channels apart, so that rows do not share cache sets.
-  int64_t v_row() const { return g_.C + kGap; }
-  int64_t d_row() const { return g_.O + kGap; }
-  static constexpr int64_t kGap = 16;
+  int64_t v_row() const { return g_.C + kPointGap; }
+  int64_t d_row() const { return g_.O + kPointGap; }
 
   Range blocks_of(int64_t chunk) const;
   int64_t first_tile(int64_t block) const;
-  int64_t slices() const;
+  int64_t slices() const { return g_.groups * plan_.slices_down * plan_.slices_across; }
   void transform(int64_t tile, int64_t at, int64_t count, T* v, T* d, T* field) const;
   void sum_slice(int64_t slice, int64_t chunk, const T* v, const T* d, T* s) const;
 

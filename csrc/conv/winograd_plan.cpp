@@ -18,8 +18,6 @@ constexpr int64_t kSmallWeightBytes = 4 * 1024 * 1024;
 constexpr int64_t kPackedBytes = 1536 * 1024;
 constexpr int64_t kPrepackedBytes = 12 * 1024 * 1024;
 
-int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
-
 std::atomic<bool> enabled{true};
 
 int64_t tiles_of_one_image(ConvGeometry g, int64_t tile) {
@@ -43,7 +41,6 @@ int64_t packed_size(const ConvGeometry& g, const ColumnTiles& columns, int64_t t
 
 }  // namespace
 
-bool winograd_enabled() { return enabled.load(std::memory_order_relaxed); }
 void set_winograd_enabled(bool value) { enabled.store(value, std::memory_order_relaxed); }
 
 bool winograd_fits(const ConvGeometry& g) {
@@ -54,6 +51,8 @@ bool winograd_fits(const ConvGeometry& g) {
 int64_t winograd_tile(const ConvGeometry& g) {
   return tiles_of_one_image(g, 2) * winograd_points(2) < tiles_of_one_image(g, 4) * winograd_points(4) ? 2 : 4;
 }
+
+namespace {
 
 // Costs in products of one input and one output channel: transforms cost their operations, loads and stores, for each
 // tile and channel; that of the weights for each pair of channels.
@@ -66,6 +65,15 @@ bool winograd_wins(const ConvGeometry& g, bool prepacked, int64_t images) {
   const double winograd = tiles * (winograd_points(tile) * pairs + 250. * (C + O)) + (prepacked ? 0 : 150 * pairs);
   const double direct = double(images) * taps_inside(g.h) * taps_inside(g.w) * pairs;
   return 1.15 * winograd < direct;
+}
+
+}  // namespace
+
+template <class T>
+bool takes_winograd(Algorithm algorithm, const ConvGeometry& g, bool prepacked, int64_t images) {
+  if (algorithm == Algorithm::winograd) return true;
+  return algorithm == Algorithm::automatic && enabled.load(std::memory_order_relaxed) &&
+         winograd_wins<T>(g, prepacked, images);
 }
 
 template <class T>
@@ -102,7 +110,7 @@ WinogradPlan make_winograd_plan(const Kernels<T>& kernels, const ConvGeometry& g
 }
 
 #define NHWC_INSTANTIATE(T)                                                                 \
-  template bool winograd_wins<T>(const ConvGeometry&, bool, int64_t);                       \
+  template bool takes_winograd<T>(Algorithm, const ConvGeometry&, bool, int64_t);           \
   template int64_t winograd_prepacked_elements<T>(const ConvGeometry&, const ColumnTiles&); \
   template WinogradPlan make_winograd_plan(const Kernels<T>&, const ConvGeometry&, int, const Prepacked*);
 NHWC_INSTANTIATE(float)

@@ -108,7 +108,6 @@ using TransformFn = void (*)(const TransformArgs<T>&);
 // F(tile x tile, 3 x 3), on points = (tile + 2) x (tile + 2) values: names and sizes of L by what it is applied to.
 template <class T>
 struct WinogradTransforms {
-  int64_t tile;
   TransformFn<T> input;            // B^T: points x points
   TransformFn<T> weight;           // G: points x 3
   TransformFn<T> output;           // A^T: tile x points

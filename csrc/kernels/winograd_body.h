@@ -192,8 +192,7 @@ template <class T, int TILE>
 WinogradTransforms<T> winograd_transforms() {
   const int LANES = NHWC_ISA_VECTOR_BYTES / sizeof(T);
   typedef Winograd<TILE> Maps;
-  return {TILE,
-          Transform<T, LANES, typename Maps::template Input<T>>::run,
+  return {Transform<T, LANES, typename Maps::template Input<T>>::run,
           Transform<T, LANES, typename Maps::template Weight<T>>::run,
           Transform<T, LANES, typename Maps::template Output<T>>::run,
           Transform<T, LANES, typename Maps::template OutputGradient<T>>::run,

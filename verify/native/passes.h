@@ -79,7 +79,8 @@ T* forward_packed(const Call<T>& call, Algorithm algorithm) {
   T* packed = poisoned<T>(call.memory.packed, call.place, header + plan.elements());
   write_header(packed, g, plan);
   const nhwc_conv::Convolution<T> conv(call.kernels, plan.direct, g, {}, call.tensors.w, {}, nullptr, packed + header);
-  const nhwc_conv::WinogradConv<T> winograd(call.kernels, plan.winograd, g, {}, call.tensors.w, {}, nullptr,
+  const nhwc_conv::WinogradPlan winograd_plan = make_winograd_plan(call.kernels, g, 1, &plan.layout);
+  const nhwc_conv::WinogradConv<T> winograd(call.kernels, winograd_plan, g, {}, call.tensors.w, {}, nullptr,
                                             packed + header + plan.layout.direct_elements);
   call.memory.inputs_read_only(true);
   for_each_item(threads(call.threads), conv.pack_items(), [&](int64_t item, int64_t) { conv.pack(item); });
