@@ -18,14 +18,12 @@ PASSES = ["forward", "train"]
 
 def names(case: Case, pass_: str) -> list[str]:
     """Of OPS those that can compute this pass of this layer, and the rivals."""
-    fits = case.w[:2] == (3, 3) and case.stride == case.dilation == 1 and case.groups == 1
-    left_out = {"prepacked"} if pass_ == "train" else set()
-    left_out |= set() if fits else {"winograd"}
-    return (
-        [name for name in OPS if name not in left_out]
-        + RIVALS
-        + (NUMPY if case.name == "notebook" and pass_ == "forward" else [])
-    )
+    able = {
+        "winograd": case.winograd_applies and case.groups == 1,  # depthwise: possible, and pointless
+        "prepacked": pass_ == "forward",
+    }
+    numpy = NUMPY if case.name == "notebook" and pass_ == "forward" else []
+    return [name for name in OPS if able.get(name, True)] + RIVALS + numpy
 
 
 def contender(name, case, dtype, pass_):

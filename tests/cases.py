@@ -28,6 +28,11 @@ class Case:
         names = ("stride", "padding", "dilation", "groups", "auto_pad")
         return {name: getattr(self, name) for name in names}
 
+    @property
+    def winograd_applies(self) -> bool:
+        ones = ((1, 1), 1)
+        return self.w[:2] == (3, 3) and self.stride in ones and self.dilation in ones
+
     def tensors(self, dtype, integers=False, device="cpu"):
         """x, w and bias (or None), the same ones for a name every time.
 

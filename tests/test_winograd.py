@@ -37,11 +37,7 @@ LARGE = [
     Case("many_tiles", (2, 30, 41, 9), (3, 3, 9, 20), padding=1),
     Case("many_chunks", (3, 26, 30, 70), (3, 3, 70, 90), padding=1),
 ]
-APPLIES = [
-    case
-    for case in CASES
-    if case.w[:2] == (3, 3) and oracle.pair(case.stride) == oracle.pair(case.dilation) == (1, 1)
-] + [*SIZES, *CHANNELS, *LARGE]
+APPLIES = [case for case in CASES if case.winograd_applies] + [*SIZES, *CHANNELS, *LARGE]
 every_case = pytest.mark.parametrize("case", APPLIES, ids=lambda case: case.name)
 
 

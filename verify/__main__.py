@@ -50,31 +50,16 @@ def alone(function, *values):
 
 
 def numbers_lines(pool, scale: float, jobs: int):
-    exact = shared(pool, numbers.exactness, int(10_000 * scale), jobs)
-    wrong = len(exact["wrong"])
-    yield Line(
-        "every direct op and gradient on integers, threshold 0",
-        f"{exact['geometries']} geometries, {exact['calls']} calls",
-        f"{wrong} differ",
-        not wrong,
-    )
-    bits = shared(pool, numbers.bits, int(400 * scale), jobs)
-    wrong = len(bits["wrong"])
-    yield Line(
-        "bits over threads 1, 2, 3, 8, batches of 1 and 8, layouts and runs",
-        f"{bits['geometries']} geometries, {bits['calls']} calls",
-        f"{wrong} differ",
-        not wrong,
-    )
-    errors = shared(pool, numbers.errors, int(3_000 * scale), jobs)
-    wrong = len(errors["wrong"])
-    yield Line(
-        "errors on random data within their bound",
-        f"{errors['geometries']} geometries, {errors['calls']} calls",
-        f"{wrong} beyond",
-        not wrong,
-    )
-    for name, (units, where) in errors["worst"].items():
+    for what, function, count, verb in (
+        ("every direct op and gradient on integers, threshold 0", numbers.exactness, 10_000, "differ"),
+        ("bits over threads 1, 2, 3, 8, batches of 1 and 8, layouts and runs", numbers.bits, 400, "differ"),
+        ("errors on random data within their bound", numbers.errors, 3_000, "beyond"),
+    ):
+        found = shared(pool, function, int(count * scale), jobs)
+        wrong = len(found["wrong"])
+        size = f"{found['geometries']} geometries, {found['calls']} calls"
+        yield Line(what, size, f"{wrong} {verb}", not wrong)
+    for name, (units, where) in found["worst"].items():  # of the errors
         yield Line(f"largest error of {name}", where, f"{units:.1f} u * sum of |x||w|")
 
 

@@ -106,18 +106,13 @@ def weight_geometry(grad, x, kernel_size, stride, padding, dilation, groups, aut
 
 def check_winograd(g: Geometry) -> Geometry:
     """Raises unless Winograd's algorithm can compute the convolution: 3x3, stride 1, dilation 1."""
-    for name, expected, value in (
-        ("kernel_size", 3, (g.KH, g.KW)),
-        ("stride", 1, g.stride),
-        ("dilation", 1, g.dilation),
+    for name, needed, shown, value in (
+        ("kernel_size", 3, "3x3", (g.KH, g.KW)),
+        ("stride", 1, "1", g.stride),
+        ("dilation", 1, "1", g.dilation),
     ):
-        if value[0] != expected or value[1] != expected:
-            texts.fail(
-                texts.WINOGRAD,
-                name=name,
-                expected="3x3" if name == "kernel_size" else "1",
-                value=tuple(value),
-            )
+        if value[0] != needed or value[1] != needed:
+            texts.fail(texts.WINOGRAD, name=name, expected=shown, value=tuple(value))
     return g
 
 

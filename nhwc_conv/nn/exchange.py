@@ -11,16 +11,11 @@ from torch.nn.modules.lazy import LazyModuleMixin
 def from_torch(cls, conv: nn.Conv2d, algorithm: str):
     if not isinstance(conv, nn.Conv2d) or isinstance(conv, LazyModuleMixin):
         raise ValueError(f"expected a torch.nn.Conv2d that knows its shape, but got {type(conv).__name__}")
-    weight, bias = conv.weight, conv.bias  # of a parametrised layer: what it computes with now
     layer = cls(
         conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups,
-        bias is not None, conv.padding_mode, device="meta", algorithm=algorithm,
+        conv.bias is not None, conv.padding_mode, device="meta", algorithm=algorithm,
     )  # fmt: skip
-    set_parameters(layer, weight.detach().permute(2, 3, 1, 0), bias)
-    layer.weight.requires_grad_(weight.requires_grad)
-    if bias is not None:
-        layer.bias.requires_grad_(bias.requires_grad)
-    return layer.train(conv.training)
+    return with_state_of(conv, layer, (2, 3, 1, 0))
 
 
 def to_torch(layer) -> nn.Conv2d:
@@ -28,11 +23,17 @@ def to_torch(layer) -> nn.Conv2d:
         layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, torch_padding(layer), layer.dilation,
         layer.groups, layer.bias is not None, layer.padding_mode, device="meta",
     )  # fmt: skip
-    set_parameters(conv, layer.weight.detach().permute(3, 2, 0, 1), layer.bias)
-    conv.weight.requires_grad_(layer.weight.requires_grad)
-    if layer.bias is not None:
-        conv.bias.requires_grad_(layer.bias.requires_grad)
-    return conv.train(layer.training)
+    return with_state_of(layer, conv, (3, 2, 0, 1))
+
+
+def with_state_of(source, module, order):
+    """`module` with copies of the parameters of `source`, the weight permuted, and with its training flag."""
+    weight, bias = source.weight, source.bias  # of a parametrised layer: what it computes with now
+    set_parameters(module, weight.detach().permute(order), bias)
+    module.weight.requires_grad_(weight.requires_grad)
+    if bias is not None:
+        module.bias.requires_grad_(bias.requires_grad)
+    return module.train(source.training)
 
 
 def torch_padding(layer):

@@ -12,6 +12,8 @@ from torch.nn.parameter import is_lazy
 class HWIOLayer(nn.Module):
     """A layer whose `weight` is that of the torch.nn layer, permuted by (2, 3, 1, 0)."""
 
+    shown_unless: dict  # what repr leaves out: names of attributes and their default values
+
     def weight_shape(self) -> tuple[int, ...]:
         raise NotImplementedError
 
@@ -34,6 +36,17 @@ class HWIOLayer(nn.Module):
                 fan_in = math.prod(self.weight.shape[:3])
                 bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0
                 nn.init.uniform_(self.bias, -bound, bound)
+
+    def extra_repr(self) -> str:
+        shown = [
+            f"{self.in_channels}, {self.out_channels}",
+            f"kernel_size={self.kernel_size}",
+            f"stride={self.stride}",
+        ]
+        for name, default in self.shown_unless.items():
+            if getattr(self, name) != default:
+                shown.append(f"{name}={getattr(self, name)}")
+        return ", ".join(shown + (["bias=False"] if self.bias is None else []))
 
     def _apply(self, fn, recurse=True):
         """`.to(memory_format=...)`, which is about NCHW, leaves the weight's layout alone."""

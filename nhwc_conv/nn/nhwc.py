@@ -30,6 +30,10 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         ValueError: arguments that do not fit together, or unknown strings.
     """
 
+    shown_unless = dict(
+        padding=(0, 0, 0, 0), dilation=(1, 1), groups=1, padding_mode="zeros", algorithm="auto"
+    )  # fmt: skip
+
     def __init__(
         self,
         in_channels: int,
@@ -149,15 +153,3 @@ class NHWCConv2d(Prepackable, HWIOLayer):
             )
         image = F.pad(x.movedim(-1, -3), (left, right, top, bottom), mode=self.padding_mode)
         return image.movedim(-3, -1)
-
-    def extra_repr(self) -> str:
-        shown = [
-            f"{self.in_channels}, {self.out_channels}",
-            f"kernel_size={self.kernel_size}",
-            f"stride={self.stride}",
-        ]
-        defaults = dict(
-            padding=(0, 0, 0, 0), dilation=(1, 1), groups=1, padding_mode="zeros", algorithm="auto"
-        )  # fmt: skip
-        shown += [f"{k}={getattr(self, k)}" for k, default in defaults.items() if getattr(self, k) != default]
-        return ", ".join(shown + (["bias=False"] if self.bias is None else []))

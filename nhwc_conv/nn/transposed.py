@@ -24,6 +24,8 @@ class NHWCConvTranspose2d(HWIOLayer):
         ValueError: arguments that do not fit together, or unknown strings.
     """
 
+    shown_unless = dict(padding=(0, 0, 0, 0), output_padding=(0, 0), dilation=(1, 1), groups=1)
+
     def __init__(
         self,
         in_channels: int,
@@ -76,13 +78,3 @@ class NHWCConvTranspose2d(HWIOLayer):
             self.dilation,
             output_size=output_size,
         )
-
-    def extra_repr(self) -> str:
-        shown = [
-            f"{self.in_channels}, {self.out_channels}",
-            f"kernel_size={self.kernel_size}",
-            f"stride={self.stride}",
-        ]
-        defaults = dict(padding=(0, 0, 0, 0), output_padding=(0, 0), dilation=(1, 1), groups=1)
-        shown += [f"{k}={getattr(self, k)}" for k, default in defaults.items() if getattr(self, k) != default]
-        return ", ".join(shown + (["bias=False"] if self.bias is None else []))
