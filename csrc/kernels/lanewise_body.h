@@ -40,6 +40,12 @@ inline void lanewise_steps(typename Lanes<A, LANES>::vector (*sum)[VECTORS], con
 // The columns from n to n + VECTORS*LANES. FIXED > 0: K = FIXED and a_k = a_m.
 template <class T, class A, int LANES, int ROWS, int VECTORS, int FIXED>
 inline void lanewise_tile(const TileArgs<T>& t, int64_t n, typename Lanes<A, LANES>::vector (*sum)[VECTORS]) {
+  // As in tile_body.h.
+  NHWC_UNROLL(16)
+  for (int m = 0; m < ROWS; ++m) {
+    NHWC_UNROLL(4)
+    for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(t.c + m * t.c_m + n + v * LANES, 1);
+  }
   NHWC_UNROLL(4)
   for (int v = 0; v < VECTORS; ++v) {
     const typename Lanes<A, LANES>::vector start =

