@@ -33,10 +33,11 @@ def explain(
         direction: "forward", "input_gradient" or "weight_gradient".
 
     Returns:
-        A dict: `algorithm`, `instruction_set`, `source` ("view": the input is read where it lies; "panel": through
-        a buffer of one tile), `reduction` (loop lengths of the tile kernel), `tile` [rows, columns],
-        `packed_weights`, for Winograd `winograd_tile` and `block_tiles`, `workspace_shared` and
-        `workspace_per_thread` in bytes, `flops` (multiplications and additions, padding counted) and
+        A dict: `algorithm`, `instruction_set`, `source` ("view": the input is read where it lies; "window":
+        from copies of a block at a time; "panel": through a buffer of one tile), `reduction` (loop lengths of
+        the tile kernel), `tile` [rows, columns], `packed_weights`, for Winograd `winograd_tile` and
+        `block_tiles`, `workspace_shared` and `workspace_per_thread` in bytes, `flops` (multiplications and
+        additions, padding counted) and
         `arithmetic_intensity` (flops per byte of x, w and result).
 
     Raises:

@@ -12,12 +12,13 @@ from .summary import Line
 
 PROMISES = {
     "Forward and input gradient: the same bits for any number of threads, any batch, any layout, any run; "
-    "weight gradient: for any number of threads and any run": [
+    "weight gradient: for any number of threads, any layout, any run": [
         "test_promises.py::test_forward_bits_depend_on_neither_threads_nor_batch",
         "test_promises.py::test_input_gradient_bits_depend_on_neither_threads_nor_batch",
         "test_promises.py::test_weight_gradient_bits_depend_on_neither_threads_nor_run",
         "test_promises.py::test_forward_bits_do_not_depend_on_grad_mode_or_layout",
         "test_promises.py::test_input_gradient_bits_do_not_depend_on_layout",
+        "test_promises.py::test_weight_gradient_bits_do_not_depend_on_layout",
         "test_layers.py::test_every_product_is_fused_with_its_addition",
     ],
     "Direct algorithms are exact on integers": [

@@ -61,14 +61,15 @@ PyObject* describe(const ConvGeometry& g, const ConvPlan& plan, Long shared, Lon
                          shared, "workspace_per_thread", per_thread);
   }
   const DensePlan& dense = plan.dense;
-  const bool view = dense.source == Source::view, im2col = dense.algorithm == Algorithm::im2col;
+  const bool view = dense.source != Source::panel, im2col = dense.algorithm == Algorithm::im2col;
+  const char* source = dense.source == Source::view ? "view" : view ? "window" : "panel";
   return Py_BuildValue("{s:s, s:s, s:s, s:(LLL), s:[iL], s:O, s:(LL), s:L, s:L, s:L}", "algorithm",
-                       im2col ? "im2col" : "matmul", "instruction_set", isa, "source", view ? "view" : "panel",
-                       "reduction", view ? KH : 1, view && !im2col ? KW : 1, view ? (im2col ? KW * C : C) : KH * KW * C,
-                       "tile", dense.rows, static_cast<Long>(dense.columns.vectors) * dense.columns.lanes,
-                       "packed_weights", dense.pack_weights ? Py_True : Py_False, "reduction_blocks",
-                       static_cast<Long>(dense.row_blocks), static_cast<Long>(dense.inner_blocks), "phases", phases,
-                       "workspace_shared", shared, "workspace_per_thread", per_thread);
+                       im2col ? "im2col" : "matmul", "instruction_set", isa, "source", source, "reduction",
+                       view ? KH : 1, view && !im2col ? KW : 1, view ? (im2col ? KW * C : C) : KH * KW * C, "tile",
+                       dense.rows, static_cast<Long>(dense.columns.vectors) * dense.columns.lanes, "packed_weights",
+                       dense.pack_weights ? Py_True : Py_False, "reduction_blocks", static_cast<Long>(dense.row_blocks),
+                       static_cast<Long>(dense.inner_blocks), "phases", phases, "workspace_shared", shared,
+                       "workspace_per_thread", per_thread);
 }
 
 PyObject* describe_weight_gradient(const char* algorithm, const char* source, Long rows, Long pixels, Long tile_rows,
@@ -110,12 +111,12 @@ PyObject* explain_pass(const std::string& pass, Algorithm algorithm, const ConvG
     const DepthwisePlan& plan = gradient.plan();
     return describe_weight_gradient("depthwise", plan.expand ? "panel" : "view", plan.item_rows, plan.item_columns,
                                     kMaxLanewiseRows, plan.item_channels, gradient.partials(),
-                                    gradient.partial_elements() * size, gradient.region_elements() * size);
+                                    gradient.partial_elements() * size, gradient.scratch_elements() * size);
   }
-  const WeightGradientPlan plan = make_weight_gradient_plan(kernels, g, x.w);
-  return describe_weight_gradient("direct", "view", plan.block_rows, g.w.output, plan.rows,
-                                  plan.columns.vectors * plan.columns.lanes, plan.partials,
-                                  plan.partial_elements * size, 0);
+  const WeightGradientPlan plan = make_weight_gradient_plan(kernels, g, x, grad);
+  return describe_weight_gradient("direct", plan.scratch_elements() > 0 ? "window" : "view", plan.block_rows,
+                                  plan.block_columns, plan.rows, plan.columns.vectors * plan.columns.lanes,
+                                  plan.partials, plan.partial_elements * size, plan.scratch_elements() * size);
 }
 
 }  // namespace

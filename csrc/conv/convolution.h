@@ -47,7 +47,7 @@ ConvPlan make_plan(const Kernels<T>& kernels, const ConvGeometry& g, const Image
     plan.dense =
         make_dense_plan(kernels, g, dense_layout(g, x, w), algorithm, threads, prepacked ? &prepacked->form : nullptr);
     plan.packed_elements = plan.dense.packed_elements;
-    plan.scratch_elements = plan.dense.panel_elements;
+    plan.scratch_elements = plan.dense.scratch_elements;
   }
   return plan;
 }

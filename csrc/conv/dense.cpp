@@ -1,6 +1,7 @@
 #include "dense.h"
 
 #include "walk.h"
+#include "window.h"
 
 namespace nhwc_conv {
 
@@ -36,12 +37,12 @@ int64_t DenseConv<T>::items() const {
 }
 
 template <class T>
-void DenseConv<T>::run(int64_t item, T* panel) const {
+void DenseConv<T>::run(int64_t item, T* scratch) const {
   const int64_t share = item % plan_.column_groups;
   item /= plan_.column_groups;
   const Range tiles = share_of(plan_.columns.tiles, share, plan_.column_groups);
   if (plan_.pack_in_items) {
-    run_packing(item, tiles, panel);
+    run_packing(item, tiles, scratch);
     return;
   }
   const int64_t blocks_w = ceil_div(g_.w.output, plan_.item_columns), x_block = item % blocks_w;
@@ -51,10 +52,14 @@ void DenseConv<T>::run(int64_t item, T* panel) const {
   const int64_t n = item % g_.N, group = item / g_.N;
   const Range ys = share_of(g_.h.output, y_block, blocks_h);
   const Range xs = {x_block * plan_.item_columns, clamp((x_block + 1) * plan_.item_columns, 0, g_.w.output)};
-  if (plan_.source == Source::view) {
-    run_view(group, n, ys, xs, tiles);
+  if (plan_.source == Source::panel) {
+    run_panel(group, n, ys, xs, tiles, scratch);
+  } else if (plan_.source == Source::window) {
+    const int64_t Cg = g_.C_per_group();
+    const Window window = {g_.h.inputs(ys), g_.w.inputs(xs), {group * Cg, (group + 1) * Cg}};
+    run_view(group, n, copy_window(kernels_, x_, n, window, scratch), ys, xs, tiles);
   } else {
-    run_panel(group, n, ys, xs, tiles, panel);
+    run_view(group, n, x_, ys, xs, tiles);
   }
 }
 
@@ -105,11 +110,19 @@ typename DenseConv<T>::Block DenseConv<T>::block(int64_t index) const {
 }
 
 template <class T>
-void DenseConv<T>::run_view(int64_t group, int64_t n, Range ys, Range xs, Range tiles) const {
-  const T* x = x_.data + n * x_.n + group * g_.C_per_group() * x_.c;
+ImageView<const T> DenseConv<T>::of_group(const ImageView<const T>& x, int64_t group, int64_t n) const {
+  ImageView<const T> image = of_image(x, n);
+  image.data += group * g_.C_per_group() * x.c;
+  return image;
+}
+
+template <class T>
+void DenseConv<T>::run_view(int64_t group, int64_t n, const ImageView<const T>& x, Range ys, Range xs,
+                            Range tiles) const {
+  const ImageView<const T> image = of_group(x, group, n);
   for (int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
     const Column target = column(group, n, tile);
-    for (int64_t b = 0; b < plan_.row_blocks * plan_.inner_blocks; ++b) run_block(target, block(b), x, ys, xs);
+    for (int64_t b = 0; b < plan_.row_blocks * plan_.inner_blocks; ++b) run_block(target, block(b), image, ys, xs);
   }
 }
 
@@ -143,15 +156,15 @@ void DenseConv<T>::run_packing(int64_t group, Range tiles, T* scratch) const {
         target.b_i = plan_.algorithm == Algorithm::im2col ? target.b_j : g_.w.kernel * target.b_j;
         // emit() counts from the first weight of the tile, the block begins where the reduction's part does.
         target.b = scratch - part.rows.begin * target.b_i - part.inner.begin * target.b_k;
-        const T* x = x_.data + n * x_.n + group * g_.C_per_group() * x_.c;
-        run_block(target, part, x, {0, g_.h.output}, {0, g_.w.output});
+        run_block(target, part, of_group(x_, group, n), {0, g_.h.output}, {0, g_.w.output});
       }
     }
   }
 }
 
 template <class T>
-void DenseConv<T>::run_block(const Column& column, const Block& block, const T* x, Range ys, Range xs) const {
+void DenseConv<T>::run_block(const Column& column, const Block& block, const ImageView<const T>& x, Range ys,
+                             Range xs) const {
   walk(g_, ys, xs, [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
     emit(column, block, x, y, x0, count, down, taps_h, taps_w);
   });
@@ -182,8 +195,8 @@ TileArgs<T> DenseConv<T>::product(const Column& column, const Block& block) {
 
 // Tiles over `count` outputs from (y, x0), to the right or downwards, all with the same taps.
 template <class T>
-void DenseConv<T>::emit(const Column& column, const Block& block, const T* x, int64_t y, int64_t x0, int64_t count,
-                        bool down, Range taps_h, Range taps_w) const {
+void DenseConv<T>::emit(const Column& column, const Block& block, const ImageView<const T>& x, int64_t y, int64_t x0,
+                        int64_t count, bool down, Range taps_h, Range taps_w) const {
   const Terms left = terms(block, taps_h, taps_w);
   const Range rows = left.rows, taps = left.taps, inner = left.inner;
   const bool nothing = left.none();
@@ -192,13 +205,13 @@ void DenseConv<T>::emit(const Column& column, const Block& block, const T* x, in
   args.I = nothing ? 0 : rows.size();
   args.J = taps.size();
   args.K = inner.size();
-  args.a_i = g_.h.dilation * x_.h;
-  args.a_j = g_.w.dilation * x_.w;
-  args.a_m = down ? g_.h.stride * x_.h : g_.w.stride * x_.w;
-  args.a = x;
+  args.a_i = g_.h.dilation * x.h;
+  args.a_j = g_.w.dilation * x.w;
+  args.a_m = down ? g_.h.stride * x.h : g_.w.stride * x.w;
+  args.a = x.data;
   if (!nothing) {
-    args.a += (y * g_.h.stride - g_.h.pad + rows.begin * g_.h.dilation) * x_.h +
-              (x0 * g_.w.stride - g_.w.pad + taps.begin * g_.w.dilation) * x_.w + inner.begin;
+    args.a += (y * g_.h.stride - g_.h.pad + rows.begin * g_.h.dilation) * x.h +
+              (x0 * g_.w.stride - g_.w.pad + taps.begin * g_.w.dilation) * x.w + inner.begin;
   }
   args.b = column.b + rows.begin * column.b_i + taps.begin * column.b_j + inner.begin * column.b_k;
   args.c = column.y + y * y_.h + x0 * y_.w;

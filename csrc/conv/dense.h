@@ -20,8 +20,8 @@ class DenseConv {
   void pack(int64_t item) const;
 
   int64_t items() const;
-  // panel: scratch of plan.panel_elements, used by no other thread meanwhile.
-  void run(int64_t item, T* panel) const;
+  // scratch: plan.scratch_elements, used by no other thread meanwhile.
+  void run(int64_t item, T* scratch) const;
 
  private:
   // Weights of one column tile of one group, and where its results go.
@@ -48,15 +48,18 @@ class DenseConv {
 
   Column column(int64_t group, int64_t n, int64_t tile) const;
   Block block(int64_t index) const;
-  void run_view(int64_t group, int64_t n, Range ys, Range xs, Range tiles) const;
+  // The part of image n that this group reads.
+  ImageView<const T> of_group(const ImageView<const T>& x, int64_t group, int64_t n) const;
+  void run_view(int64_t group, int64_t n, const ImageView<const T>& x, Range ys, Range xs, Range tiles) const;
   Terms terms(const Block& block, Range taps_h, Range taps_w) const;
   static TileArgs<T> product(const Column& column, const Block& block);
-  void run_block(const Column& column, const Block& block, const T* x, Range ys, Range xs) const;
+  // In these two, x is what of_group returns.
+  void run_block(const Column& column, const Block& block, const ImageView<const T>& x, Range ys, Range xs) const;
   void run_packing(int64_t group, Range tiles, T* scratch) const;
   void pack_block(int64_t group, int64_t tile, const Block& block, T* to) const;
   void run_panel(int64_t group, int64_t n, Range ys, Range xs, Range tiles, T* panel) const;
-  void emit(const Column& column, const Block& block, const T* x, int64_t y, int64_t x0, int64_t count, bool down,
-            Range taps_h, Range taps_w) const;
+  void emit(const Column& column, const Block& block, const ImageView<const T>& x, int64_t y, int64_t x0, int64_t count,
+            bool down, Range taps_h, Range taps_w) const;
 
   const Kernels<T>& kernels_;
   const DensePlan& plan_;

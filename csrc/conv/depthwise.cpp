@@ -8,24 +8,12 @@ namespace nhwc_conv {
 
 namespace {
 
-// Input positions that outputs `range` read along an axis.
-Range inputs_of(const Axis& axis, Range range) {
-  const int64_t begin = range.begin * axis.stride - axis.pad;
-  const int64_t end = (range.end - 1) * axis.stride - axis.pad + (axis.kernel - 1) * axis.dilation + 1;
-  const int64_t first = clamp(begin, 0, axis.input);
-  return {first, clamp(end, first, axis.input)};
-}
-
 // The axis over an input that has its padding around it.
 Axis padded(const Axis& axis) {
   Axis result = axis;
   result.input = (axis.output - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1;
   result.pad = 0;
   return result;
-}
-
-int64_t reach(const Axis& axis, int64_t outputs) {
-  return clamp((outputs - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1, 0, axis.input);
 }
 
 }  // namespace
@@ -44,53 +32,53 @@ DepthwisePlan make_depthwise_plan(const ConvGeometry& g, bool lanes_contiguous, 
   const int64_t OH = g.h.output > 1 ? g.h.output : 1, OW = g.w.output > 1 ? g.w.output : 1;
   plan.item_channels = plan.expand ? clamp(64, 1, g.O) : g.O;
   const int64_t pixel = plan.item_channels * g.C_per_group();
-  const int64_t across = clamp(budget / (pixel * (reach(g.h, 1) + 1)), 1, 1 << 30);
+  const int64_t across = clamp(budget / (pixel * (g.h.reach(1) + 1)), 1, 1 << 30);
   plan.item_columns = clamp((across - (g.w.kernel - 1) * g.w.dilation) / g.w.stride, 16, OW > 16 ? OW : 16);
   if (2 * plan.item_columns > OW) plan.item_columns = OW;
   const Axis across_axis = plan.pad_columns ? padded(g.w) : g.w;
-  const int64_t row = pixel * reach(across_axis, plan.item_columns) * g.h.stride;
+  const int64_t row = pixel * across_axis.reach(plan.item_columns) * g.h.stride;
   plan.item_rows = clamp(budget / (row > 0 ? row : 1), 1, OH);
   if (threads > 1) {
     const int64_t others = g.N * ceil_div(g.O, plan.item_channels) * ceil_div(OW, plan.item_columns);
     plan.item_rows = clamp(ceil_div(OH * others, 4 * threads), 1, plan.item_rows);
   }
-  plan.region_elements = plan.expand ? reach(g.h, plan.item_rows) * reach(across_axis, plan.item_columns) * pixel : 0;
+  plan.region_elements = plan.expand ? g.h.reach(plan.item_rows) * across_axis.reach(plan.item_columns) * pixel : 0;
   return plan;
 }
 
 template <class T>
-ExpandedRegion<T> ExpandedRegion<T>::fill(const ConvGeometry& g, const ImageView<const T>& x, int64_t n, Range ys,
-                                          Range xs, Range lanes, bool pad_columns, T* to) {
-  const int64_t Cg = g.C_per_group(), Og = g.O_per_group(), width = lanes.size();
+ExpandedRegion<T> ExpandedRegion<T>::fill(const Kernels<T>& kernels, const ConvGeometry& g, const ImageView<const T>& x,
+                                          int64_t n, Range ys, Range xs, Range lanes, bool pad_columns, T* to) {
+  const int64_t Cg = g.C_per_group(), Og = g.O_per_group(), width = lanes.size(), pixel = Cg * width;
   const Axis across = pad_columns ? padded(g.w) : g.w;
   const int64_t shift = pad_columns ? g.w.pad : 0;
-  ExpandedRegion region = {inputs_of(g.h, ys), inputs_of(across, xs), to, 0, Cg * width, width};
-  region.h = region.columns.size() * region.w;
+  ExpandedRegion region = {g.h.inputs(ys), across.inputs(xs), to, 0, pixel, width};
+  region.h = region.columns.size() * pixel;
+  // Columns of the region that lie in the image; padding is zero.
+  const Range inside = Range{shift, g.w.input + shift}.within(region.columns);
   for (int64_t row = region.rows.begin; row < region.rows.end; ++row) {
-    for (int64_t column = region.columns.begin; column < region.columns.end; ++column) {
-      const int64_t source = column - shift;
-      if (source < 0 || source >= g.w.input) {
-        std::memset(to, 0, Cg * width * sizeof(T));
-        to += Cg * width;
-        continue;
-      }
-      const T* from = x.data + n * x.n + row * x.h + source * x.w;
-      if (Cg == 1 && Og == 1 && x.c == 1) {
-        std::memcpy(to, from + lanes.begin, width * sizeof(T));
-        to += width;
-        continue;
-      }
-      for (int64_t k = 0; k < Cg; ++k) {
-        int64_t group = lanes.begin / Og, within = lanes.begin % Og;
-        for (int64_t lane = 0; lane < width; ++lane) {
-          *to++ = from[(group * Cg + k) * x.c];
-          if (++within == Og) {
-            within = 0;
-            ++group;
+    std::memset(to, 0, (inside.begin - region.columns.begin) * pixel * sizeof(T));
+    to += (inside.begin - region.columns.begin) * pixel;
+    const T* from = x.data + n * x.n + row * x.h + (inside.begin - shift) * x.w;
+    if (Cg == 1 && Og == 1) {
+      kernels.copy({from + lanes.begin * x.c, x.w, x.c, to, pixel, inside.size(), width});
+      to += inside.size() * pixel;
+    } else {
+      for (int64_t column = inside.begin; column < inside.end; ++column, from += x.w) {
+        for (int64_t k = 0; k < Cg; ++k) {
+          int64_t group = lanes.begin / Og, within = lanes.begin % Og;
+          for (int64_t lane = 0; lane < width; ++lane) {
+            *to++ = from[(group * Cg + k) * x.c];
+            if (++within == Og) {
+              within = 0;
+              ++group;
+            }
           }
         }
       }
     }
+    std::memset(to, 0, (region.columns.end - inside.end) * pixel * sizeof(T));
+    to += (region.columns.end - inside.end) * pixel;
   }
   return region;
 }
@@ -128,9 +116,9 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
   const Range lanes = share_of(g_.O, o_block, blocks_o);
   const Range xs = {x_block * plan_.item_columns, clamp((x_block + 1) * plan_.item_columns, 0, g_.w.output)};
   const Range ys = {y_block * plan_.item_rows, clamp((y_block + 1) * plan_.item_rows, 0, g_.h.output)};
-  const ExpandedRegion<T> x = plan_.expand
-                                  ? ExpandedRegion<T>::fill(g_, x_, n, ys, xs, lanes, plan_.pad_columns, scratch)
-                                  : ExpandedRegion<T>{{0, 0}, {0, 0}, x_.data + n * x_.n + lanes.begin, x_.h, x_.w, 0};
+  const ExpandedRegion<T> x =
+      plan_.expand ? ExpandedRegion<T>::fill(kernels_, g_, x_, n, ys, xs, lanes, plan_.pad_columns, scratch)
+                   : ExpandedRegion<T>::view(x_, n, lanes);
 
   TileArgs<T> args;
   const T* weights = plan_.pack_weights ? packed_ + lanes.begin : w_.data + lanes.begin;

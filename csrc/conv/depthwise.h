@@ -44,8 +44,12 @@ struct ExpandedRegion {
 
   // Fills `to` with what outputs ys x xs read, for output channels `lanes`; x is one image.
   // With pad_columns, `columns` counts from the padding's first column.
-  static ExpandedRegion fill(const ConvGeometry& g, const ImageView<const T>& x, int64_t n, Range ys, Range xs,
-                             Range lanes, bool pad_columns, T* to);
+  static ExpandedRegion fill(const Kernels<T>& kernels, const ConvGeometry& g, const ImageView<const T>& x, int64_t n,
+                             Range ys, Range xs, Range lanes, bool pad_columns, T* to);
+  // The tensor itself, for depthwise layers whose channels are contiguous.
+  static ExpandedRegion view(const ImageView<const T>& x, int64_t n, Range lanes) {
+    return {{0, 0}, {0, 0}, x.data + n * x.n + lanes.begin, x.h, x.w, 0};
+  }
 };
 
 // Forward, or one phase of an input gradient. Used as DenseConv is.

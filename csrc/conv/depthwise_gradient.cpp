@@ -2,6 +2,7 @@
 
 #include "partial_sums.h"
 #include "walk.h"
+#include "window.h"
 
 namespace nhwc_conv {
 
@@ -9,12 +10,16 @@ template <class T>
 DepthwiseWeightGradient<T>::DepthwiseWeightGradient(const Kernels<T>& kernels, const ConvGeometry& g,
                                                     const ImageView<const T>& x, const ImageView<const T>& grad, T* dw)
     : kernels_(kernels), g_(g), x_(x), grad_(grad), dw_(dw) {
-  // For one thread, whatever their number: blocks of pixels show in the last bits.
-  plan_ = make_depthwise_plan<T>(g, true, x.c == 1, 1, Rows::viewed);
+  // As for one thread and contiguous channels, whatever they are: blocks of pixels show in the last bits.
+  plan_ = make_depthwise_plan<T>(g, true, true, 1, Rows::viewed);
   elements_ = g.h.kernel * g.w.kernel * g.C_per_group() * g.O;
   blocks_h_ = ceil_div(g.h.output, plan_.item_rows);
   blocks_w_ = ceil_div(g.w.output, plan_.item_columns);
   partials_ = clamp(g.N * blocks_h_ * blocks_w_, 1, kMaxPartials);
+  region_elements_ = plan_.region_elements;
+  if (!plan_.expand && x.c != 1)
+    region_elements_ = g.h.reach(plan_.item_rows) * g.w.reach(plan_.item_columns) * plan_.item_channels;
+  window_elements_ = grad.c != 1 ? plan_.item_rows * plan_.item_columns * plan_.item_channels : 0;
 }
 
 template <class T>
@@ -31,7 +36,7 @@ void DepthwiseWeightGradient<T>::run(const Parallel& parallel, T* workspace) con
       add_block(dw, block / blocks_w_ / blocks_h_,
                 {y * plan_.item_rows, clamp((y + 1) * plan_.item_rows, 0, g_.h.output)},
                 {x * plan_.item_columns, clamp((x + 1) * plan_.item_columns, 0, g_.w.output)}, lanes,
-                block == pixels.begin, scratch + slot * plan_.region_elements);
+                block == pixels.begin, scratch + slot * scratch_elements());
     }
   });
   add_partial_sums(kernels_, parallel, dw_, workspace, elements_, partials_);
@@ -41,17 +46,20 @@ template <class T>
 void DepthwiseWeightGradient<T>::add_block(T* dw, int64_t n, Range ys, Range xs, Range lanes, bool first,
                                            T* scratch) const {
   const int64_t Cg = g_.C_per_group(), KW = g_.w.kernel;
-  const ExpandedRegion<T> x = plan_.expand
-                                  ? ExpandedRegion<T>::fill(g_, x_, n, ys, xs, lanes, false, scratch)
-                                  : ExpandedRegion<T>{{0, 0}, {0, 0}, x_.data + n * x_.n + lanes.begin, x_.h, x_.w, 0};
+  const ExpandedRegion<T> x = region_elements_ > 0
+                                  ? ExpandedRegion<T>::fill(kernels_, g_, x_, n, ys, xs, lanes, false, scratch)
+                                  : ExpandedRegion<T>::view(x_, n, lanes);
+  const ImageView<const T> grad = window_elements_ > 0
+                                      ? copy_window(kernels_, grad_, n, {ys, xs, lanes}, scratch + region_elements_)
+                                      : of_image(grad_, n);
   const LanewiseFamily<T>& family = lanewise_family(kernels_, lanes.size());
   TileArgs<T> args;
   args.I = 1;
   args.a_i = args.b_i = 0;
   args.a_j = g_.h.stride * x.h;
   args.a_k = g_.w.stride * x.w;
-  args.b_j = grad_.h;
-  args.b_k = grad_.w;
+  args.b_j = grad.h;
+  args.b_k = grad.w;
   args.c_m = g_.O;
   args.columns = lanes.size();
   args.bias = nullptr;
@@ -64,11 +72,11 @@ void DepthwiseWeightGradient<T>::add_block(T* dw, int64_t n, Range ys, Range xs,
     args.a_m = step;
     args.accumulate = add;
     const T* a = x.data;
-    args.b = grad_.data;
+    args.b = grad.data;
     if (!nothing) {
       a += (rows.begin * g_.h.stride - g_.h.pad + i * g_.h.dilation - x.rows.begin) * x.h +
            (columns.begin * g_.w.stride - g_.w.pad + j * g_.w.dilation - x.columns.begin) * x.w;
-      args.b += n * grad_.n + rows.begin * grad_.h + columns.begin * grad_.w + lanes.begin;
+      args.b += rows.begin * grad.h + columns.begin * grad.w + lanes.begin;
     }
     T* c = dw + (i * KW + j) * Cg * g_.O;
     in_pieces(count, kMaxLanewiseRows, [&](int64_t offset, int64_t m) {
@@ -77,22 +85,25 @@ void DepthwiseWeightGradient<T>::add_block(T* dw, int64_t n, Range ys, Range xs,
       family.rows[m - 1](args);
     });
   };
-  const Range inside = g_.w.interior().within(xs);
   for (int64_t i = 0; i < g_.h.kernel; ++i) {
     const Range rows = g_.h.outputs(i).within(ys);
-    if (Cg == 1) emit(i, 0, KW, g_.w.dilation * x.w, rows, inside, !first);
-    for (int64_t j = 0; j < KW; ++j) {
-      const Range outputs = g_.w.outputs(j).within(xs);
-      if (Cg > 1) {
-        emit(i, j, Cg, x.k, rows, outputs, !first);
-        continue;
-      }
-      // Pixels that tap j sees and some other tap of the row does not.
-      const Range left = {outputs.begin, clamp(inside.begin, outputs.begin, outputs.end)};
-      const Range right = {clamp(inside.end, left.end, outputs.end), outputs.end};
-      if (!left.empty()) emit(i, j, 1, 0, rows, left, true);
-      if (!right.empty()) emit(i, j, 1, 0, rows, right, true);
+    if (Cg > 1) {
+      for (int64_t j = 0; j < KW; ++j) emit(i, j, Cg, x.k, rows, g_.w.outputs(j).within(xs), !first);
+      continue;
     }
+    in_pieces(KW, kMaxLanewiseRows, [&](int64_t j0, int64_t taps) {
+      Range common = xs;
+      for (int64_t j = j0; j < j0 + taps; ++j) common = common.within(g_.w.outputs(j));
+      emit(i, j0, taps, g_.w.dilation * x.w, rows, common, !first);
+      // Pixels that tap j sees and some other tap of these does not.
+      for (int64_t j = j0; j < j0 + taps; ++j) {
+        const Range outputs = g_.w.outputs(j).within(xs);
+        const Range left = {outputs.begin, clamp(common.begin, outputs.begin, outputs.end)};
+        const Range right = {clamp(common.end, left.end, outputs.end), outputs.end};
+        if (!left.empty()) emit(i, j, 1, 0, rows, left, true);
+        if (!right.empty()) emit(i, j, 1, 0, rows, right, true);
+      }
+    });
   }
 }
 

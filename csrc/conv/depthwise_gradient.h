@@ -9,16 +9,17 @@ namespace nhwc_conv {
 template <class T>
 class DepthwiseWeightGradient {
  public:
-  // x [N, H, W, C], grad [N, OH, OW, O] with contiguous channels; dw [KH, KW, C/groups, O] contiguous.
+  // x [N, H, W, C], grad [N, OH, OW, O]; dw [KH, KW, C/groups, O] contiguous.
   DepthwiseWeightGradient(const Kernels<T>& kernels, const ConvGeometry& g, const ImageView<const T>& x,
                           const ImageView<const T>& grad, T* dw);
 
   const DepthwisePlan& plan() const { return plan_; }
   int64_t partials() const { return partials_; }
   int64_t partial_elements() const { return (partials_ - 1) * elements_; }  // shared by all threads
-  int64_t region_elements() const { return plan_.region_elements; }         // of each thread
+  // Of each thread: the region of x, and a window of grad.
+  int64_t scratch_elements() const { return region_elements_ + window_elements_; }
 
-  // workspace: partial_elements() and then region_elements() for each of parallel.threads.
+  // workspace: partial_elements() and then scratch_elements() for each of parallel.threads.
   void run(const Parallel& parallel, T* workspace) const;
 
  private:
@@ -30,6 +31,8 @@ class DepthwiseWeightGradient {
   T* dw_;
   DepthwisePlan plan_;
   int64_t elements_, blocks_h_, blocks_w_, partials_;
+  // Zero where the operand is read where it lies.
+  int64_t region_elements_, window_elements_;
 };
 
 }  // namespace nhwc_conv

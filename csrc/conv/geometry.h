@@ -56,6 +56,16 @@ struct Axis {
     const int64_t begin = clamp(ceil_div(-offset, stride), 0, output);
     return {begin, clamp(floor_div(input - 1 - offset, stride) + 1, begin, output)};
   }
+
+  // The inputs from the first to the last that these outputs read.
+  Range inputs(Range outputs) const {
+    const int64_t begin = clamp(outputs.begin * stride - pad, 0, input);
+    const int64_t end = (outputs.end - 1) * stride - pad + (kernel - 1) * dilation + 1;
+    return {begin, clamp(end, begin, input)};
+  }
+
+  // The most inputs that so many neighbouring outputs read.
+  int64_t reach(int64_t outputs) const { return clamp((outputs - 1) * stride + (kernel - 1) * dilation + 1, 0, input); }
 };
 
 // The only output-size formula in C++: outputs along an axis padded by pad_before + pad_after.

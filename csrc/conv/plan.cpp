@@ -18,6 +18,17 @@ constexpr int64_t kManyWeightBytes = 1024 * 1024;
 constexpr int64_t kFewPixels = 1024;
 // More than any memory holds: a view of stride 0. To pack it at once fails at once; block by block would not end.
 constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
+// One block of a weight gradient: the bytes of its two operands, and bounds of its output pixels. Fewer do not make up
+// for reading and writing the gradient once for each.
+constexpr int64_t kBlockBytes = 256 * 1024;
+constexpr int64_t kFewestBlockPixels = 256, kMostBlockPixels = 1024;
+// So many tiles read the same window of a weight gradient's operand that copying it costs less than reading rows that
+// stand far apart: each on a page of its own, or many in one cache set.
+constexpr int64_t kManyColumnTiles = 3, kManyRowTiles = 4;
+// Channels of one window of a weight gradient: few rows, which are read again for every kernel position only; columns
+// enough that copying the rows anew for each lot of them is little work beside their products.
+constexpr int64_t kWindowRows = 64;
+constexpr int64_t kWindowColumns = 256;
 // Below this many weights, their gradient is split over pixels too, lest threads stay idle.
 constexpr int64_t kPartialElements = 16 * 1024;
 
@@ -92,18 +103,18 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
                           Algorithm algorithm, int threads, const DenseForm* prepacked) {
   const int64_t Cg = g.C_per_group(), size = sizeof(T);
   const int64_t taps = g.h.kernel * g.w.kernel, depth = taps * Cg;
-  DensePlan plan;
+  DensePlan plan = {};
 
   // By geometry alone, not by layout: the blocks below, and with them the bits of the result, follow from it.
   const bool rows_may_be_viewed = g.groups == 1 && (g.w.dilation == 1 || g.w.kernel == 1);
   if (algorithm != Algorithm::im2col && algorithm != Algorithm::matmul)
     algorithm = rows_may_be_viewed ? Algorithm::im2col : Algorithm::matmul;
   plan.algorithm = algorithm;
-  const bool viewed = algorithm == Algorithm::im2col ? layout.rows_contiguous : layout.channels_contiguous;
-  plan.source = viewed ? Source::view : Source::panel;
+  const bool im2col = algorithm == Algorithm::im2col, dilated = g.w.dilation > 1 && g.w.kernel > 1;
+  const bool viewed = im2col ? layout.rows_contiguous : layout.channels_contiguous;
+  plan.source = viewed ? Source::view : im2col && dilated ? Source::panel : Source::window;
 
-  const int64_t interior = g.w.interior().size();
-  const int64_t run = viewed ? max(interior, 1) : g.h.output * g.w.output;
+  const int64_t run = plan.source == Source::panel ? g.h.output * g.w.output : max(g.w.interior().size(), 1);
   const DenseForm form = prepacked ? *prepacked : choose_form(kernels, g.O_per_group(), run, inner_depth(algorithm, g));
   plan.dot = form.dot;
   plan.columns = form.columns;
@@ -127,13 +138,9 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   plan.row_blocks = min(blocks, max(g.h.kernel, 1));
   plan.inner_blocks = min(ceil_div(blocks, plan.row_blocks), max(inner_depth(plan.algorithm, g), 1));
 
-  // Rows of a panel stand a cache line more than a multiple of one apart, so that they do not share cache sets.
-  plan.panel_stride = viewed ? 0 : (ceil_div(depth, 16) + 1) * 16;
-  plan.panel_elements = plan.panel_stride * plan.rows;
-
   if (plan.pack_in_items) {
-    const int64_t rows = ceil_div(g.h.kernel, plan.row_blocks) * (algorithm == Algorithm::im2col ? 1 : g.w.kernel);
-    plan.panel_elements =
+    const int64_t rows = ceil_div(g.h.kernel, plan.row_blocks) * (im2col ? 1 : g.w.kernel);
+    plan.scratch_elements =
         rows * ceil_div(inner_depth(algorithm, g), plan.inner_blocks) * plan.columns.vectors * plan.columns.lanes;
     plan.item_rows = max(g.h.output, 1);
     plan.item_columns = max(g.w.output, 1);
@@ -150,31 +157,62 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   plan.item_columns = OW <= 2 * target ? OW : ceil_div(target, plan.rows) * plan.rows;
   const int64_t items = g.groups * g.N * ceil_div(OH, plan.item_rows) * ceil_div(OW, plan.item_columns);
   plan.column_groups = threads > 1 ? clamp(ceil_div(4 * threads, max(items, 1)), 1, max(plan.columns.tiles, 1)) : 1;
+
+  if (plan.source == Source::panel) {
+    // Rows of a panel stand a cache line more than a multiple of one apart, so that they do not share cache sets.
+    plan.panel_stride = (ceil_div(depth, 16) + 1) * 16;
+    plan.scratch_elements = plan.panel_stride * plan.rows;
+  } else if (plan.source == Source::window) {
+    plan.scratch_elements = g.h.reach(plan.item_rows) * g.w.reach(plan.item_columns) * Cg;
+  }
   return plan;
 }
 
 template <class T>
-WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const ConvGeometry& g, int64_t pixel_stride) {
-  const int64_t Cg = g.C_per_group(), size = sizeof(T);
-  WeightGradientPlan plan;
+WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const ConvGeometry& g,
+                                             const ImageView<const T>& x, const ImageView<const T>& grad) {
+  const int64_t Cg = g.C_per_group(), size = sizeof(T), OH = max(g.h.output, 1), OW = max(g.w.output, 1);
+  WeightGradientPlan plan = {};
   // Few channels leave rows of a tile idle; then the taps of one kernel row share it, and pixels at the borders, where
   // not all of these taps exist, are summed tap by tap.
   plan.swapped = g.O_per_group() <= kMaxDotFamilies && Cg * size >= 16;
-  plan.merge_taps = !plan.swapped && g.w.kernel > 1 && g.w.dilation == 1 && pixel_stride == Cg && Cg < 16;
+  plan.merge_taps = !plan.swapped && g.groups == 1 && g.w.kernel > 1 && g.w.dilation == 1 && Cg < 16;
   const int64_t run = plan.swapped ? g.O_per_group() : plan.merge_taps ? g.w.kernel * Cg : Cg;
   plan.columns = choose_columns(kernels, plan.swapped ? Cg : g.O_per_group(), run);
   plan.rows = family_of(kernels, plan.columns.lanes, plan.columns.vectors).max_rows;
   plan.row_tiles = ceil_div(run, plan.rows);
 
-  const int64_t row_bytes =
-      g.w.output * min(g.O_per_group(), 4 * plan.columns.lanes) * size + g.h.stride * g.w.input * Cg * size;
-  plan.block_rows = clamp(kInputBytes / max(row_bytes, 1), 1, max(g.h.output, 1));
+  // By the geometry alone: the ends of blocks show in the last bits.
+  const int64_t pixel_bytes = (g.h.stride * g.w.stride * Cg + g.O_per_group()) * size;
+  const int64_t pixels = clamp(kBlockBytes / max(pixel_bytes, 1), kFewestBlockPixels, kMostBlockPixels);
+  plan.block_columns = ceil_div(OW, ceil_div(OW, 2 * pixels));
+  plan.block_rows = clamp(pixels / plan.block_columns, 1, OH);
 
   // Enough independent parts for many threads, by the geometry alone: kernel positions and channels, then pixels.
-  const int64_t blocks = g.N * ceil_div(max(g.h.output, 1), plan.block_rows);
+  const int64_t blocks = g.N * ceil_div(OH, plan.block_rows) * ceil_div(OW, plan.block_columns);
   const int64_t elements = g.h.kernel * g.w.kernel * Cg * g.O;
   plan.partials = clamp(kPartialElements / max(elements, 1), 1, clamp(blocks, 1, kMaxPartials));
   plan.partial_elements = (plan.partials - !plan.swapped) * elements;
+
+  const bool x_apart = x.c != 1 && g.C > 1, grad_apart = grad.c != 1 && g.O > 1;
+  const int64_t units = plan.row_tiles * g.h.kernel * (plan.merge_taps ? 1 : g.w.kernel);
+  const bool row_apart = plan.swapped ? grad_apart : x_apart || (plan.merge_taps && x.w != Cg);
+  const bool column_apart = plan.swapped ? x_apart : grad_apart;
+  const bool row_window = row_apart || (!plan.merge_taps && plan.columns.tiles >= kManyColumnTiles);
+  const bool column_window = column_apart || (plan.columns.tiles > 1 && units >= kManyRowTiles);
+  plan.window_row_tiles = plan.merge_taps ? plan.row_tiles : clamp(kWindowRows / plan.rows, 1, max(plan.row_tiles, 1));
+  plan.column_shares = column_window ? max(ceil_div(plan.columns.columns, kWindowColumns), 1) : 1;
+  const int64_t x_pixels = g.h.reach(plan.block_rows) * g.w.reach(plan.block_columns);
+  const int64_t grad_pixels = plan.block_rows * plan.block_columns;
+  if (row_window) {
+    const int64_t channels = plan.merge_taps ? Cg : min(plan.window_row_tiles * plan.rows, run);
+    plan.row_window_elements = channels * (plan.swapped ? grad_pixels : x_pixels);
+  }
+  if (column_window) {
+    const int64_t vectors = ceil_div(plan.columns.tiles, plan.column_shares) * plan.columns.vectors;
+    plan.column_window_elements =
+        min(vectors * plan.columns.lanes, plan.columns.columns) * (plan.swapped ? x_pixels : grad_pixels);
+  }
   return plan;
 }
 
@@ -185,7 +223,8 @@ WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const Co
                                      const DenseForm*);                                                          \
   template ColumnTiles choose_columns(const Kernels<T>&, int64_t, int64_t);                                      \
   template DenseForm choose_form(const Kernels<T>&, int64_t, int64_t, int64_t);                                  \
-  template WeightGradientPlan make_weight_gradient_plan(const Kernels<T>&, const ConvGeometry&, int64_t);
+  template WeightGradientPlan make_weight_gradient_plan(const Kernels<T>&, const ConvGeometry&,                  \
+                                                        const ImageView<const T>&, const ImageView<const T>&);
 NHWC_INSTANTIATE(float)
 NHWC_INSTANTIATE(double)
 

@@ -12,8 +12,10 @@ namespace nhwc_conv {
 // direct: im2col or matmul, whichever suits; automatic: that or Winograd.
 enum class Algorithm { automatic, direct, im2col, matmul, winograd };
 
-// How the input reaches the tile kernel: read where it lies, or as im2col rows copied into a panel of one tile.
-enum class Source { view, panel };
+// How the input reaches the tile kernel: read where it lies; from a window, a copy of what one item reads, where
+// channels are no neighbours in memory; or as im2col rows copied into a panel of one tile, where dilation breaks its
+// rows.
+enum class Source { view, window, panel };
 
 // Output channels of one group, cut into tiles of whole vectors. Only the last vector may be partial; then it stands
 // back from the end and overlaps its neighbour in the same tile, so a tile that ends partial has two vectors or more.
@@ -58,8 +60,8 @@ struct DensePlan {
   int64_t row_blocks, inner_blocks;
   // One item: this many output rows and columns, and a share of the column tiles.
   int64_t item_rows, item_columns, column_groups;
-  int64_t packed_elements;  // shared by all threads
-  int64_t panel_elements;   // of each thread
+  int64_t packed_elements;   // shared by all threads
+  int64_t scratch_elements;  // of each thread
   int64_t panel_stride;
 };
 
@@ -94,16 +96,23 @@ struct WeightGradientPlan {
   bool merge_taps;  // the rows of a tile run over (kernel column, channel), else over the channels of one tap
   ColumnTiles columns;
   int rows;
-  int64_t row_tiles;   // along the rows of one kernel row, or of one tap
-  int64_t block_rows;  // output rows summed in registers before they are added to the gradient
-  int64_t partials;    // sums over parts of the batch, added in order at the end
+  int64_t row_tiles;  // along the rows of one kernel row, or of one tap
+  // Output pixels summed in registers before they are added to the gradient.
+  int64_t block_rows, block_columns;
+  int64_t partials;  // sums over parts of the batch, added in order at the end
+  // Operands in windows: of a block, and of the channels of window_row_tiles on the side of a tile's rows; of one tile
+  // of columns each, for one of column_shares, on the other.
+  int64_t window_row_tiles, column_shares;
+  int64_t row_window_elements, column_window_elements;  // of each thread; zero: read where it lies
   // Shared by all threads; the first sum stands in the result itself, unless swapped.
   int64_t partial_elements;
+
+  int64_t scratch_elements() const { return row_window_elements + column_window_elements; }
 };
 
-// pixel_stride: distance of neighbouring pixels of one row of x.
 template <class T>
-WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const ConvGeometry& g, int64_t pixel_stride);
+WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const ConvGeometry& g,
+                                             const ImageView<const T>& x, const ImageView<const T>& grad);
 
 // Length of the innermost reduction: a kernel row's KW*C values for im2col, one tap's C for matmul.
 int64_t inner_depth(Algorithm algorithm, const ConvGeometry& g);

@@ -11,6 +11,12 @@ struct ImageView {
   int64_t n, h, w, c;
 };
 
+// One image of a batch.
+template <class T>
+ImageView<T> of_image(const ImageView<T>& images, int64_t n) {
+  return {images.data + n * images.n, 0, images.h, images.w, images.c};
+}
+
 // [KH, KW, C/groups, O/groups] of each group
 template <class T>
 struct WeightView {

@@ -5,118 +5,210 @@
 namespace nhwc_conv {
 
 template <class T>
-int64_t WeightGradient<T>::tiles() const {
-  return g_.groups * plan_.columns.tiles * g_.h.kernel * (plan_.merge_taps ? 1 : g_.w.kernel) * plan_.row_tiles;
+int64_t WeightGradient<T>::row_units() const {
+  return g_.groups * plan_.row_tiles * g_.h.kernel * (plan_.merge_taps ? 1 : g_.w.kernel);
 }
 
 template <class T>
-typename WeightGradient<T>::Tile WeightGradient<T>::tile(int64_t index) const {
-  const int64_t across = plan_.merge_taps ? 1 : g_.w.kernel;
+Range WeightGradient<T>::run_of(int64_t row_tile) const {
   const int64_t run = plan_.swapped      ? g_.O_per_group()
                       : plan_.merge_taps ? g_.w.kernel * g_.C_per_group()
                                          : g_.C_per_group();
-  const int64_t column = index % plan_.columns.tiles;
-  index /= plan_.columns.tiles;
-  const int64_t row = index % plan_.row_tiles;
-  index /= plan_.row_tiles;
-  const int64_t j = index % across;
-  index /= across;
-  return {index / g_.h.kernel, index % g_.h.kernel, j, column, share_of(run, row, plan_.row_tiles)};
+  return share_of(run, row_tile, plan_.row_tiles);
+}
+
+// Units whose rows read the same channels are neighbours, so that windows of them are copied once a block.
+template <class T>
+typename WeightGradient<T>::Rows WeightGradient<T>::rows(int64_t unit) const {
+  const int64_t across = plan_.merge_taps ? 1 : g_.w.kernel, taps = g_.h.kernel * across;
+  const int64_t tap = unit % taps, row_tile = unit / taps % plan_.row_tiles;
+  return {unit / taps / plan_.row_tiles, row_tile, tap / across, tap % across, run_of(row_tile)};
+}
+
+// To the next unit.
+template <class T>
+void WeightGradient<T>::advance(Rows& rows) const {
+  if (!plan_.merge_taps && ++rows.j < g_.w.kernel) return;
+  rows.j = 0;
+  if (++rows.i < g_.h.kernel) return;
+  rows.i = 0;
+  if (++rows.row_tile == plan_.row_tiles) {
+    rows.row_tile = 0;
+    ++rows.group;
+  }
+  rows.range = run_of(rows.row_tile);
+}
+
+template <class T>
+int64_t WeightGradient<T>::blocks() const {
+  return g_.N * ceil_div(g_.h.output, plan_.block_rows) * ceil_div(g_.w.output, plan_.block_columns);
+}
+
+template <class T>
+typename WeightGradient<T>::Block WeightGradient<T>::block(int64_t index) const {
+  const int64_t down = ceil_div(g_.h.output, plan_.block_rows), across = ceil_div(g_.w.output, plan_.block_columns);
+  Block block = {};
+  block.n = index / across / down;
+  block.ys = share_of(g_.h.output, index / across % down, down);
+  block.xs = share_of(g_.w.output, index % across, across);
+  block.group = block.window = -1;
+  return block;
 }
 
 template <class T>
 void WeightGradient<T>::run(const Parallel& parallel, T* workspace) const {
-  const int64_t blocks_h = ceil_div(g_.h.output, plan_.block_rows), blocks = g_.N * blocks_h;
   const int64_t elements = g_.h.kernel * g_.w.kernel * g_.C_per_group() * g_.O;
   T* total = plan_.swapped ? workspace : dw_;
   T* partials = plan_.swapped ? workspace + elements : workspace;
-  // Each share of the tiles reads all of x and grad, so there are few; which tile is in which share shows in no bit.
-  const int64_t shares = clamp(parallel.threads > 1 ? ceil_div(2 * parallel.threads, plan_.partials) : 1, 1, tiles());
-  for_each_item(parallel, plan_.partials * shares, [&](int64_t item, int64_t) {
-    const int64_t partial = item / shares, share = item % shares;
-    T* dw = partial == 0 ? total : partials + (partial - 1) * elements;
-    const Range mine = share_of(tiles(), share, shares);
-    const Range pixels = share_of(blocks, partial, plan_.partials);
-    for (int64_t block = pixels.begin; block < pixels.end; ++block) {
-      const int64_t n = block / blocks_h, part = block % blocks_h;
-      const Range ys = share_of(g_.h.output, part, blocks_h);
-      for (int64_t t = mine.begin; t < mine.end; ++t) add_block(tile(t), dw, n, ys, block == pixels.begin);
+  T* scratch = workspace + plan_.partial_elements;
+  // Each share of the tiles reads x and grad anew, so there are few; which tile is in which share shows in no bit.
+  const int64_t wanted = parallel.threads > 1 ? ceil_div(2 * parallel.threads, plan_.partials) : 1;
+  const int64_t column_shares = clamp(wanted, plan_.column_shares, max(plan_.columns.tiles, plan_.column_shares));
+  const int64_t row_shares = clamp(ceil_div(wanted, column_shares), 1, row_units());
+  for_each_item(parallel, plan_.partials * column_shares * row_shares, [&](int64_t item, int64_t slot) {
+    const Range tiles = share_of(plan_.columns.tiles, item % column_shares, column_shares);
+    item /= column_shares;
+    const Range units = share_of(row_units(), item % row_shares, row_shares);
+    const int64_t partial = item / row_shares;
+    if (tiles.empty() || units.empty()) return;
+    const Range mine = share_of(blocks(), partial, plan_.partials);
+    for (int64_t b = mine.begin; b < mine.end; ++b) {
+      Block part = block(b);
+      part.tiles = tiles;
+      part.dw = partial == 0 ? total : partials + (partial - 1) * elements;
+      part.first = b == mine.begin;
+      part.scratch = scratch + slot * plan_.scratch_elements();
+      Rows unit = rows(units.begin);
+      for (int64_t u = units.begin; u < units.end; ++u, advance(unit)) add(part, unit);
     }
   });
   add_partial_sums(kernels_, parallel, total, partials, elements, plan_.partials);
   if (!plan_.swapped) return;
-  const int64_t Cg = g_.C_per_group(), taps = g_.h.kernel * g_.w.kernel;
-  for_each_item(parallel, taps, [&](int64_t tap, int64_t) {
-    kernels_.copy({total + tap * Cg, 1, taps * Cg, dw_ + tap * Cg * g_.O, g_.O, Cg, g_.O});
+  const int64_t per_output = g_.h.kernel * g_.w.kernel * g_.C_per_group();
+  for_each_item(parallel, ceil_div(per_output, 1024), [&](int64_t item, int64_t) {
+    const Range part = {item * 1024, clamp((item + 1) * 1024, 0, per_output)};
+    kernels_.copy({total + part.begin, 1, per_output, dw_ + part.begin * g_.O, g_.O, part.size(), g_.O});
   });
 }
 
 template <class T>
-void WeightGradient<T>::add_block(const Tile& tile, T* dw, int64_t n, Range ys, bool first) const {
-  const Range valid = g_.h.outputs(tile.i).within(ys);
+Window WeightGradient<T>::window(const Block& block, bool of_x, Range channels) const {
+  if (!of_x) return {block.ys, block.xs, channels};
+  return {g_.h.inputs(block.ys), g_.w.inputs(block.xs), channels};
+}
+
+// What a tile of columns reads in a block.
+template <class T>
+Window WeightGradient<T>::columns_window(const Block& block, int64_t group, int64_t tile) const {
+  const int64_t first = group * plan_.columns.columns;
+  return window(block, plan_.swapped, {first + plan_.columns.begin(tile), first + plan_.columns.end(tile)});
+}
+
+// Where the window of a tile of columns stands.
+template <class T>
+T* WeightGradient<T>::panel(const Block& block, int64_t tile) const {
+  const int64_t pixels = columns_window(block, 0, tile).pixels();
+  return block.scratch + plan_.row_window_elements +
+         pixels * (plan_.columns.begin(tile) - plan_.columns.begin(block.tiles.begin));
+}
+
+// Brings the channels of these rows and the columns of their group, unless they are there.
+template <class T>
+void WeightGradient<T>::read(Block& block, const Rows& rows) const {
+  const bool same_group = rows.group == block.group;
+  const int64_t index = rows.row_tile / plan_.window_row_tiles;
+  if (same_group && index == block.window) return;
+  const ImageView<const T>& by_rows = plan_.swapped ? grad_ : x_;
+  const ImageView<const T>& by_columns = plan_.swapped ? x_ : grad_;
+  if (plan_.row_window_elements > 0) {
+    const int64_t first = index * plan_.window_row_tiles;
+    const int64_t last = clamp(first + plan_.window_row_tiles, 0, plan_.row_tiles) - 1;
+    const int64_t group_channels = plan_.swapped ? g_.O_per_group() : g_.C_per_group();
+    Range channels = {0, group_channels};
+    if (!plan_.merge_taps) channels = {run_of(first).begin, run_of(last).end};
+    channels.begin += rows.group * group_channels;
+    channels.end += rows.group * group_channels;
+    block.by_rows = copy_window(kernels_, by_rows, block.n, window(block, !plan_.swapped, channels), block.scratch);
+  } else {
+    block.by_rows = of_image(by_rows, block.n);
+  }
+  if (plan_.column_window_elements > 0 && !same_group) {
+    for (int64_t tile = block.tiles.begin; tile < block.tiles.end; ++tile)
+      copy_window(kernels_, by_columns, block.n, columns_window(block, rows.group, tile), panel(block, tile));
+  }
+  block.group = rows.group;
+  block.window = index;
+}
+
+template <class T>
+void WeightGradient<T>::add(Block& block, const Rows& rows) const {
+  read(block, rows);
+  const Range valid = g_.h.outputs(rows.i).within(block.ys);
   if (!plan_.merge_taps) {
-    emit(tile, dw, n, valid, g_.w.outputs(tile.j), tile.j, tile.rows, !first);
+    emit(block, rows, valid, g_.w.outputs(rows.j).within(block.xs), rows.j, rows.range, !block.first);
     return;
   }
-  const Range inside = g_.w.interior();
-  emit(tile, dw, n, valid, inside, 0, tile.rows, !first);
+  const Range inside = g_.w.interior().within(block.xs);
+  emit(block, rows, valid, inside, 0, rows.range, !block.first);
   const int64_t Cg = g_.C_per_group();
-  for (int64_t j = tile.rows.begin / Cg; j * Cg < tile.rows.end; ++j) {
-    const Range outputs = g_.w.outputs(j);
-    const Range rows = tile.rows.within({j * Cg, (j + 1) * Cg});
+  for (int64_t j = rows.range.begin / Cg; j * Cg < rows.range.end; ++j) {
+    const Range outputs = g_.w.outputs(j).within(block.xs);
+    const Range part = rows.range.within({j * Cg, (j + 1) * Cg});
     const Range left = {outputs.begin, clamp(inside.begin, outputs.begin, outputs.end)};
     const Range right = {clamp(inside.end, left.end, outputs.end), outputs.end};
-    if (!left.empty()) emit(tile, dw, n, valid, left, 0, rows, true);
-    if (!right.empty()) emit(tile, dw, n, valid, right, 0, rows, true);
+    if (!left.empty()) emit(block, rows, valid, left, 0, part, true);
+    if (!right.empty()) emit(block, rows, valid, right, 0, part, true);
   }
 }
 
 template <class T>
-void WeightGradient<T>::emit(const Tile& tile, T* dw, int64_t n, Range ys, Range xs, int64_t j, Range rows,
+void WeightGradient<T>::emit(const Block& block, const Rows& rows, Range ys, Range xs, int64_t j, Range range,
                              bool accumulate) const {
   const bool nothing = ys.empty() || xs.empty();
   if (nothing && accumulate) return;
-  const int64_t Cg = g_.C_per_group();
   const ColumnTiles& columns = plan_.columns;
-  const TileFamily<T>& family = family_of(kernels_, columns.lanes, columns.vectors_of(tile.column));
-  // First channels of this tile: in x, and of the output.
-  const int64_t c = tile.group * Cg + (plan_.swapped ? columns.begin(tile.column) : rows.begin);
-  const int64_t o = tile.group * g_.O_per_group() + (plan_.swapped ? rows.begin : columns.begin(tile.column));
-  const T* x = x_.data;
-  const T* grad = grad_.data;
-  if (!nothing) {
-    x += n * x_.n + (ys.begin * g_.h.stride - g_.h.pad + tile.i * g_.h.dilation) * x_.h +
-         (xs.begin * g_.w.stride - g_.w.pad + j * g_.w.dilation) * x_.w + c;
-    grad += n * grad_.n + ys.begin * grad_.h + xs.begin * grad_.w + o;
-  }
-  const int64_t x_row = g_.h.stride * x_.h, x_pixel = g_.w.stride * x_.w;
+  const int64_t Cg = g_.C_per_group(), Og = g_.O_per_group(), taps = g_.h.kernel * g_.w.kernel;
+  const int64_t tap = rows.i * g_.w.kernel + j;
+  const int64_t first_row = rows.group * (plan_.swapped ? Og : Cg) + range.begin;
+  // Input and output pixels, as steps and first ones.
+  const int64_t x_y = ys.begin * g_.h.stride - g_.h.pad + rows.i * g_.h.dilation;
+  const int64_t x_x = xs.begin * g_.w.stride - g_.w.pad + j * g_.w.dilation;
+  const auto pixel = [&](const ImageView<const T>& view, bool of_x) {
+    return of_x ? x_y * view.h + x_x * view.w : ys.begin * view.h + xs.begin * view.w;
+  };
+  const int64_t down = plan_.swapped ? 1 : g_.h.stride, across = plan_.swapped ? 1 : g_.w.stride;
+  const int64_t columns_down = plan_.swapped ? g_.h.stride : 1, columns_across = plan_.swapped ? g_.w.stride : 1;
   TileArgs<T> args = {};
-  args.I = nothing ? 0 : ys.size();
   args.J = 1;
-  args.K = xs.size();
+  args.a = block.by_rows.data;
+  if (!nothing) args.a += pixel(block.by_rows, !plan_.swapped) + first_row;
+  args.a_i = down * block.by_rows.h;
+  args.a_k = across * block.by_rows.w;
   args.a_m = 1;
-  if (plan_.swapped) {
-    args.a = grad;
-    args.a_i = grad_.h;
-    args.a_k = grad_.w;
-    args.b = x;
-    args.b_i = x_row;
-    args.b_k = x_pixel;
-    args.c_m = g_.h.kernel * g_.w.kernel * Cg;
-    args.c = dw + o * args.c_m + (tile.i * g_.w.kernel + j) * Cg + columns.begin(tile.column);
-  } else {
-    args.a = x;
-    args.a_i = x_row;
-    args.a_k = x_pixel;
-    args.b = grad;
-    args.b_i = grad_.h;
-    args.b_k = grad_.w;
-    args.c_m = g_.O;
-    args.c = dw + ((tile.i * g_.w.kernel + j) * Cg + rows.begin) * g_.O + o;
-  }
-  args.columns = columns.end(tile.column) - columns.begin(tile.column);
+  args.c_m = plan_.swapped ? taps * Cg : g_.O;
   args.accumulate = accumulate;
-  family.columns_of_a[rows.size() - 1](args);
+  for (int64_t tile = block.tiles.begin; tile < block.tiles.end; ++tile) {
+    const int64_t column = rows.group * columns.columns + columns.begin(tile);
+    const ImageView<const T> right = plan_.column_window_elements > 0
+                                         ? window_view<T>(columns_window(block, rows.group, tile), panel(block, tile))
+                                         : of_image(plan_.swapped ? x_ : grad_, block.n);
+    args.b = right.data;
+    if (!nothing) args.b += pixel(right, plan_.swapped) + column;
+    args.b_i = columns_down * right.h;
+    args.b_k = columns_across * right.w;
+    args.I = nothing ? 0 : ys.size();
+    args.K = xs.size();
+    // Rows of pixels without a gap between them are one.
+    if (args.I > 1 && args.a_i == args.K * args.a_k && args.b_i == args.K * args.b_k) {
+      args.K *= args.I;
+      args.I = 1;
+    }
+    // Sums stand as [KH][KW][C/groups][O], or swapped as [O][KH][KW][C/groups].
+    args.c = block.dw + (plan_.swapped ? first_row * args.c_m + tap * Cg + columns.begin(tile)
+                                       : (tap * Cg + range.begin) * args.c_m + column);
+    args.columns = columns.end(tile) - columns.begin(tile);
+    family_of(kernels_, columns.lanes, columns.vectors_of(tile)).columns_of_a[range.size() - 1](args);
+  }
 }
 
 template class WeightGradient<float>;

@@ -1,36 +1,55 @@
-// The weight gradient: dw[i, j, c, o] = sum over n, y, x of X[n, y*s_h + i*d_h - p_h, x*s_w + j*d_w - p_w, c] * grad[n,
-// y, x, o], by the tile kernel whose rows are input channels (neighbours in memory) and whose reduction runs over
-// output pixels.
+// The weight gradient: dw[i, j, c, o] is the sum over output pixels of x under tap (i, j) times grad. Tiles of (kernel
+// position, input channel) by output channels, reduced over pixels; no im2col buffer.
 #pragma once
 
 #include "parallel.h"
 #include "plan.h"
+#include "window.h"
 
 namespace nhwc_conv {
 
 template <class T>
 class WeightGradient {
  public:
-  // x [N, H, W, C] and grad [N, OH, OW, O] with contiguous channels; dw [KH, KW, C/groups, O] contiguous.
+  // x [N, H, W, C], grad [N, OH, OW, O]; dw [KH, KW, C/groups, O] contiguous.
   WeightGradient(const Kernels<T>& kernels, const WeightGradientPlan& plan, const ConvGeometry& g,
                  const ImageView<const T>& x, const ImageView<const T>& grad, T* dw)
       : kernels_(kernels), plan_(plan), g_(g), x_(x), grad_(grad), dw_(dw) {}
 
-  // workspace: plan.partial_elements
+  // workspace: plan.partial_elements and then plan.scratch_elements() for each of parallel.threads.
   void run(const Parallel& parallel, T* workspace) const;
 
  private:
-  // A tile: rows of one kernel row (i) or tap (i, j) by a tile of columns of one group.
-  struct Tile {
-    int64_t group, i, j, column;
-    Range rows;
+  // Rows of tiles: of one kernel row (i), or of one tap (i, j), of one group.
+  struct Rows {
+    int64_t group, row_tile, i, j;
+    Range range;
+  };
+  // A block of output pixels of one image, some tiles of columns, and where their sums go.
+  struct Block {
+    int64_t n;
+    Range ys, xs, tiles;
+    T* dw;
+    bool first;
+    T* scratch;
+    // What is there to read: the rows' operand, where it lies or in a window, of these channels.
+    ImageView<const T> by_rows;
+    int64_t group, window;
   };
 
-  int64_t tiles() const;
-  Tile tile(int64_t index) const;
-  void add_block(const Tile& tile, T* dw, int64_t n, Range ys, bool first) const;
-  // Products of the pixels ys x xs, input channels `rows` counted from tap (i, j), with one tile of columns.
-  void emit(const Tile& tile, T* dw, int64_t n, Range ys, Range xs, int64_t j, Range rows, bool accumulate) const;
+  int64_t row_units() const;
+  Rows rows(int64_t unit) const;
+  void advance(Rows& rows) const;
+  Range run_of(int64_t row_tile) const;
+  int64_t blocks() const;
+  Block block(int64_t index) const;
+  Window window(const Block& block, bool of_x, Range channels) const;
+  Window columns_window(const Block& block, int64_t group, int64_t tile) const;
+  T* panel(const Block& block, int64_t tile) const;
+  void read(Block& block, const Rows& rows) const;
+  void add(Block& block, const Rows& rows) const;
+  // Products of the pixels ys x xs, rows `range` counted from tap (i, j), with all tiles of columns.
+  void emit(const Block& block, const Rows& rows, Range ys, Range xs, int64_t j, Range range, bool accumulate) const;
 
   const Kernels<T>& kernels_;
   const WeightGradientPlan& plan_;

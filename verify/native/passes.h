@@ -108,7 +108,6 @@ T* input_gradient(const Call<T>& call, Algorithm algorithm) {
   return dx;
 }
 
-// x and grad must have contiguous channels, except for Winograd.
 template <class T>
 T* weight_gradient(const Call<T>& call, Algorithm algorithm) {
   const nhwc_conv::ConvGeometry& g = call.g;
@@ -125,12 +124,13 @@ T* weight_gradient(const Call<T>& call, Algorithm algorithm) {
   } else if (nhwc_conv::is_depthwise<T>(g)) {
     const nhwc_conv::DepthwiseWeightGradient<T> gradient(call.kernels, g, t.x, t.grad, dw);
     T* workspace = poisoned<T>(call.memory.workspace, call.place,
-                               gradient.partial_elements() + gradient.region_elements() * call.threads);
+                               gradient.partial_elements() + gradient.scratch_elements() * call.threads);
     call.memory.inputs_read_only(true);
     gradient.run(parallel, workspace);
   } else {
-    const nhwc_conv::WeightGradientPlan plan = make_weight_gradient_plan(call.kernels, g, t.x.w);
-    T* workspace = poisoned<T>(call.memory.workspace, call.place, plan.partial_elements);
+    const nhwc_conv::WeightGradientPlan plan = make_weight_gradient_plan(call.kernels, g, t.x, t.grad);
+    T* workspace =
+        poisoned<T>(call.memory.workspace, call.place, plan.partial_elements + plan.scratch_elements() * call.threads);
     const nhwc_conv::WeightGradient<T> gradient(call.kernels, plan, g, t.x, t.grad, dw);
     call.memory.inputs_read_only(true);
     gradient.run(parallel, workspace);

@@ -1,0 +1,59 @@
+"""Which instruction set runs: the best, or the one that the environment or the setter names."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+pytestmark = pytest.mark.needs_extension
+
+
+def run_python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+USE = """
+import torch, nhwc_conv
+from nhwc_conv import _C
+torch.ops.nhwc_conv.conv2d(torch.ones(1, 4, 4, 2), torch.ones(3, 3, 2, 3))
+print(_C.instruction_set())
+"""
+
+
+def test_environment_chooses_the_instruction_set(isa):
+    done = run_python(USE, NHWC_CONV_ISA=isa)
+    assert done.stdout.strip() == isa, done.stderr
+
+
+def test_default_instruction_set_is_the_best():
+    from nhwc_conv import _C
+
+    done = run_python(USE, NHWC_CONV_ISA="")
+    assert done.stdout.strip() == _C.instruction_sets()[0], done.stderr
+
+
+def test_unsupported_instruction_set_raises():
+    from nhwc_conv import _C
+
+    done = run_python(USE, NHWC_CONV_ISA="avx9000")
+    assert done.returncode == 1 and not done.stdout
+    last = done.stderr.strip().splitlines()[-1]
+    assert all(part in last for part in ("NHWC_CONV_ISA", "avx9000", *_C.instruction_sets())), done.stderr
+
+
+@pytest.mark.parametrize("name", ["avx9000", "", "AVX2"])
+def test_setter_refuses_unknown_instruction_sets(name):
+    from nhwc_conv import _C
+
+    before = _C.instruction_set()
+    with pytest.raises(ValueError, match="baseline"):
+        _C.set_instruction_set(name)
+    assert _C.instruction_set() == before
