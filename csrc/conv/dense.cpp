@@ -145,6 +145,13 @@ void DenseConv<T>::pack_block(int64_t group, int64_t tile, const Block& block, T
 
 template <class T>
 void DenseConv<T>::run_packing(int64_t group, Range tiles, T* scratch) const {
+  const int64_t Cg = g_.C_per_group(), elements = g_.h.input * g_.w.input * Cg;
+  const Window whole = {{0, g_.h.input}, {0, g_.w.input}, {group * Cg, (group + 1) * Cg}};
+  T* windows = scratch;
+  if (plan_.source == Source::window) {
+    for (int64_t n = 0; n < g_.N; ++n) copy_window(kernels_, x_, n, whole, windows + n * elements);
+    scratch += g_.N * elements;
+  }
   for (int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
     for (int64_t b = 0; b < plan_.row_blocks * plan_.inner_blocks; ++b) {
       const Block part = block(b);
@@ -156,7 +163,9 @@ void DenseConv<T>::run_packing(int64_t group, Range tiles, T* scratch) const {
         target.b_i = plan_.algorithm == Algorithm::im2col ? target.b_j : g_.w.kernel * target.b_j;
         // emit() counts from the first weight of the tile, the block begins where the reduction's part does.
         target.b = scratch - part.rows.begin * target.b_i - part.inner.begin * target.b_k;
-        run_block(target, part, of_group(x_, group, n), {0, g_.h.output}, {0, g_.w.output});
+        const ImageView<const T> x =
+            plan_.source == Source::window ? window_view<T>(whole, windows + n * elements) : of_image(x_, n);
+        run_block(target, part, of_group(x, group, 0), {0, g_.h.output}, {0, g_.w.output});
       }
     }
   }

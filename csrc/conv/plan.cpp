@@ -127,7 +127,10 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   const bool reused = plan.columns.tiles > 1 && pixels > 4 * plan.rows;
   plan.pack_weights = prepacked != nullptr || plan.dot || !layout.weights_usable || reused;
   const int64_t packed = g.groups * depth * plan.columns.padded_columns();
-  plan.pack_in_items = plan.pack_weights && !prepacked && !plan.dot && viewed && pixels <= kFewPixels &&
+  // Such an item needs the whole input: in one window, if it is small.
+  const int64_t inputs = g.N * g.h.input * g.w.input * Cg;
+  const bool whole_input = viewed || (plan.source == Source::window && inputs * size <= kManyWeightBytes);
+  plan.pack_in_items = plan.pack_weights && !prepacked && !plan.dot && whole_input && pixels <= kFewPixels &&
                        packed * size > kManyWeightBytes && packed < kImpossibleBytes / size &&
                        g.groups * plan.columns.tiles >= 2 * threads;
   plan.packed_elements = plan.pack_weights && !plan.pack_in_items ? packed : 0;
@@ -145,6 +148,10 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
     plan.item_rows = max(g.h.output, 1);
     plan.item_columns = max(g.w.output, 1);
     plan.column_groups = plan.columns.tiles;
+    if (!viewed) {
+      plan.column_groups = min(threads > 1 ? 2 * threads : 1, plan.columns.tiles);
+      plan.scratch_elements += inputs;
+    }
     return plan;
   }
 
