@@ -176,6 +176,8 @@ DEPTHWISE = [
     Case("depthwise_stride2", (2, 9, 10, 16), (3, 3, 1, 16), stride=2, padding=1, groups=16),
     Case("depthwise_5x5", (1, 9, 10, 7), (5, 5, 1, 7), padding=2, groups=7, bias=True),
     Case("depthwise_7x7", (1, 9, 8, 20), (7, 7, 1, 20), padding=3, groups=20),
+    # pixels of 128 channels fall into few sets of a first-level cache
+    Case("depthwise_7x7_of_128", (1, 8, 20, 128), (7, 7, 1, 128), padding=3, groups=128, bias=True),
     Case("depthwise_dilation", (1, 10, 11, 6), (3, 3, 1, 6), padding=(2, 3), dilation=(2, 3), groups=6),
     Case("depthwise_multiplier2", (1, 7, 6, 5), (3, 3, 1, 10), padding=1, groups=5),
     Case("depthwise_multiplier3", (2, 7, 6, 6), (3, 2, 1, 18), stride=2, padding=1, groups=6, bias=True),

@@ -44,6 +44,21 @@ def test_depthwise():
         assert plan["algorithm"] == "depthwise" and plan["source"] == "view"
 
 
+def test_depthwise_layers_whose_pixels_collide_in_the_cache_are_copied(isa):
+    """Vectors narrower than a cache line come back for the rest of it; there it must not be lost meanwhile."""
+    shapes = {
+        "few sets, many lines": ((1, 56, 56, 128), (7, 7, 1, 128)),
+        "few sets, few lines": ((1, 56, 56, 128), (3, 3, 1, 128)),
+        "many sets": ((1, 56, 56, 136), (7, 7, 1, 136)),
+    }
+    copied = [
+        name
+        for name, (x, w) in shapes.items()
+        if nhwc_conv.explain(x, w, padding=w[0] // 2, groups=w[3])["source"] == "panel"
+    ]
+    assert copied == ([] if isa == "avx512" else ["few sets, many lines"])
+
+
 def test_phases_of_a_strided_input_gradient():
     plan = nhwc_conv.explain((1, 56, 56, 64), (3, 3, 64, 64), 2, 1, direction="input_gradient")
     assert plan["phases"] == 4

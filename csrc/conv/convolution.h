@@ -24,7 +24,7 @@ struct ConvPlan {
 // Algorithm::winograd takes geometries that fit it only; automatic takes it where it wins and may.
 //
 // Where groups are narrow, lanes run over the channels of all of them: im2col then copies the rows that a region of
-// outputs reads, padding included, and matmul and automatic read them where they lie.
+// outputs reads, padding included, and matmul and automatic read them where they lie, unless that is slower.
 template <class T>
 ConvPlan make_plan(const Kernels<T>& kernels, const ConvGeometry& g, const ImageView<const T>& x,
                    const WeightView<const T>& w, Algorithm algorithm, int threads,
@@ -38,8 +38,8 @@ ConvPlan make_plan(const Kernels<T>& kernels, const ConvGeometry& g, const Image
     plan.scratch_elements = plan.winograd.scratch_elements;
   } else if (is_depthwise<T>(g)) {
     plan.method = Method::depthwise;
-    plan.lanewise = make_depthwise_plan<T>(g, lanes_contiguous(g, w), x.c == 1, threads,
-                                           algorithm == Algorithm::im2col ? Rows::packed : Rows::packed_if_short);
+    plan.lanewise = make_depthwise_plan(kernels, g, x, lanes_contiguous(g, w), threads,
+                                        algorithm == Algorithm::im2col ? Rows::packed : Rows::packed_if_better);
     plan.packed_elements = plan.lanewise.packed_elements;
     plan.scratch_elements = plan.lanewise.region_elements;
   } else {

@@ -18,20 +18,36 @@ Axis padded(const Axis& axis) {
 
 }  // namespace
 
+// Whether what one tile of pixels reads falls into so few sets of a first-level cache of 64 sets with 8 ways that lines
+// are lost before the next vector of channels reads their other half.
 template <class T>
-DepthwisePlan make_depthwise_plan(const ConvGeometry& g, bool lanes_contiguous, bool channels_contiguous, int threads,
-                                  Rows rows) {
+bool collides(const Kernels<T>& kernels, const ConvGeometry& g, int64_t pixel) {
+  const int64_t line = 64, way = 4096, ways = 8, step = pixel * static_cast<int64_t>(sizeof(T));
+  if (kernels.lanewise[0].lanes * static_cast<int64_t>(sizeof(T)) >= line || step % line != 0) return false;
+  int64_t sets = way / line;
+  for (int64_t apart = step / line; apart % 2 == 0 && sets > 1; apart /= 2) sets /= 2;
+  const int64_t pixels = g.h.kernel * ((kMaxLanewiseRows - 1) * g.w.stride + g.w.kernel);
+  return pixels + g.h.kernel * g.w.kernel > ways * sets;
+}
+
+template <class T>
+DepthwisePlan make_depthwise_plan(const Kernels<T>& kernels, const ConvGeometry& g, const ImageView<const T>& x,
+                                  bool lanes_contiguous, int threads, Rows rows) {
   // Elements of one item's input, in the order of half a second-level cache.
   const int64_t budget = 96 * 1024 / static_cast<int64_t>(sizeof(T)) * 2;
+  const int64_t Cg = g.C_per_group();
   DepthwisePlan plan;
   const bool is_short = g.w.kernel > 1 && 2 * g.w.interior().size() < g.w.output;
-  plan.pad_columns = rows == Rows::packed || (rows == Rows::packed_if_short && is_short);
-  plan.expand = plan.pad_columns || g.C_per_group() > 1 || g.O_per_group() > 1 || !channels_contiguous;
-  plan.pack_weights = !lanes_contiguous;
-  plan.packed_elements = plan.pack_weights ? g.h.kernel * g.w.kernel * g.C_per_group() * g.O : 0;
+  const bool expands = Cg > 1 || g.O_per_group() > 1;
+  const bool better = is_short || (!expands && collides(kernels, g, x.w));
+  plan.pad_columns = rows == Rows::packed || (rows == Rows::packed_if_better && better);
+  plan.expand = plan.pad_columns || expands || x.c != 1;
+  plan.pack_weights = !lanes_contiguous || (plan.expand && collides(kernels, g, g.O));
+  plan.packed_row = spread<T>(g.O);
+  plan.packed_elements = plan.pack_weights ? g.h.kernel * g.w.kernel * Cg * plan.packed_row : 0;
   const int64_t OH = g.h.output > 1 ? g.h.output : 1, OW = g.w.output > 1 ? g.w.output : 1;
   plan.item_channels = plan.expand ? clamp(64, 1, g.O) : g.O;
-  const int64_t pixel = plan.item_channels * g.C_per_group();
+  const int64_t pixel = plan.expand ? spread<T>(plan.item_channels * Cg) : g.O;
   const int64_t across = clamp(budget / (pixel * (g.h.reach(1) + 1)), 1, 1 << 30);
   plan.item_columns = clamp((across - (g.w.kernel - 1) * g.w.dilation) / g.w.stride, 16, OW > 16 ? OW : 16);
   if (2 * plan.item_columns > OW) plan.item_columns = OW;
@@ -49,7 +65,7 @@ DepthwisePlan make_depthwise_plan(const ConvGeometry& g, bool lanes_contiguous, 
 template <class T>
 ExpandedRegion<T> ExpandedRegion<T>::fill(const Kernels<T>& kernels, const ConvGeometry& g, const ImageView<const T>& x,
                                           int64_t n, Range ys, Range xs, Range lanes, bool pad_columns, T* to) {
-  const int64_t Cg = g.C_per_group(), Og = g.O_per_group(), width = lanes.size(), pixel = Cg * width;
+  const int64_t Cg = g.C_per_group(), Og = g.O_per_group(), width = lanes.size(), pixel = spread<T>(Cg * width);
   const Axis across = pad_columns ? padded(g.w) : g.w;
   const int64_t shift = pad_columns ? g.w.pad : 0;
   ExpandedRegion region = {g.h.inputs(ys), across.inputs(xs), to, 0, pixel, width};
@@ -64,11 +80,11 @@ ExpandedRegion<T> ExpandedRegion<T>::fill(const Kernels<T>& kernels, const ConvG
       kernels.copy({from + lanes.begin * x.c, x.w, x.c, to, pixel, inside.size(), width});
       to += inside.size() * pixel;
     } else {
-      for (int64_t column = inside.begin; column < inside.end; ++column, from += x.w) {
+      for (int64_t column = inside.begin; column < inside.end; ++column, from += x.w, to += pixel) {
         for (int64_t k = 0; k < Cg; ++k) {
           int64_t group = lanes.begin / Og, within = lanes.begin % Og;
           for (int64_t lane = 0; lane < width; ++lane) {
-            *to++ = from[(group * Cg + k) * x.c];
+            to[k * width + lane] = from[(group * Cg + k) * x.c];
             if (++within == Og) {
               within = 0;
               ++group;
@@ -87,13 +103,13 @@ template <class T>
 void DepthwiseConv<T>::pack(int64_t item) const {
   const int64_t Cg = g_.C_per_group(), Og = g_.O_per_group();
   const T* from = w_.data + item / g_.w.kernel * w_.i + item % g_.w.kernel * w_.j;
-  T* to = packed_ + item * Cg * g_.O;
+  T* to = packed_ + item * Cg * plan_.packed_row;
   if (Og == 1) {
-    kernels_.copy({from, w_.c, w_.group, to, g_.O, Cg, g_.groups});
+    kernels_.copy({from, w_.c, w_.group, to, plan_.packed_row, Cg, g_.groups});
     return;
   }
   for (int64_t group = 0; group < g_.groups; ++group) {
-    kernels_.copy({from + group * w_.group, w_.c, w_.o, to + group * Og, g_.O, Cg, Og});
+    kernels_.copy({from + group * w_.group, w_.c, w_.o, to + group * Og, plan_.packed_row, Cg, Og});
   }
 }
 
@@ -122,8 +138,8 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
 
   TileArgs<T> args;
   const T* weights = plan_.pack_weights ? packed_ + lanes.begin : w_.data + lanes.begin;
-  const int64_t w_k = plan_.pack_weights ? g_.O : w_.c, w_j = plan_.pack_weights ? Cg * g_.O : w_.j;
-  const int64_t w_i = plan_.pack_weights ? g_.w.kernel * Cg * g_.O : w_.i;
+  const int64_t w_k = plan_.pack_weights ? plan_.packed_row : w_.c, w_j = plan_.pack_weights ? Cg * w_k : w_.j;
+  const int64_t w_i = plan_.pack_weights ? g_.w.kernel * w_j : w_.i;
   args.columns = lanes.size();
   args.bias = bias_ == nullptr ? nullptr : bias_ + lanes.begin;
   args.accumulate = false;
@@ -160,9 +176,10 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
   });
 }
 
-#define NHWC_INSTANTIATE(T)                                                                  \
-  template DepthwisePlan make_depthwise_plan<T>(const ConvGeometry&, bool, bool, int, Rows); \
-  template struct ExpandedRegion<T>;                                                         \
+#define NHWC_INSTANTIATE(T)                                                                                        \
+  template DepthwisePlan make_depthwise_plan<T>(const Kernels<T>&, const ConvGeometry&, const ImageView<const T>&, \
+                                                bool, int, Rows);                                                  \
+  template struct ExpandedRegion<T>;                                                                               \
   template class DepthwiseConv<T>;
 NHWC_INSTANTIATE(float)
 NHWC_INSTANTIATE(double)

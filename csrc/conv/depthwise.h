@@ -23,17 +23,25 @@ struct DepthwisePlan {
   bool pack_weights;
   int64_t item_rows, item_columns;  // outputs
   int64_t item_channels;            // output channels
+  int64_t packed_row;               // from one tap and channel of packed weights to the next
   int64_t packed_elements;          // shared by all threads
   int64_t region_elements;          // of each thread
 };
 
-// Whether a region's rows are copied with their padding: always, where they are short of taps, or never.
-enum class Rows { packed, packed_if_short, viewed };
+// Whether a region's rows are copied with their padding: always, where that is faster, or never.
+enum class Rows { packed, packed_if_better, viewed };
 
-// lanes_contiguous: neighbouring output channels are neighbours in the weights; channels_contiguous: in the input.
+// lanes_contiguous: neighbouring output channels are neighbours in the weights.
 template <class T>
-DepthwisePlan make_depthwise_plan(const ConvGeometry& g, bool lanes_contiguous, bool channels_contiguous, int threads,
-                                  Rows rows);
+DepthwisePlan make_depthwise_plan(const Kernels<T>& kernels, const ConvGeometry& g, const ImageView<const T>& x,
+                                  bool lanes_contiguous, int threads, Rows rows);
+
+// Elements from one row of `elements` to the next, so that many do not fall into few cache sets.
+template <class T>
+int64_t spread(int64_t elements) {
+  const int64_t line = 64 / sizeof(T);
+  return elements % (4 * line) == 0 ? elements + line : elements;
+}
 
 // Input pixels and channels of an output region, repeated as above.
 template <class T>

@@ -26,7 +26,8 @@ struct PackingPlan {
     direct.lanewise.pack_weights = direct.dense.pack_weights = true;
     if (is_depthwise<T>(weights)) {
       direct.method = Method::depthwise;
-      layout.direct_elements = depth * weights.O;
+      direct.lanewise.packed_row = spread<T>(weights.O);
+      layout.direct_elements = depth * direct.lanewise.packed_row;
     } else {
       layout.form = packed_form(kernels, weights);
       direct.dense.dot = layout.form.dot;
