@@ -106,7 +106,7 @@ PyObject* explain_pass(const std::string& pass, Algorithm algorithm, const ConvG
                                     plan.columns.vectors * plan.columns.lanes, plan.chunks, plan.shared_elements * size,
                                     plan.scratch_elements * size);
   }
-  if (is_depthwise<T>(g)) {
+  if (is_depthwise(kernels, g)) {
     const DepthwiseWeightGradient<T> gradient(kernels, g, x, grad, nullptr);
     const DepthwisePlan& plan = gradient.plan();
     return describe_weight_gradient("depthwise", plan.expand ? "panel" : "view", plan.item_rows, plan.item_columns,

@@ -38,7 +38,7 @@ Tensor run(const ConvGeometry& g, const Tensor& grad, const Tensor& x, Algorithm
   const Kernels<T>& kernels = kernels_of<T>(active_kernels());
   const Parallel parallel = torch_threads();
   const ImageView<const T> from = image_view(read<T>(x), info_of(x)), grads = image_view(read<T>(grad), info_of(grad));
-  if (is_depthwise<T>(g)) {
+  if (is_depthwise(kernels, g)) {
     const DepthwiseWeightGradient<T> gradient(kernels, g, from, grads, write<T>(dw));
     const Workspace<T> workspace(gradient.partial_elements() + gradient.scratch_elements() * parallel.threads);
     gradient.run(parallel, workspace.data());

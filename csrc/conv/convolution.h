@@ -36,7 +36,7 @@ ConvPlan make_plan(const Kernels<T>& kernels, const ConvGeometry& g, const Image
     if (prepacked && plan.winograd.pack_weights) plan.prepacked_offset = prepacked->direct_elements;
     plan.packed_elements = plan.winograd.packed_elements;
     plan.scratch_elements = plan.winograd.scratch_elements;
-  } else if (is_depthwise<T>(g)) {
+  } else if (is_depthwise(kernels, g)) {
     plan.method = Method::depthwise;
     plan.lanewise = make_depthwise_plan(kernels, g, x, lanes_contiguous(g, w), threads,
                                         algorithm == Algorithm::im2col ? Rows::packed : Rows::packed_if_better);

@@ -46,7 +46,8 @@ DepthwisePlan make_depthwise_plan(const Kernels<T>& kernels, const ConvGeometry&
   plan.packed_row = spread<T>(g.O);
   plan.packed_elements = plan.pack_weights ? g.h.kernel * g.w.kernel * Cg * plan.packed_row : 0;
   const int64_t OH = g.h.output > 1 ? g.h.output : 1, OW = g.w.output > 1 ? g.w.output : 1;
-  plan.item_channels = plan.expand ? clamp(64, 1, g.O) : g.O;
+  const int64_t groups = plan.expand ? ceil_div(max(64 / Cg, 16), g.O_per_group()) : g.groups;
+  plan.item_channels = min(groups, g.groups) * g.O_per_group();
   const int64_t pixel = plan.expand ? spread<T>(plan.item_channels * Cg) : g.O;
   const int64_t across = clamp(budget / (pixel * (g.h.reach(1) + 1)), 1, 1 << 30);
   plan.item_columns = clamp((across - (g.w.kernel - 1) * g.w.dilation) / g.w.stride, 16, OW > 16 ? OW : 16);
@@ -55,46 +56,55 @@ DepthwisePlan make_depthwise_plan(const Kernels<T>& kernels, const ConvGeometry&
   const int64_t row = pixel * across_axis.reach(plan.item_columns) * g.h.stride;
   plan.item_rows = clamp(budget / (row > 0 ? row : 1), 1, OH);
   if (threads > 1) {
-    const int64_t others = g.N * ceil_div(g.O, plan.item_channels) * ceil_div(OW, plan.item_columns);
+    const int64_t others = g.N * plan.channel_blocks(g) * ceil_div(OW, plan.item_columns);
     plan.item_rows = clamp(ceil_div(OH * others, 4 * threads), 1, plan.item_rows);
   }
-  plan.region_elements = plan.expand ? g.h.reach(plan.item_rows) * across_axis.reach(plan.item_columns) * pixel : 0;
+  size_region(g, x, plan);
   return plan;
 }
 
 template <class T>
-ExpandedRegion<T> ExpandedRegion<T>::fill(const Kernels<T>& kernels, const ConvGeometry& g, const ImageView<const T>& x,
-                                          int64_t n, Range ys, Range xs, Range lanes, bool pad_columns, T* to) {
+void size_region(const ConvGeometry& g, const ImageView<const T>& x, DepthwisePlan& plan) {
+  const int64_t Cg = g.C_per_group(), Og = g.O_per_group();
+  const Axis across = plan.pad_columns ? padded(g.w) : g.w;
+  plan.expand = plan.expand || x.c != 1;
+  const bool repeats = Cg > 1 || Og > 1;
+  plan.row_elements = repeats && x.c != 1 ? g.w.reach(plan.item_columns) * (plan.item_channels / Og * Cg) : 0;
+  const int64_t pixels = g.h.reach(plan.item_rows) * across.reach(plan.item_columns);
+  plan.region_elements = plan.expand ? pixels * spread<T>(plan.item_channels * Cg) + plan.row_elements : 0;
+}
+
+template <class T>
+ExpandedRegion<T> ExpandedRegion<T>::fill(const Kernels<T>& kernels, const DepthwisePlan& plan, const ConvGeometry& g,
+                                          const ImageView<const T>& x, int64_t n, Range ys, Range xs, Range lanes,
+                                          T* to) {
   const int64_t Cg = g.C_per_group(), Og = g.O_per_group(), width = lanes.size(), pixel = spread<T>(Cg * width);
-  const Axis across = pad_columns ? padded(g.w) : g.w;
-  const int64_t shift = pad_columns ? g.w.pad : 0;
+  const Axis across = plan.pad_columns ? padded(g.w) : g.w;
+  const int64_t shift = plan.pad_columns ? g.w.pad : 0, channels = width / Og * Cg;
+  T* contiguous_row = to + plan.region_elements - plan.row_elements;
   ExpandedRegion region = {g.h.inputs(ys), across.inputs(xs), to, 0, pixel, width};
   region.h = region.columns.size() * pixel;
   // Columns of the region that lie in the image; padding is zero.
   const Range inside = Range{shift, g.w.input + shift}.within(region.columns);
+  const int64_t before = inside.begin - region.columns.begin, after = region.columns.end - inside.end;
   for (int64_t row = region.rows.begin; row < region.rows.end; ++row) {
-    std::memset(to, 0, (inside.begin - region.columns.begin) * pixel * sizeof(T));
-    to += (inside.begin - region.columns.begin) * pixel;
-    const T* from = x.data + n * x.n + row * x.h + (inside.begin - shift) * x.w;
+    std::memset(to, 0, before * pixel * sizeof(T));
+    to += before * pixel;
+    const T* from = x.data + n * x.n + row * x.h + (inside.begin - shift) * x.w + lanes.begin / Og * Cg * x.c;
+    int64_t from_pixel = x.w;
     if (Cg == 1 && Og == 1) {
-      kernels.copy({from + lanes.begin * x.c, x.w, x.c, to, pixel, inside.size(), width});
-      to += inside.size() * pixel;
+      kernels.copy({from, x.w, x.c, to, pixel, inside.size(), width});
     } else {
-      for (int64_t column = inside.begin; column < inside.end; ++column, from += x.w, to += pixel) {
-        for (int64_t k = 0; k < Cg; ++k) {
-          int64_t group = lanes.begin / Og, within = lanes.begin % Og;
-          for (int64_t lane = 0; lane < width; ++lane) {
-            to[k * width + lane] = from[(group * Cg + k) * x.c];
-            if (++within == Og) {
-              within = 0;
-              ++group;
-            }
-          }
-        }
+      if (plan.row_elements > 0) {
+        kernels.copy({from, x.w, x.c, contiguous_row, channels, inside.size(), channels});
+        from = contiguous_row;
+        from_pixel = channels;
       }
+      kernels.repeat({from, from_pixel, to, pixel, inside.size(), Cg, width, Og});
     }
-    std::memset(to, 0, (region.columns.end - inside.end) * pixel * sizeof(T));
-    to += (region.columns.end - inside.end) * pixel;
+    to += inside.size() * pixel;
+    std::memset(to, 0, after * pixel * sizeof(T));
+    to += after * pixel;
   }
   return region;
 }
@@ -116,25 +126,24 @@ void DepthwiseConv<T>::pack(int64_t item) const {
 template <class T>
 int64_t DepthwiseConv<T>::items() const {
   return g_.N * ceil_div(g_.h.output, plan_.item_rows) * ceil_div(g_.w.output, plan_.item_columns) *
-         ceil_div(g_.O, plan_.item_channels);
+         plan_.channel_blocks(g_);
 }
 
 template <class T>
 void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
   const int64_t Cg = g_.C_per_group();
-  const int64_t blocks_o = ceil_div(g_.O, plan_.item_channels), blocks_w = ceil_div(g_.w.output, plan_.item_columns);
+  const int64_t blocks_o = plan_.channel_blocks(g_), blocks_w = ceil_div(g_.w.output, plan_.item_columns);
   const int64_t blocks_h = ceil_div(g_.h.output, plan_.item_rows);
   const int64_t o_block = item % blocks_o;
   item /= blocks_o;
   const int64_t x_block = item % blocks_w;
   item /= blocks_w;
   const int64_t y_block = item % blocks_h, n = item / blocks_h;
-  const Range lanes = share_of(g_.O, o_block, blocks_o);
+  const Range lanes = plan_.channels(g_, o_block);
   const Range xs = {x_block * plan_.item_columns, clamp((x_block + 1) * plan_.item_columns, 0, g_.w.output)};
   const Range ys = {y_block * plan_.item_rows, clamp((y_block + 1) * plan_.item_rows, 0, g_.h.output)};
-  const ExpandedRegion<T> x =
-      plan_.expand ? ExpandedRegion<T>::fill(kernels_, g_, x_, n, ys, xs, lanes, plan_.pad_columns, scratch)
-                   : ExpandedRegion<T>::view(x_, n, lanes);
+  const ExpandedRegion<T> x = plan_.expand ? ExpandedRegion<T>::fill(kernels_, plan_, g_, x_, n, ys, xs, lanes, scratch)
+                                           : ExpandedRegion<T>::view(x_, n, lanes);
 
   TileArgs<T> args;
   const T* weights = plan_.pack_weights ? packed_ + lanes.begin : w_.data + lanes.begin;
@@ -179,6 +188,7 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
 #define NHWC_INSTANTIATE(T)                                                                                        \
   template DepthwisePlan make_depthwise_plan<T>(const Kernels<T>&, const ConvGeometry&, const ImageView<const T>&, \
                                                 bool, int, Rows);                                                  \
+  template void size_region(const ConvGeometry&, const ImageView<const T>&, DepthwisePlan&);                       \
   template struct ExpandedRegion<T>;                                                                               \
   template class DepthwiseConv<T>;
 NHWC_INSTANTIATE(float)

@@ -9,10 +9,13 @@
 
 namespace nhwc_conv {
 
-// Whether the lanewise kernels serve this geometry: too few output channels a group for the narrowest vector.
+// Whether the lanewise kernels serve this geometry: too few output channels a group for the narrowest vector, or just
+// enough for it where there are wider ones and repeating its channels is cheap.
 template <class T>
-bool is_depthwise(const ConvGeometry& g) {
-  return g.groups > 1 && g.O_per_group() * static_cast<int64_t>(sizeof(T)) < 16;
+bool is_depthwise(const Kernels<T>& kernels, const ConvGeometry& g) {
+  const int64_t size = sizeof(T), narrowest = 16;
+  const bool wider = kernels.lanewise[0].lanes * size > narrowest && g.C_per_group() * size <= narrowest;
+  return g.groups > 1 && g.O_per_group() * size < narrowest + wider;
 }
 
 struct DepthwisePlan {
@@ -22,10 +25,18 @@ struct DepthwisePlan {
   bool pad_columns;
   bool pack_weights;
   int64_t item_rows, item_columns;  // outputs
-  int64_t item_channels;            // output channels
+  int64_t item_channels;            // output channels, of whole groups
   int64_t packed_row;               // from one tap and channel of packed weights to the next
   int64_t packed_elements;          // shared by all threads
   int64_t region_elements;          // of each thread
+  // Of these at the end, one row whose channels are neighbours, where they are not in memory and are to be repeated.
+  int64_t row_elements;
+
+  int64_t channel_blocks(const ConvGeometry& g) const { return ceil_div(g.O, item_channels); }
+  Range channels(const ConvGeometry& g, int64_t block) const {
+    const Range groups = share_of(g.groups, block, channel_blocks(g));
+    return {groups.begin * g.O_per_group(), groups.end * g.O_per_group()};
+  }
 };
 
 // Whether a region's rows are copied with their padding: always, where that is faster, or never.
@@ -35,6 +46,10 @@ enum class Rows { packed, packed_if_better, viewed };
 template <class T>
 DepthwisePlan make_depthwise_plan(const Kernels<T>& kernels, const ConvGeometry& g, const ImageView<const T>& x,
                                   bool lanes_contiguous, int threads, Rows rows);
+
+// Sizes the scratch of a plan for the layout of x, which items then copy if its channels are no neighbours.
+template <class T>
+void size_region(const ConvGeometry& g, const ImageView<const T>& x, DepthwisePlan& plan);
 
 // Elements from one row of `elements` to the next, so that many do not fall into few cache sets.
 template <class T>
@@ -50,10 +65,10 @@ struct ExpandedRegion {
   const T* data;
   int64_t h, w, k;  // strides; lanes are contiguous
 
-  // Fills `to` with what outputs ys x xs read, for output channels `lanes`; x is one image.
-  // With pad_columns, `columns` counts from the padding's first column.
-  static ExpandedRegion fill(const Kernels<T>& kernels, const ConvGeometry& g, const ImageView<const T>& x, int64_t n,
-                             Range ys, Range xs, Range lanes, bool pad_columns, T* to);
+  // Fills `to`, of plan.region_elements, with what outputs ys x xs of image n read, for output channels `lanes` of
+  // whole groups. With plan.pad_columns, `columns` counts from the padding's first column.
+  static ExpandedRegion fill(const Kernels<T>& kernels, const DepthwisePlan& plan, const ConvGeometry& g,
+                             const ImageView<const T>& x, int64_t n, Range ys, Range xs, Range lanes, T* to);
   // The tensor itself, for depthwise layers whose channels are contiguous.
   static ExpandedRegion view(const ImageView<const T>& x, int64_t n, Range lanes) {
     return {{0, 0}, {0, 0}, x.data + n * x.n + lanes.begin, x.h, x.w, 0};

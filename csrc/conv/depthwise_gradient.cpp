@@ -16,19 +16,17 @@ DepthwiseWeightGradient<T>::DepthwiseWeightGradient(const Kernels<T>& kernels, c
   blocks_h_ = ceil_div(g.h.output, plan_.item_rows);
   blocks_w_ = ceil_div(g.w.output, plan_.item_columns);
   partials_ = clamp(g.N * blocks_h_ * blocks_w_, 1, kMaxPartials);
-  region_elements_ = plan_.region_elements;
-  if (!plan_.expand && x.c != 1)
-    region_elements_ = g.h.reach(plan_.item_rows) * g.w.reach(plan_.item_columns) * spread<T>(plan_.item_channels);
+  size_region(g, x, plan_);
   window_elements_ = grad.c != 1 ? plan_.item_rows * plan_.item_columns * plan_.item_channels : 0;
 }
 
 template <class T>
 void DepthwiseWeightGradient<T>::run(const Parallel& parallel, T* workspace) const {
-  const int64_t blocks_o = ceil_div(g_.O, plan_.item_channels), blocks = g_.N * blocks_h_ * blocks_w_;
+  const int64_t blocks_o = plan_.channel_blocks(g_), blocks = g_.N * blocks_h_ * blocks_w_;
   T* scratch = workspace + partial_elements();
   for_each_item(parallel, partials_ * blocks_o, [&](int64_t item, int64_t slot) {
     const int64_t o_block = item % blocks_o, partial = item / blocks_o;
-    const Range lanes = share_of(g_.O, o_block, blocks_o);
+    const Range lanes = plan_.channels(g_, o_block);
     const Range pixels = share_of(blocks, partial, partials_);
     T* dw = (partial == 0 ? dw_ : workspace + (partial - 1) * elements_) + lanes.begin;
     for (int64_t block = pixels.begin; block < pixels.end; ++block) {
@@ -46,12 +44,11 @@ template <class T>
 void DepthwiseWeightGradient<T>::add_block(T* dw, int64_t n, Range ys, Range xs, Range lanes, bool first,
                                            T* scratch) const {
   const int64_t Cg = g_.C_per_group(), KW = g_.w.kernel;
-  const ExpandedRegion<T> x = region_elements_ > 0
-                                  ? ExpandedRegion<T>::fill(kernels_, g_, x_, n, ys, xs, lanes, false, scratch)
-                                  : ExpandedRegion<T>::view(x_, n, lanes);
-  const ImageView<const T> grad = window_elements_ > 0
-                                      ? copy_window(kernels_, grad_, n, {ys, xs, lanes}, scratch + region_elements_)
-                                      : of_image(grad_, n);
+  const ExpandedRegion<T> x = plan_.expand ? ExpandedRegion<T>::fill(kernels_, plan_, g_, x_, n, ys, xs, lanes, scratch)
+                                           : ExpandedRegion<T>::view(x_, n, lanes);
+  const ImageView<const T> grad =
+      window_elements_ > 0 ? copy_window(kernels_, grad_, n, {ys, xs, lanes}, scratch + plan_.region_elements)
+                           : of_image(grad_, n);
   const LanewiseFamily<T>& family = lanewise_family(kernels_, lanes.size());
   TileArgs<T> args;
   args.I = 1;

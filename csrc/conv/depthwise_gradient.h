@@ -17,7 +17,7 @@ class DepthwiseWeightGradient {
   int64_t partials() const { return partials_; }
   int64_t partial_elements() const { return (partials_ - 1) * elements_; }  // shared by all threads
   // Of each thread: the region of x, and a window of grad.
-  int64_t scratch_elements() const { return region_elements_ + window_elements_; }
+  int64_t scratch_elements() const { return plan_.region_elements + window_elements_; }
 
   // workspace: partial_elements() and then scratch_elements() for each of parallel.threads.
   void run(const Parallel& parallel, T* workspace) const;
@@ -31,8 +31,7 @@ class DepthwiseWeightGradient {
   T* dw_;
   DepthwisePlan plan_;
   int64_t elements_, blocks_h_, blocks_w_, partials_;
-  // Zero where the operand is read where it lies.
-  int64_t region_elements_, window_elements_;
+  int64_t window_elements_;  // zero where grad is read where it lies
 };
 
 }  // namespace nhwc_conv

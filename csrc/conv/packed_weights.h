@@ -24,7 +24,7 @@ struct PackingPlan {
   PackingPlan(const Kernels<T>& kernels, const ConvGeometry& weights, bool with_winograd) : direct{}, layout{} {
     const int64_t depth = weights.h.kernel * weights.w.kernel * weights.C_per_group();
     direct.lanewise.pack_weights = direct.dense.pack_weights = true;
-    if (is_depthwise<T>(weights)) {
+    if (is_depthwise(kernels, weights)) {
       direct.method = Method::depthwise;
       direct.lanewise.packed_row = spread<T>(weights.O);
       layout.direct_elements = depth * direct.lanewise.packed_row;

@@ -23,6 +23,7 @@ void enter(Kernels<T>& kernels) {
   kernels.winograd2 = winograd_transforms<T, 2>();
   kernels.winograd4 = winograd_transforms<T, 4>();
   kernels.copy = copy<T>;
+  kernels.repeat = repeat<T>;
   kernels.field = field<T>;
   kernels.add = add<T>;
   kernels.peak = peak<T>;

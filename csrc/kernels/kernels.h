@@ -76,6 +76,18 @@ struct CopyArgs {
   int64_t K, N;
 };
 
+// Channels of groups of K, each as often as its group has outputs, `copies`:
+//   to[p*to_p + k*N + n] = from[p*from_p + n / copies * K + k]      for p < P, k < K, n < N
+// N is a multiple of copies.
+template <class T>
+struct RepeatArgs {
+  const T* from;
+  int64_t from_p;
+  T* to;
+  int64_t to_p;
+  int64_t P, K, N, copies;
+};
+
 // One receptive field (one row of the im2col matrix), zeros outside the image:
 //   to[(i*KW + j)*C + c] = inside(i, j) ? from[i*from_i + j*from_j + c*from_c] : 0      for i < KH, j < KW, c < C
 // where inside(i, j) is i_begin <= i < i_end and j_begin <= j < j_end. Nothing outside is read.
@@ -129,6 +141,7 @@ struct Kernels {
   int dot_lanes;
   DotFamily<T> dot[kMaxDotFamilies];
   void (*copy)(const CopyArgs<T>&);
+  void (*repeat)(const RepeatArgs<T>&);
   void (*field)(const FieldArgs<T>&);
   WinogradTransforms<T> winograd2, winograd4;
   // to[n] += from[n] for n < count

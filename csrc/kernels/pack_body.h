@@ -1,7 +1,7 @@
-// Bodies of the copies; their contracts are CopyArgs and FieldArgs in kernels.h.
+// Bodies of the copies; their contracts are CopyArgs, RepeatArgs and FieldArgs in kernels.h.
 
 #if !defined(__clang__)
-#define NHWC_TRANSPOSE_IN_REGISTERS 1
+#define NHWC_SHUFFLES 1
 
 template <int BYTES>
 struct IntegerOf;
@@ -48,7 +48,44 @@ void transpose_block(const T* from, int64_t from_n, T* to, int64_t to_k) {
   NHWC_UNROLL(16)
   for (int k = 0; k < L; ++k) store<T, L>(to + k * to_k, v[k]);
 }
+
+// Groups of as many outputs as channels, whole ones in a vector: output lanes stand where their channels do.
+template <class T, int L>
+void repeat_square(const RepeatArgs<T>& t) {
+  typename Lanes<typename IntegerOf<sizeof(T)>::type, L>::vector group;
+  for (int l = 0; l < L; ++l) group[l] = l / t.K * t.K;
+  for (int64_t p = 0; p < t.P; ++p) {
+    const T* from = t.from + p * t.from_p;
+    T* to = t.to + p * t.to_p;
+    for (int64_t n = 0; n < t.N; n += L) {
+      const int64_t at = n + L <= t.N ? n : t.N - L;
+      const typename Lanes<T, L>::vector channels = load<T, L>(from + at);
+      for (int64_t k = 0; k < t.K; ++k)
+        store<T, L>(to + k * t.N + at, __builtin_shuffle(channels, group + static_cast<int>(k)));
+    }
+  }
+}
 #endif
+
+template <class T>
+void repeat(const RepeatArgs<T>& t) {
+#ifdef NHWC_SHUFFLES
+  const int L = NHWC_ISA_VECTOR_BYTES / sizeof(T);
+  if (t.K == t.copies && L % t.K == 0 && t.N >= L) {
+    repeat_square<T, L>(t);
+    return;
+  }
+#endif
+  for (int64_t p = 0; p < t.P; ++p) {
+    const T* from = t.from + p * t.from_p;
+    T* to = t.to + p * t.to_p;
+    for (int64_t n = 0; n < t.N; n += t.copies, from += t.K) {
+      for (int64_t k = 0; k < t.K; ++k) {
+        for (int64_t copy = 0; copy < t.copies; ++copy) to[k * t.N + n + copy] = from[k];
+      }
+    }
+  }
+}
 
 template <class T>
 void copy_strided(const CopyArgs<T>& t, int64_t k_begin, int64_t k_end, int64_t n_begin, int64_t n_end) {
@@ -65,7 +102,7 @@ void copy(const CopyArgs<T>& t) {
     return;
   }
   int64_t done = 0;
-#ifdef NHWC_TRANSPOSE_IN_REGISTERS
+#ifdef NHWC_SHUFFLES
   const int L = NHWC_ISA_VECTOR_BYTES / sizeof(T);
   if (t.from_k == 1 && t.N >= L) {
     for (; done + L <= t.K; done += L) {

@@ -74,7 +74,7 @@ T* forward_packed(const Call<T>& call, Algorithm algorithm) {
   const nhwc_conv::ConvGeometry& g = call.g;
   const nhwc_conv::PackingPlan<T> plan(call.kernels, g, algorithm == Algorithm::winograd);
   // Winograd never wins where lanes do not run over the output channels of one group, and cannot read such weights.
-  if (plan.layout.form.dot || nhwc_conv::is_depthwise<T>(g)) algorithm = Algorithm::direct;
+  if (plan.layout.form.dot || is_depthwise(call.kernels, g)) algorithm = Algorithm::direct;
   const int64_t header = nhwc_conv::kPackedHeader;
   T* packed = poisoned<T>(call.memory.packed, call.place, header + plan.elements());
   write_header(packed, g, plan);
@@ -121,7 +121,7 @@ T* weight_gradient(const Call<T>& call, Algorithm algorithm) {
     const nhwc_conv::WinogradWeightGradient<T> gradient(call.kernels, plan, g, t.x, t.grad, dw);
     call.memory.inputs_read_only(true);
     gradient.run(parallel, workspace);
-  } else if (nhwc_conv::is_depthwise<T>(g)) {
+  } else if (is_depthwise(call.kernels, g)) {
     const nhwc_conv::DepthwiseWeightGradient<T> gradient(call.kernels, g, t.x, t.grad, dw);
     T* workspace = poisoned<T>(call.memory.workspace, call.place,
                                gradient.partial_elements() + gradient.scratch_elements() * call.threads);
