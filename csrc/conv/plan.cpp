@@ -24,7 +24,7 @@ constexpr int64_t kBlockBytes = 256 * 1024;
 constexpr int64_t kFewestBlockPixels = 256, kMostBlockPixels = 1024;
 // So many tiles read the same window of a weight gradient's operand that copying it costs less than reading rows that
 // stand far apart: each on a page of its own, or many in one cache set.
-constexpr int64_t kManyColumnTiles = 3, kManyRowTiles = 4;
+constexpr int64_t kManyTiles = 4;
 // Channels of one window of a weight gradient: few rows, which are read again for every kernel position only; columns
 // enough that copying the rows anew for each lot of them is little work beside their products.
 constexpr int64_t kWindowRows = 64;
@@ -201,19 +201,19 @@ WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const Co
   plan.partials = clamp(kPartialElements / max(elements, 1), 1, clamp(blocks, 1, kMaxPartials));
   plan.partial_elements = (plan.partials - !plan.swapped) * elements;
 
-  const bool x_apart = x.c != 1 && g.C > 1, grad_apart = grad.c != 1 && g.O > 1;
-  const int64_t units = plan.row_tiles * g.h.kernel * (plan.merge_taps ? 1 : g.w.kernel);
-  const bool row_apart = plan.swapped ? grad_apart : x_apart || (plan.merge_taps && x.w != Cg);
-  const bool column_apart = plan.swapped ? x_apart : grad_apart;
-  const bool row_window = row_apart || (!plan.merge_taps && plan.columns.tiles >= kManyColumnTiles);
-  const bool column_window = column_apart || (plan.columns.tiles > 1 && units >= kManyRowTiles);
+  const ImageView<const T>&by_rows = plan.swapped ? grad : x, &by_columns = plan.swapped ? x : grad;
+  const int64_t taps = g.h.kernel * (plan.merge_taps ? 1 : g.w.kernel);
   plan.window_row_tiles = plan.merge_taps ? plan.row_tiles : clamp(kWindowRows / plan.rows, 1, max(plan.row_tiles, 1));
+  const int64_t row_channels = plan.merge_taps ? Cg : min(plan.window_row_tiles * plan.rows, run);
+  const int64_t tile_columns = min(plan.columns.vectors * plan.columns.lanes, plan.columns.columns);
+  const bool row_window =
+      by_rows.c != 1 || (by_rows.w > row_channels && (plan.merge_taps || taps * plan.columns.tiles >= kManyTiles));
+  const bool column_window = by_columns.c != 1 || (by_columns.w > tile_columns && taps * plan.row_tiles >= kManyTiles);
   plan.column_shares = column_window ? max(ceil_div(plan.columns.columns, kWindowColumns), 1) : 1;
   const int64_t x_pixels = g.h.reach(plan.block_rows) * g.w.reach(plan.block_columns);
   const int64_t grad_pixels = plan.block_rows * plan.block_columns;
   if (row_window) {
-    const int64_t channels = plan.merge_taps ? Cg : min(plan.window_row_tiles * plan.rows, run);
-    plan.row_window_elements = channels * (plan.swapped ? grad_pixels : x_pixels);
+    plan.row_window_elements = row_channels * (plan.swapped ? grad_pixels : x_pixels);
   }
   if (column_window) {
     const int64_t vectors = ceil_div(plan.columns.tiles, plan.column_shares) * plan.columns.vectors;
