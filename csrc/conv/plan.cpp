@@ -37,7 +37,7 @@ constexpr int64_t kPartialElements = 16 * 1024;
 // The fewest cycles. A step of the reduction in a tile of m rows and v vectors takes m*v multiply-adds; loads of B and
 // of A run beside them and only count a little.
 template <class T>
-ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t run) {
+ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t run, bool equal_rows) {
   int lanes = 1;
   for (int f = kernels.families - 1; f >= 0; --f) {
     if (kernels.family[f].lanes <= columns) lanes = kernels.family[f].lanes;
@@ -51,7 +51,7 @@ ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t r
     if (family.lanes != lanes || family.vectors > total || (partial && total > 1 && family.vectors == 1)) continue;
     const ColumnTiles candidate = {columns, lanes, family.vectors, total, ceil_div(total, family.vectors)};
     const auto cost_of = [&](int64_t v) {
-      const int64_t pieces = ceil_div(run, family_of(kernels, lanes, v).max_rows);
+      const int64_t pieces = ceil_div(run, equal_rows ? family.max_rows : family_of(kernels, lanes, v).max_rows);
       const double fma = double(run) / pieces * v;
       return pieces * ((fma > kLatency ? fma : kLatency) + 0.05 * v + 0.5) + 0.02 * run;
     };
@@ -185,7 +185,7 @@ WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const Co
   plan.swapped = g.O_per_group() <= kMaxDotFamilies && Cg * size >= 16;
   plan.merge_taps = !plan.swapped && g.groups == 1 && g.w.kernel > 1 && g.w.dilation == 1 && Cg < 16;
   const int64_t run = plan.swapped ? g.O_per_group() : plan.merge_taps ? g.w.kernel * Cg : Cg;
-  plan.columns = choose_columns(kernels, plan.swapped ? Cg : g.O_per_group(), run);
+  plan.columns = choose_columns(kernels, plan.swapped ? Cg : g.O_per_group(), run, true);
   plan.rows = family_of(kernels, plan.columns.lanes, plan.columns.vectors).max_rows;
   plan.row_tiles = ceil_div(run, plan.rows);
 
@@ -228,7 +228,7 @@ WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const Co
   template DenseLayout dense_layout(const ConvGeometry&, const ImageView<const T>&, const WeightView<const T>&); \
   template DensePlan make_dense_plan(const Kernels<T>&, const ConvGeometry&, const DenseLayout&, Algorithm, int, \
                                      const DenseForm*);                                                          \
-  template ColumnTiles choose_columns(const Kernels<T>&, int64_t, int64_t);                                      \
+  template ColumnTiles choose_columns(const Kernels<T>&, int64_t, int64_t, bool);                                \
   template DenseForm choose_form(const Kernels<T>&, int64_t, int64_t, int64_t);                                  \
   template WeightGradientPlan make_weight_gradient_plan(const Kernels<T>&, const ConvGeometry&,                  \
                                                         const ImageView<const T>&, const ImageView<const T>&);

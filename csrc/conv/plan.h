@@ -75,9 +75,9 @@ struct DenseLayout {
 template <class T>
 DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const T>& x, const WeightView<const T>& w);
 
-// Vectors per tile for runs of `run` rows.
+// Vectors per tile for runs of `run` rows. equal_rows: narrow tiles are no taller than the widest.
 template <class T>
-ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t run);
+ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t run, bool equal_rows = false);
 
 // run: outputs in a row that share all taps; depth: products in a row.
 template <class T>
