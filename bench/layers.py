@@ -1,4 +1,4 @@
-"""The named layers that are timed, as cases of the tests: the notebook's, ResNet-50's, depthwise ones."""
+"""The named layers that are timed, as cases of the tests: the notebook's, ResNet-50's, grouped, depthwise ones."""
 
 import sys
 from pathlib import Path
@@ -10,17 +10,18 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from cases import Case  # noqa: E402
 
 
-def layer(size, c, o, kernel, stride=1, batch=1, depthwise=False):
+def layer(size, c, o, kernel, stride=1, batch=1, groups=1):
     """A square layer with the padding that keeps its size at stride 1."""
     name = f"{size}_{c}-{o}_{kernel}x{kernel}"
     name = (f"{batch}x" if batch > 1 else "") + name + (f"_s{stride}" if stride > 1 else "")
+    suffix = "" if groups == 1 else "_depthwise" if groups == c else f"_groups{groups}"
     return Case(
-        name + ("_depthwise" if depthwise else ""),
+        name + suffix,
         (batch, size, size, c),
-        (kernel, kernel, 1 if depthwise else c, o),
+        (kernel, kernel, c // groups, o),
         stride=stride,
         padding=kernel // 2,
-        groups=c if depthwise else 1,
+        groups=groups,
     )
 
 
@@ -56,13 +57,16 @@ LAYERS = [
     layer(28, 128, 128, 3, batch=8),
     layer(14, 256, 256, 3, batch=8),
     layer(7, 512, 512, 3, batch=8),
+    # ResNeXt-50's grouped layers
+    layer(56, 128, 128, 3, groups=32),
+    layer(28, 256, 256, 3, groups=32),
     # depthwise
-    layer(56, 128, 128, 3, depthwise=True),
-    layer(14, 512, 512, 3, depthwise=True),
-    layer(56, 128, 128, 7, depthwise=True),
+    layer(56, 128, 128, 3, groups=128),
+    layer(14, 512, 512, 3, groups=512),
+    layer(56, 128, 128, 7, groups=128),
     # where others fall off a cliff
     layer(28, 32, 32, 15),
-    layer(28, 128, 128, 31, depthwise=True),
+    layer(28, 128, 128, 31, groups=128),
     Case("patches_224_3-768_16x16_s16", (1, 224, 224, 3), (16, 16, 3, 768), stride=16),
     layer(64, 64, 3, 3),
 ]

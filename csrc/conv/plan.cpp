@@ -206,8 +206,8 @@ WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const Co
   plan.window_row_tiles = plan.merge_taps ? plan.row_tiles : clamp(kWindowRows / plan.rows, 1, max(plan.row_tiles, 1));
   const int64_t row_channels = plan.merge_taps ? Cg : min(plan.window_row_tiles * plan.rows, run);
   const int64_t tile_columns = min(plan.columns.vectors * plan.columns.lanes, plan.columns.columns);
-  const bool row_window =
-      by_rows.c != 1 || (by_rows.w > row_channels && (plan.merge_taps || taps * plan.columns.tiles >= kManyTiles));
+  const bool row_window = by_rows.c != 1 || (plan.merge_taps && by_rows.w != Cg) ||
+                          (by_rows.w > row_channels && taps * plan.columns.tiles >= kManyTiles);
   const bool column_window = by_columns.c != 1 || (by_columns.w > tile_columns && taps * plan.row_tiles >= kManyTiles);
   plan.column_shares = column_window ? max(ceil_div(plan.columns.columns, kWindowColumns), 1) : 1;
   const int64_t x_pixels = g.h.reach(plan.block_rows) * g.w.reach(plan.block_columns);
