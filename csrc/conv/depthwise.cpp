@@ -39,7 +39,8 @@ DepthwisePlan make_depthwise_plan(const Kernels<T>& kernels, const ConvGeometry&
   DepthwisePlan plan;
   const bool is_short = g.w.kernel > 1 && 2 * g.w.interior().size() < g.w.output;
   const bool expands = Cg > 1 || g.O_per_group() > 1;
-  const bool better = is_short || (!expands && collides(kernels, g, x.w));
+  // By the geometry alone: zeros of the padding times infinite weights show.
+  const bool better = is_short || (!expands && collides(kernels, g, g.C));
   plan.pad_columns = rows == Rows::packed || (rows == Rows::packed_if_better && better);
   plan.expand = plan.pad_columns || expands || x.c != 1;
   plan.pack_weights = !lanes_contiguous || (plan.expand && collides(kernels, g, g.O));
