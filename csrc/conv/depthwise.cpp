@@ -16,7 +16,8 @@ Axis padded(const Axis& axis) {
   return result;
 }
 
-}  // namespace
+// The columns of a region.
+Axis region_columns(const ConvGeometry& g, const DepthwisePlan& plan) { return plan.pad_columns ? padded(g.w) : g.w; }
 
 // Whether what one tile of pixels reads falls into so few sets of a first-level cache of 64 sets with 8 ways that lines
 // are lost before the next vector of channels reads their other half.
@@ -29,6 +30,8 @@ bool collides(const Kernels<T>& kernels, const ConvGeometry& g, int64_t pixel) {
   const int64_t pixels = g.h.kernel * ((kMaxLanewiseRows - 1) * g.w.stride + g.w.kernel);
   return pixels + g.h.kernel * g.w.kernel > ways * sets;
 }
+
+}  // namespace
 
 template <class T>
 DepthwisePlan make_depthwise_plan(const Kernels<T>& kernels, const ConvGeometry& g, const ImageView<const T>& x,
@@ -53,8 +56,7 @@ DepthwisePlan make_depthwise_plan(const Kernels<T>& kernels, const ConvGeometry&
   const int64_t across = clamp(budget / (pixel * (g.h.reach(1) + 1)), 1, 1 << 30);
   plan.item_columns = clamp((across - (g.w.kernel - 1) * g.w.dilation) / g.w.stride, 16, OW > 16 ? OW : 16);
   if (2 * plan.item_columns > OW) plan.item_columns = OW;
-  const Axis across_axis = plan.pad_columns ? padded(g.w) : g.w;
-  const int64_t row = pixel * across_axis.reach(plan.item_columns) * g.h.stride;
+  const int64_t row = pixel * region_columns(g, plan).reach(plan.item_columns) * g.h.stride;
   plan.item_rows = clamp(budget / (row > 0 ? row : 1), 1, OH);
   if (threads > 1) {
     const int64_t others = g.N * plan.channel_blocks(g) * ceil_div(OW, plan.item_columns);
@@ -67,11 +69,10 @@ DepthwisePlan make_depthwise_plan(const Kernels<T>& kernels, const ConvGeometry&
 template <class T>
 void size_region(const ConvGeometry& g, const ImageView<const T>& x, DepthwisePlan& plan) {
   const int64_t Cg = g.C_per_group(), Og = g.O_per_group();
-  const Axis across = plan.pad_columns ? padded(g.w) : g.w;
   plan.expand = plan.expand || x.c != 1;
   const bool repeats = Cg > 1 || Og > 1;
   plan.row_elements = repeats && x.c != 1 ? g.w.reach(plan.item_columns) * (plan.item_channels / Og * Cg) : 0;
-  const int64_t pixels = g.h.reach(plan.item_rows) * across.reach(plan.item_columns);
+  const int64_t pixels = g.h.reach(plan.item_rows) * region_columns(g, plan).reach(plan.item_columns);
   plan.region_elements = plan.expand ? pixels * spread<T>(plan.item_channels * Cg) + plan.row_elements : 0;
 }
 
@@ -80,7 +81,7 @@ ExpandedRegion<T> ExpandedRegion<T>::fill(const Kernels<T>& kernels, const Depth
                                           const ImageView<const T>& x, int64_t n, Range ys, Range xs, Range lanes,
                                           T* to) {
   const int64_t Cg = g.C_per_group(), Og = g.O_per_group(), width = lanes.size(), pixel = spread<T>(Cg * width);
-  const Axis across = plan.pad_columns ? padded(g.w) : g.w;
+  const Axis across = region_columns(g, plan);
   const int64_t shift = plan.pad_columns ? g.w.pad : 0, channels = width / Og * Cg;
   T* contiguous_row = to + plan.region_elements - plan.row_elements;
   ExpandedRegion region = {g.h.inputs(ys), across.inputs(xs), to, 0, pixel, width};
@@ -163,7 +164,7 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
   args.b_k = by_channel ? w_k : w_j;
   const LanewiseFamily<T>& family = lanewise_family(kernels_, lanes.size());
   ConvGeometry g = g_;
-  if (plan_.pad_columns) g.w = padded(g_.w);
+  g.w = region_columns(g_, plan_);
   walk(g, ys, xs, [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
     const bool nothing = taps_h.empty() || taps_w.empty();
     args.I = nothing ? 0 : by_channel ? taps_h.size() : 1;

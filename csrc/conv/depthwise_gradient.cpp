@@ -95,10 +95,8 @@ void DepthwiseWeightGradient<T>::add_block(T* dw, int64_t n, Range ys, Range xs,
       // Pixels that tap j sees and some other tap of these does not.
       for (int64_t j = j0; j < j0 + taps; ++j) {
         const Range outputs = g_.w.outputs(j).within(xs);
-        const Range left = {outputs.begin, clamp(common.begin, outputs.begin, outputs.end)};
-        const Range right = {clamp(common.end, left.end, outputs.end), outputs.end};
-        if (!left.empty()) emit(i, j, 1, 0, rows, left, true);
-        if (!right.empty()) emit(i, j, 1, 0, rows, right, true);
+        emit(i, j, 1, 0, rows, outputs.before(common), true);
+        emit(i, j, 1, 0, rows, outputs.after(common), true);
       }
     });
   }

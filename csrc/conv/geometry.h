@@ -21,6 +21,9 @@ struct Range {
   Range within(Range limits) const {
     return {clamp(begin, limits.begin, limits.end), clamp(end, limits.begin, limits.end)};
   }
+  // What lies before and after `part`; all of it before where the part is empty and behind.
+  Range before(Range part) const { return {begin, clamp(part.begin, begin, end)}; }
+  Range after(Range part) const { return {clamp(part.end, before(part).end, end), end}; }
 };
 
 // Of `count` things cut into `shares` equal parts, give or take one, the part `index`.

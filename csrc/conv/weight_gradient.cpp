@@ -97,19 +97,20 @@ Window WeightGradient<T>::window(const Block& block, bool of_x, Range channels) 
   return {g_.h.inputs(block.ys), g_.w.inputs(block.xs), channels};
 }
 
-// What a tile of columns reads in a block.
+// Calls visit(columns, panel) for each tile of columns of a group: its channels, counted in the group, and where its
+// window stands, if there is one.
 template <class T>
-Window WeightGradient<T>::columns_window(const Block& block, int64_t group, int64_t tile) const {
-  const int64_t first = group * plan_.columns.columns;
-  return window(block, plan_.swapped, {first + plan_.columns.begin(tile), first + plan_.columns.end(tile)});
-}
-
-// Where the window of a tile of columns stands.
-template <class T>
-T* WeightGradient<T>::panel(const Block& block, int64_t tile) const {
-  const int64_t pixels = columns_window(block, 0, tile).pixels();
-  return block.scratch + plan_.row_window_elements +
-         pixels * (plan_.columns.begin(tile) - plan_.columns.begin(block.tiles.begin));
+template <class Visit>
+void WeightGradient<T>::each_tile(const Block& block, const Visit& visit) const {
+  const int64_t pixels = window(block, plan_.swapped, {}).pixels();
+  T* panel = block.scratch + plan_.row_window_elements;
+  Range columns = {plan_.columns.begin(block.tiles.begin), 0};
+  for (int64_t tile = block.tiles.begin; tile < block.tiles.end; ++tile) {
+    columns.end = plan_.columns.end(tile);
+    visit(columns, panel);
+    panel += pixels * columns.size();
+    columns.begin = columns.end;
+  }
 }
 
 // Brings the channels of these rows and the columns of their group, unless they are there.
@@ -133,8 +134,11 @@ void WeightGradient<T>::read(Block& block, const Rows& rows) const {
     block.by_rows = of_image(by_rows, block.n);
   }
   if (plan_.column_window_elements > 0 && !same_group) {
-    for (int64_t tile = block.tiles.begin; tile < block.tiles.end; ++tile)
-      copy_window(kernels_, by_columns, block.n, columns_window(block, rows.group, tile), panel(block, tile));
+    const int64_t first = rows.group * plan_.columns.columns;
+    each_tile(block, [&](Range columns, T* panel) {
+      const Window part = window(block, plan_.swapped, {first + columns.begin, first + columns.end});
+      copy_window(kernels_, by_columns, block.n, part, panel);
+    });
   }
   block.group = rows.group;
   block.window = index;
@@ -154,10 +158,8 @@ void WeightGradient<T>::add(Block& block, const Rows& rows) const {
   for (int64_t j = rows.range.begin / Cg; j * Cg < rows.range.end; ++j) {
     const Range outputs = g_.w.outputs(j).within(block.xs);
     const Range part = rows.range.within({j * Cg, (j + 1) * Cg});
-    const Range left = {outputs.begin, clamp(inside.begin, outputs.begin, outputs.end)};
-    const Range right = {clamp(inside.end, left.end, outputs.end), outputs.end};
-    if (!left.empty()) emit(block, rows, valid, left, 0, part, true);
-    if (!right.empty()) emit(block, rows, valid, right, 0, part, true);
+    emit(block, rows, valid, outputs.before(inside), 0, part, true);
+    emit(block, rows, valid, outputs.after(inside), 0, part, true);
   }
 }
 
@@ -166,7 +168,6 @@ void WeightGradient<T>::emit(const Block& block, const Rows& rows, Range ys, Ran
                              bool accumulate) const {
   const bool nothing = ys.empty() || xs.empty();
   if (nothing && accumulate) return;
-  const ColumnTiles& columns = plan_.columns;
   const int64_t Cg = g_.C_per_group(), Og = g_.O_per_group(), taps = g_.h.kernel * g_.w.kernel;
   const int64_t tap = rows.i * g_.w.kernel + j;
   const int64_t first_row = rows.group * (plan_.swapped ? Og : Cg) + range.begin;
@@ -187,11 +188,12 @@ void WeightGradient<T>::emit(const Block& block, const Rows& rows, Range ys, Ran
   args.a_m = 1;
   args.c_m = plan_.swapped ? taps * Cg : g_.O;
   args.accumulate = accumulate;
-  for (int64_t tile = block.tiles.begin; tile < block.tiles.end; ++tile) {
-    const int64_t column = rows.group * columns.columns + columns.begin(tile);
-    const ImageView<const T> right = plan_.column_window_elements > 0
-                                         ? window_view<T>(columns_window(block, rows.group, tile), panel(block, tile))
-                                         : of_image(plan_.swapped ? x_ : grad_, block.n);
+  const ImageView<const T> by_columns = of_image(plan_.swapped ? x_ : grad_, block.n);
+  Window part = window(block, plan_.swapped, {});
+  each_tile(block, [&](Range columns, const T* panel) {
+    const int64_t column = rows.group * plan_.columns.columns + columns.begin;
+    part.channels = {column, column + columns.size()};
+    const ImageView<const T> right = plan_.column_window_elements > 0 ? window_view<T>(part, panel) : by_columns;
     args.b = right.data;
     if (!nothing) args.b += pixel(right, plan_.swapped) + column;
     args.b_i = columns_down * right.h;
@@ -204,11 +206,12 @@ void WeightGradient<T>::emit(const Block& block, const Rows& rows, Range ys, Ran
       args.I = 1;
     }
     // Sums stand as [KH][KW][C/groups][O], or swapped as [O][KH][KW][C/groups].
-    args.c = block.dw + (plan_.swapped ? first_row * args.c_m + tap * Cg + columns.begin(tile)
+    args.c = block.dw + (plan_.swapped ? first_row * args.c_m + tap * Cg + columns.begin
                                        : (tap * Cg + range.begin) * args.c_m + column);
-    args.columns = columns.end(tile) - columns.begin(tile);
-    family_of(kernels_, columns.lanes, columns.vectors_of(tile)).columns_of_a[range.size() - 1](args);
-  }
+    args.columns = columns.size();
+    const int64_t vectors = ceil_div(args.columns, plan_.columns.lanes);
+    family_of(kernels_, plan_.columns.lanes, vectors).columns_of_a[range.size() - 1](args);
+  });
 }
 
 template class WeightGradient<float>;

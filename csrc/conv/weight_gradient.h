@@ -44,8 +44,8 @@ class WeightGradient {
   int64_t blocks() const;
   Block block(int64_t index) const;
   Window window(const Block& block, bool of_x, Range channels) const;
-  Window columns_window(const Block& block, int64_t group, int64_t tile) const;
-  T* panel(const Block& block, int64_t tile) const;
+  template <class Visit>
+  void each_tile(const Block& block, const Visit& visit) const;
   void read(Block& block, const Rows& rows) const;
   void add(Block& block, const Rows& rows) const;
   // Products of the pixels ys x xs, rows `range` counted from tap (i, j), with all tiles of columns.
