@@ -174,9 +174,17 @@ void DenseConv<T>::run_packing(int64_t group, Range tiles, T* scratch) const {
 template <class T>
 void DenseConv<T>::run_block(const Column& column, const Block& block, const ImageView<const T>& x, Range ys,
                              Range xs) const {
-  walk(g_, ys, xs, [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
-    emit(column, block, x, y, x0, count, down, taps_h, taps_w);
-  });
+  walk(
+      g_, ys, xs,
+      [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
+        emit(column, block, x, y, x0, count, down, taps_h, taps_w);
+      },
+      [&](Range corner, int64_t x0, Range taps_w) {
+        // The dot form has no chain to go on with.
+        if (corner.size() > 1 && !plan_.dot) return emit_corner(column, block, x, corner, x0, taps_w);
+        for (int64_t y = corner.begin; y < corner.end; ++y)
+          emit(column, block, x, y, x0, 1, true, g_.h.taps(y), taps_w);
+      });
 }
 
 template <class T>
@@ -198,19 +206,16 @@ TileArgs<T> DenseConv<T>::product(const Column& column, const Block& block) {
   args.b_k = column.b_k;
   args.columns = column.columns;
   args.bias = block.first ? column.bias : nullptr;
-  args.accumulate = !block.first;
+  args.mode = block.first ? Mode::fresh : Mode::add;
   return args;
 }
 
-// Tiles over `count` outputs from (y, x0), to the right or downwards, all with the same taps.
+// Makes args the products of `left` with the receptive field of output (y, x0) and those that follow it.
 template <class T>
-void DenseConv<T>::emit(const Column& column, const Block& block, const ImageView<const T>& x, int64_t y, int64_t x0,
-                        int64_t count, bool down, Range taps_h, Range taps_w) const {
-  const Terms left = terms(block, taps_h, taps_w);
+void DenseConv<T>::aim(TileArgs<T>& args, const Column& column, const Terms& left, const ImageView<const T>& x,
+                       int64_t y, int64_t x0, bool down) const {
   const Range rows = left.rows, taps = left.taps, inner = left.inner;
   const bool nothing = left.none();
-  if (nothing && !block.first) return;
-  TileArgs<T> args = product(column, block);
   args.I = nothing ? 0 : rows.size();
   args.J = taps.size();
   args.K = inner.size();
@@ -223,12 +228,55 @@ void DenseConv<T>::emit(const Column& column, const Block& block, const ImageVie
               (x0 * g_.w.stride - g_.w.pad + taps.begin * g_.w.dilation) * x.w + inner.begin;
   }
   args.b = column.b + rows.begin * column.b_i + taps.begin * column.b_j + inner.begin * column.b_k;
+}
+
+// Tiles over `count` outputs from (y, x0), to the right or downwards, all with the same taps.
+template <class T>
+void DenseConv<T>::emit(const Column& column, const Block& block, const ImageView<const T>& x, int64_t y, int64_t x0,
+                        int64_t count, bool down, Range taps_h, Range taps_w) const {
+  const Terms left = terms(block, taps_h, taps_w);
+  if (left.none() && !block.first) return;
+  TileArgs<T> args = product(column, block);
+  aim(args, column, left, x, y, x0, down);
   args.c = column.y + y * y_.h + x0 * y_.w;
   args.c_m = down ? y_.h : y_.w;
   in_pieces(count, column.max_rows, [&](int64_t, int64_t m) {
     column.kernels[m - 1](args);
     args.a += m * args.a_m;
     args.c += m * args.c_m;
+  });
+}
+
+// Outputs below each other, some of whose kernel rows do not exist. Each kernel row is multiplied with all outputs that
+// have it, and goes on where the row before ended: one chain for each output, as in emit(), but tall tiles.
+template <class T>
+void DenseConv<T>::emit_corner(const Column& column, const Block& block, const ImageView<const T>& x, Range ys,
+                               int64_t x0, Range taps_w) const {
+  const Range all_rows = {0, g_.h.kernel};
+  in_pieces(ys.size(), column.max_rows, [&](int64_t offset, int64_t m) {
+    const Range piece = {ys.begin + offset, ys.begin + offset + m};
+    const auto having = [&](int64_t i) { return g_.h.outputs(i).within(piece); };
+    T* const y = column.y + piece.begin * y_.h + x0 * y_.w;
+    // Sums of a later block are complete before they are added to y.
+    T apart[kMaxTileRows * kMaxTileColumns];
+    T* const sums = block.first ? y : apart;
+    TileArgs<T> args = product(column, block);
+    args.mode = Mode::fresh;
+    args.c = sums;
+    args.c_m = block.first ? y_.h : column.columns;
+    column.kernels[m - 1](args);
+    args.mode = Mode::go_on;
+    for (int64_t i = block.rows.begin, end; i < block.rows.end; i = end) {
+      const Range active = having(i);
+      for (end = i + 1; end < block.rows.end && having(end) == active;) ++end;
+      const Terms left = terms({{i, end}, block.inner, block.first}, all_rows, taps_w);
+      if (active.empty() || left.none()) continue;
+      aim(args, column, left, x, active.begin, x0, true);
+      args.c = sums + (active.begin - piece.begin) * args.c_m;
+      column.kernels[active.size() - 1](args);
+    }
+    if (block.first) return;
+    for (int64_t row = 0; row < m; ++row) kernels_.add(y + row * y_.h, apart + row * args.c_m, column.columns);
   });
 }
 

@@ -58,8 +58,12 @@ class DenseConv {
   void run_packing(int64_t group, Range tiles, T* scratch) const;
   void pack_block(int64_t group, int64_t tile, const Block& block, T* to) const;
   void run_panel(int64_t group, int64_t n, Range ys, Range xs, Range tiles, T* panel) const;
+  void aim(TileArgs<T>& args, const Column& column, const Terms& left, const ImageView<const T>& x, int64_t y,
+           int64_t x0, bool down) const;
   void emit(const Column& column, const Block& block, const ImageView<const T>& x, int64_t y, int64_t x0, int64_t count,
             bool down, Range taps_h, Range taps_w) const;
+  void emit_corner(const Column& column, const Block& block, const ImageView<const T>& x, Range ys, int64_t x0,
+                   Range taps_w) const;
 
   const Kernels<T>& kernels_;
   const DensePlan& plan_;

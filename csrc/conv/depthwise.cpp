@@ -153,7 +153,7 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
   const int64_t w_i = plan_.pack_weights ? g_.w.kernel * w_j : w_.i;
   args.columns = lanes.size();
   args.bias = bias_ == nullptr ? nullptr : bias_ + lanes.begin;
-  args.accumulate = false;
+  args.mode = Mode::fresh;
   // The innermost loop runs over whatever there is more than one of: kernel columns, or channels of a group.
   const bool by_channel = Cg > 1;
   args.a_i = by_channel ? g_.h.dilation * x.h : 0;

@@ -67,7 +67,7 @@ void DepthwiseWeightGradient<T>::add_block(T* dw, int64_t n, Range ys, Range xs,
     args.J = nothing ? 0 : rows.size();
     args.K = columns.size();
     args.a_m = step;
-    args.accumulate = add;
+    args.mode = add ? Mode::add : Mode::fresh;
     const T* a = x.data;
     args.b = grad.data;
     if (!nothing) {

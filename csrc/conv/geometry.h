@@ -40,6 +40,8 @@ struct Axis {
   // The taps of output o that fall inside the input.
   Range taps(int64_t o) const {
     const int64_t first = o * stride - pad;
+    // Mostly all: then nothing needs to be divided.
+    if (first >= 0 && first + (kernel - 1) * dilation < input) return {0, kernel};
     const Range inside = {clamp(ceil_div(-first, dilation), 0, kernel),
                           clamp(floor_div(input - 1 - first, dilation) + 1, 0, kernel)};
     return inside.empty() ? Range{0, 0} : inside;

@@ -22,6 +22,9 @@ constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
 // for reading and writing the gradient once for each.
 constexpr int64_t kBlockBytes = 256 * 1024;
 constexpr int64_t kFewestBlockPixels = 256, kMostBlockPixels = 1024;
+// Channels of a group so few that copying them into a window, where the taps of a row are one run, costs less than a
+// loop for each tap.
+constexpr int64_t kShortBytes = 32;
 // So many tiles read the same window of a weight gradient's operand that copying it costs less than reading rows that
 // stand far apart: each on a page of its own, or many in one cache set.
 constexpr int64_t kManyTiles = 4;
@@ -106,9 +109,10 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   DensePlan plan = {};
 
   // By geometry alone, not by layout: the blocks below, and with them the bits of the result, follow from it.
-  const bool rows_may_be_viewed = g.groups == 1 && (g.w.dilation == 1 || g.w.kernel == 1);
+  const bool rows_run_on = g.w.dilation == 1 || g.w.kernel == 1;
+  const bool short_taps = g.w.kernel > 1 && Cg * size <= kShortBytes;
   if (algorithm != Algorithm::im2col && algorithm != Algorithm::matmul)
-    algorithm = rows_may_be_viewed ? Algorithm::im2col : Algorithm::matmul;
+    algorithm = rows_run_on && (g.groups == 1 || short_taps) ? Algorithm::im2col : Algorithm::matmul;
   plan.algorithm = algorithm;
   const bool im2col = algorithm == Algorithm::im2col, dilated = g.w.dilation > 1 && g.w.kernel > 1;
   const bool viewed = im2col ? layout.rows_contiguous : layout.channels_contiguous;

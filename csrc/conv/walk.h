@@ -5,13 +5,14 @@
 
 namespace nhwc_conv {
 
-// Calls emit(y, x, count, down, taps_h, taps_w) for runs of `count` outputs from (y, x), to the right or downwards.
+// Calls emit(y, x, count, down, taps_h, taps_w) for runs of `count` outputs from (y, x), to the right or downwards, and
+// corner(ys, x, taps_w) for outputs below each other whose kernel rows do not all exist.
 //
 // Where every tap of a kernel row exists, runs lie along the output row. Left and right of that each output column has
 // taps of its own; there runs stand upright, over the output rows whose kernel rows all exist. So borders need neither
 // a padded copy of the input nor products with zero.
-template <class Emit>
-void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit) {
+template <class Emit, class Corner>
+void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit, const Corner& corner) {
   const Range middle = g.w.interior().within(xs), upright = g.h.interior().within(ys);
   const Range all_h = {0, g.h.kernel}, all_w = {0, g.w.kernel};
   if (!middle.empty()) {
@@ -24,14 +25,18 @@ void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit) {
     }
     const Range taps_w = g.w.taps(x);
     if (!upright.empty()) emit(upright.begin, x, upright.size(), true, all_h, taps_w);
-    for (int64_t y = ys.begin; y < ys.end; ++y) {
-      if (!upright.empty() && y == upright.begin) {
-        y = upright.end - 1;
-        continue;
-      }
-      emit(y, x, 1, false, g.h.taps(y), taps_w);
-    }
+    const Range above = ys.before(upright), below = ys.after(upright);
+    if (!above.empty()) corner(above, x, taps_w);
+    if (!below.empty()) corner(below, x, taps_w);
   }
+}
+
+// The same with runs of one output in the corners.
+template <class Emit>
+void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit) {
+  walk(g, ys, xs, emit, [&](Range corner, int64_t x, Range taps_w) {
+    for (int64_t y = corner.begin; y < corner.end; ++y) emit(y, x, 1, false, g.h.taps(y), taps_w);
+  });
 }
 
 // Calls run(offset, m) for the fewest pieces of at most `most` that make up `count`, equal but for one.

@@ -187,7 +187,7 @@ void WeightGradient<T>::emit(const Block& block, const Rows& rows, Range ys, Ran
   args.a_k = across * block.by_rows.w;
   args.a_m = 1;
   args.c_m = plan_.swapped ? taps * Cg : g_.O;
-  args.accumulate = accumulate;
+  args.mode = accumulate ? Mode::add : Mode::fresh;
   const ImageView<const T> by_columns = of_image(plan_.swapped ? x_ : grad_, block.n);
   Window part = window(block, plan_.swapped, {});
   each_tile(block, [&](Range columns, const T* panel) {

@@ -140,7 +140,7 @@ void WinogradConv<T>::multiply(int64_t tile, int64_t block, int64_t tiles, const
   args.I = args.J = 1;
   args.K = depth(block).size();
   args.columns = plan_.columns.end(tile) - plan_.columns.begin(tile);
-  args.accumulate = block > 0;
+  args.mode = block > 0 ? Mode::add : Mode::fresh;
   v += depth(block).begin;
   for (int64_t p = 0; p < winograd_points(plan_.tile); ++p) {
     args.b = u;

@@ -117,7 +117,7 @@ void WinogradWeightGradient<T>::sum_slice(int64_t slice, int64_t chunk, const T*
           args.K = first_tile(block + 1) - first_tile(block);
           args.a = a + r + k * v_row();
           args.b = b + k * d_row();
-          args.accumulate = block > 0;
+          args.mode = block > 0 ? Mode::add : Mode::fresh;
           family.columns_of_a[m - 1](args);
         }
       });

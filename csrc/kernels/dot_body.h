@@ -24,6 +24,7 @@ void dot(const TileArgs<T>& t) {
     NHWC_UNROLL(4)
     for (int n = 0; n < COLUMNS; ++n) sum[m][n] = V{};
   }
+  const int64_t a_m = t.a_m;
   const int64_t whole = t.K - t.K % LANES, rest = t.K - whole;
   for (int64_t i = 0; i < t.I; ++i) {
     for (int64_t j = 0; j < t.J; ++j) {
@@ -33,9 +34,11 @@ void dot(const TileArgs<T>& t) {
         V right[COLUMNS];
         NHWC_UNROLL(4)
         for (int n = 0; n < COLUMNS; ++n) right[n] = load<A, LANES>(b + n * t.b_n + k);
+        const T* row = a + k;
         NHWC_UNROLL(16)
-        for (int m = 0; m < ROWS; ++m) {
-          const V left = load<A, LANES>(a + m * t.a_m + k);
+        for (int m = 0; m < ROWS; ++m, row += a_m) {
+          NHWC_POINTER(row);
+          const V left = load<A, LANES>(row);
           NHWC_UNROLL(4)
           for (int n = 0; n < COLUMNS; ++n) sum[m][n] += left * right[n];
         }
@@ -64,7 +67,7 @@ void dot(const TileArgs<T>& t) {
     for (int n = 0; n < COLUMNS; ++n) {
       T* c = t.c + m * t.c_m + n;
       const A total = (t.bias ? A(t.bias[n]) : A(0)) + LaneSum<A, LANES>::of(sum[m][n]);
-      *c = t.accumulate ? *c + total : total;
+      *c = t.mode == Mode::add ? *c + total : total;
     }
   }
 }

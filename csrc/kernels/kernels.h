@@ -9,7 +9,9 @@ namespace nhwc_conv {
 // The arguments of the tile kernels. There are three forms; each fixes its count of rows, m < rows, by the function
 // that is called, and all of them compute, in a type at least as wide as T,
 //
-//   C[m*c_m + n] = bias[n] + (accumulate ? C[m*c_m + n] : 0) + sum over i < I, j < J, k < K of A * B
+//   C[m*c_m + n] = start + sum over i < I, j < J, k < K of A * B + (mode is add ? C[m*c_m + n] : 0)
+//
+// where start is C[m*c_m + n] if mode is go_on, else bias[n], and
 //
 //   broadcast   A[i*a_i + j*a_j + k*a_k + m*a_m]      * B[i*b_i + j*b_j + k*b_k + n]      a matrix product
 //   lanewise    A[i*a_i + j*a_j + k*a_k + m*a_m + n]  * B[i*b_i + j*b_j + k*b_k + n]      one product per column
@@ -17,12 +19,15 @@ namespace nhwc_conv {
 //
 // Strides are in elements. C overlaps neither A nor B nor bias. I, J or K may be zero.
 //
-// The order of the sum is fixed: in the first two forms one chain of multiply-adds in the order i, j, k from bias (or
-// zero); in the third one chain per lane, then a fixed tree; the old C is added last. So the bits of C[m, n] depend
-// neither on the tile shape nor on where in a tile it stands.
+// The order of the sum is fixed: in the first two forms one chain of multiply-adds in the order i, j, k from `start`;
+// in the third one chain per lane, then a fixed tree, then `start`; an old C that is added comes last. So the bits of
+// C[m, n] depend neither on the tile shape nor on where in a tile it stands, and a chain that several calls make, each
+// going on where the one before ended, has the bits of one call.
 //
 // Columns come in vectors of L lanes. A last vector that is not full stands back from the end and overlaps its
 // neighbour; so columns >= L is required, nothing beyond `columns` is touched, and no mask is needed.
+enum class Mode { fresh, add, go_on };  // dot and lanewise kernels know no go_on
+
 template <class T>
 struct TileArgs {
   const T* a;
@@ -34,7 +39,7 @@ struct TileArgs {
   int64_t c_m;
   int64_t columns;
   const T* bias;  // null, or `columns` values
-  bool accumulate;
+  Mode mode;
 };
 
 template <class T>
@@ -42,7 +47,7 @@ using TileFn = void (*)(const TileArgs<T>&);
 
 // Broadcast kernels of one column shape, (vectors - 1)*lanes < columns <= vectors*lanes, for 1 to max_rows rows:
 // rows[m - 1] takes a_k = 1 and columns_of_a[m - 1] takes a_m = 1, whatever the fields say.
-constexpr int kMaxTileRows = 16;
+constexpr int kMaxTileRows = 16, kMaxTileColumns = 64;
 template <class T>
 struct TileFamily {
   int lanes, vectors, max_rows;

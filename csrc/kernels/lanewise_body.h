@@ -8,12 +8,19 @@ inline void lanewise_window(typename Lanes<A, LANES>::vector (*sum)[VECTORS], co
   NHWC_UNROLL(4)
   for (int v = 0; v < VECTORS; ++v) {
     typename Lanes<A, LANES>::vector right[TAPS];
+    const T* from = b + v * LANES;
     NHWC_UNROLL(8)
-    for (int k = 0; k < TAPS; ++k) right[k] = load<A, LANES>(b + k * t.b_k + v * LANES);
+    for (int k = 0; k < TAPS; ++k, from += t.b_k) {
+      NHWC_POINTER(from);
+      right[k] = load<A, LANES>(from);
+    }
+    from = a + v * LANES;
     NHWC_UNROLL(16)
-    for (int p = 0; p < ROWS + TAPS - 1; ++p) {
-      typename Lanes<A, LANES>::vector left = load<A, LANES>(a + p * t.a_m + v * LANES);
-      if (TAPS <= 3) NHWC_IN_REGISTER(left);  // with more taps the registers are needed for B
+    for (int p = 0; p < ROWS + TAPS - 1; ++p, from += t.a_m) {
+      NHWC_POINTER(from);
+      typename Lanes<A, LANES>::vector left = load<A, LANES>(from);
+      // Sums, B and one vector of A; with fewer registers than that, B comes first.
+      if (ROWS * VECTORS + TAPS < NHWC_ISA_REGISTERS - 2) NHWC_IN_REGISTER(left);
       NHWC_UNROLL(8)
       for (int k = 0; k < TAPS; ++k) {
         if (p - k >= 0 && p - k < ROWS) sum[p - k][v] += left * right[k];
@@ -29,8 +36,12 @@ inline void lanewise_steps(typename Lanes<A, LANES>::vector (*sum)[VECTORS], con
     NHWC_UNROLL(4)
     for (int v = 0; v < VECTORS; ++v) {
       const typename Lanes<A, LANES>::vector right = load<A, LANES>(b + v * LANES);
+      const T* from = a + v * LANES;
       NHWC_UNROLL(16)
-      for (int m = 0; m < ROWS; ++m) sum[m][v] += load<A, LANES>(a + m * t.a_m + v * LANES) * right;
+      for (int m = 0; m < ROWS; ++m, from += t.a_m) {
+        NHWC_POINTER(from);
+        sum[m][v] += load<A, LANES>(from) * right;
+      }
     }
     a += t.a_k;
     b += t.b_k;
@@ -81,7 +92,7 @@ void lanewise_columns(const TileArgs<T>& t) {
   typedef typename Lanes<A, LANES>::vector V;
   int64_t n = 0;
   // Few rows are few chains of additions; vectors side by side hide their latency.
-  const int VECTORS = ROWS == 1 ? 4 : ROWS <= 4 ? 2 : 1;
+  const int VECTORS = NHWC_ISA_REGISTERS >= 32 ? (ROWS <= 4 ? 4 : 2) : ROWS == 1 ? 4 : ROWS <= 4 ? 2 : 1;
   for (; VECTORS > 1 && n + VECTORS * LANES <= t.columns; n += VECTORS * LANES) {
     V sum[ROWS][VECTORS];
     lanewise_tile<T, A, LANES, ROWS, VECTORS, FIXED>(t, n, sum);
@@ -90,7 +101,7 @@ void lanewise_columns(const TileArgs<T>& t) {
       T* c = t.c + m * t.c_m + n;
       NHWC_UNROLL(4)
       for (int v = 0; v < VECTORS; ++v) {
-        if (t.accumulate) sum[m][v] += load<A, LANES>(c + v * LANES);
+        if (t.mode == Mode::add) sum[m][v] += load<A, LANES>(c + v * LANES);
         store<A, LANES>(c + v * LANES, sum[m][v]);
       }
     }
@@ -103,7 +114,7 @@ void lanewise_columns(const TileArgs<T>& t) {
     V sum[ROWS][1];
     lanewise_tile<T, A, LANES, ROWS, 1, FIXED>(t, at, sum);
     T* c = t.c + at;
-    if (t.accumulate) {
+    if (t.mode == Mode::add) {
       NHWC_UNROLL(16)
       for (int m = 0; m < ROWS; ++m) sum[m][0] += load<A, LANES>(c + m * t.c_m);
     }

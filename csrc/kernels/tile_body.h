@@ -5,26 +5,43 @@
 template <class T, class A, int LANES, int VECTORS, int ROWS, bool COLUMNS_OF_A>
 void tile(const TileArgs<T>& t) {
   typedef typename Lanes<A, LANES>::vector V;
+  // Every fourth row of A has a pointer of its own; so three distances serve all rows.
+  const int NEAR = COLUMNS_OF_A ? ROWS : 4, POINTERS = (ROWS + NEAR - 1) / NEAR;
   const int64_t last = t.columns - LANES;
+  const int64_t c_m = t.c_m;
+  T* const c = t.c;
   V sum[ROWS][VECTORS];
-  NHWC_UNROLL(4)
-  for (int v = 0; v < VECTORS; ++v) {
-    const V start = t.bias ? load<A, LANES>(t.bias + (v == VECTORS - 1 ? last : v * LANES)) : V{};
+  if (t.mode == Mode::go_on) {
     NHWC_UNROLL(16)
-    for (int m = 0; m < ROWS; ++m) sum[m][v] = start;
-  }
-  // Lines of C come while the sums are made: else the stores at the end wait for memory (measured: 2 to 20 %).
-  NHWC_UNROLL(16)
-  for (int m = 0; m < ROWS; ++m) {
+    for (int m = 0; m < ROWS; ++m) {
+      NHWC_UNROLL(4)
+      for (int v = 0; v < VECTORS; ++v) sum[m][v] = load<A, LANES>(c + m * c_m + (v == VECTORS - 1 ? last : v * LANES));
+    }
+  } else {
     NHWC_UNROLL(4)
-    for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(t.c + m * t.c_m + v * LANES, 1);
+    for (int v = 0; v < VECTORS; ++v) {
+      const V start = t.bias ? load<A, LANES>(t.bias + (v == VECTORS - 1 ? last : v * LANES)) : V{};
+      NHWC_UNROLL(16)
+      for (int m = 0; m < ROWS; ++m) sum[m][v] = start;
+    }
+    // Lines of C come while the sums are made: else the stores at the end wait for memory (measured: 2 to 20 %).
+    NHWC_UNROLL(16)
+    for (int m = 0; m < ROWS; ++m) {
+      NHWC_UNROLL(4)
+      for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(c + m * c_m + v * LANES, 1);
+    }
   }
   const int64_t a_m = COLUMNS_OF_A ? 1 : t.a_m;
   const int64_t a_k = COLUMNS_OF_A ? t.a_k : 1;
   const int64_t b_k = t.b_k;
   for (int64_t i = 0; i < t.I; ++i) {
     for (int64_t j = 0; j < t.J; ++j) {
-      const T* a = t.a + i * t.a_i + j * t.a_j;
+      const T* a[POINTERS];
+      NHWC_UNROLL(4)
+      for (int p = 0; p < POINTERS; ++p) {
+        a[p] = t.a + i * t.a_i + j * t.a_j + p * NEAR * a_m;
+        NHWC_POINTER(a[p]);
+      }
       const T* b = t.b + i * t.b_i + j * t.b_j;
       for (int64_t k = t.K; k > 0; --k) {
         V right[VECTORS];
@@ -32,25 +49,29 @@ void tile(const TileArgs<T>& t) {
         for (int v = 0; v < VECTORS; ++v) right[v] = load<A, LANES>(b + (v == VECTORS - 1 ? last : v * LANES));
         NHWC_UNROLL(16)
         for (int m = 0; m < ROWS; ++m) {
-          const A left = a[m * a_m];
+          const A left = a[m / NEAR][m % NEAR * a_m];
           NHWC_UNROLL(4)
           for (int v = 0; v < VECTORS; ++v) sum[m][v] += right[v] * left;
         }
-        a += a_k;
+        NHWC_UNROLL(4)
+        for (int p = 0; p < POINTERS; ++p) a[p] += a_k;
         b += b_k;
       }
     }
   }
+  // All old values of a row are read before any is written: the last vector may overlap the one before it.
+  if (t.mode == Mode::add) {
+    NHWC_UNROLL(16)
+    for (int m = 0; m < ROWS; ++m) {
+      NHWC_UNROLL(4)
+      for (int v = 0; v < VECTORS; ++v)
+        sum[m][v] += load<A, LANES>(c + m * c_m + (v == VECTORS - 1 ? last : v * LANES));
+    }
+  }
   NHWC_UNROLL(16)
   for (int m = 0; m < ROWS; ++m) {
-    T* c = t.c + m * t.c_m;
-    // All old values are read before any is written: the last vector may overlap the one before it.
-    if (t.accumulate) {
-      NHWC_UNROLL(4)
-      for (int v = 0; v < VECTORS; ++v) sum[m][v] += load<A, LANES>(c + (v == VECTORS - 1 ? last : v * LANES));
-    }
     NHWC_UNROLL(4)
-    for (int v = 0; v < VECTORS; ++v) store<A, LANES>(c + (v == VECTORS - 1 ? last : v * LANES), sum[m][v]);
+    for (int v = 0; v < VECTORS; ++v) store<A, LANES>(c + m * c_m + (v == VECTORS - 1 ? last : v * LANES), sum[m][v]);
   }
 }
 
@@ -70,6 +91,8 @@ struct TileRows<T, LANES, VECTORS, 0> {
 
 template <class T, int LANES, int VECTORS, int ROWS>
 void enter_family(Kernels<T>& kernels) {
+  static_assert(ROWS <= kMaxTileRows && LANES * VECTORS <= kMaxTileColumns,
+                "callers keep tiles in buffers of that size");
   TileFamily<T>& family = kernels.family[kernels.families++];
   family.lanes = LANES;
   family.vectors = VECTORS;
@@ -81,7 +104,7 @@ void enter_family(Kernels<T>& kernels) {
 template <class T, int LANES>
 struct NarrowFamilies {
   static void enter(Kernels<T>& kernels) {
-    enter_family<T, LANES, 1, 8>(kernels);
+    enter_family<T, LANES, 1, NHWC_ISA_REGISTERS >= 32 ? 14 : 12>(kernels);
     enter_family<T, LANES, 2, 6>(kernels);
     NarrowFamilies<T, LANES * sizeof(T) == 16 ? 1 : LANES / 2>::enter(kernels);
   }

@@ -16,6 +16,11 @@
 #define NHWC_IN_REGISTER(value) asm volatile("" : "+w"(value))
 #endif
 
+// Makes a pointer the compiler's only way to what it points at. Where it knows that pointers are a few strides apart,
+// it keeps one register for each distance instead, runs out of them and loads distances from the stack between
+// products.
+#define NHWC_POINTER(pointer) asm("" : "+r"(pointer))
+
 // `LANES` values of type A, and the same in memory: aligned only as A is, and free to alias.
 template <class A, int LANES>
 struct Lanes {
