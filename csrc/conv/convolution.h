@@ -30,7 +30,7 @@ ConvPlan make_plan(const Kernels<T>& kernels, const ConvGeometry& g, const Image
                    const WeightView<const T>& w, Algorithm algorithm, int threads,
                    const Prepacked* prepacked = nullptr) {
   ConvPlan plan = {};
-  if (takes_winograd<T>(algorithm, g, prepacked != nullptr)) {
+  if (takes_winograd<T>(algorithm, g, prepacked ? WinogradWeights::prepacked : WinogradWeights::given)) {
     plan.method = Method::winograd;
     plan.winograd = make_winograd_plan(kernels, g, threads, prepacked);
     if (prepacked && plan.winograd.pack_weights) plan.prepacked_offset = prepacked->direct_elements;

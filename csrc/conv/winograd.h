@@ -17,10 +17,13 @@ namespace nhwc_conv {
 // Whether it can compute this geometry at all.
 bool winograd_fits(const ConvGeometry& g);
 
+// What a pass does with weights: transforms them, has them transformed already, or sums their gradient.
+enum class WinogradWeights { given, prepacked, gradient };
+
 // Whether `algorithm` means Winograd here: by name, or because it is automatic and Winograd is clearly the faster way
 // for this many images. Where a result belongs to one image that is one, so that the batch shows in no bit.
 template <class T>
-bool takes_winograd(Algorithm algorithm, const ConvGeometry& g, bool prepacked, int64_t images = 1);
+bool takes_winograd(Algorithm algorithm, const ConvGeometry& g, WinogradWeights weights, int64_t images = 1);
 
 // Whether Algorithm::automatic may choose it: yes, until told otherwise.
 void set_winograd_enabled(bool value);

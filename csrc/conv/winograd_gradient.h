@@ -30,7 +30,7 @@ struct WinogradGradientPlan {
 // Whether `algorithm` means this: see takes_winograd. A weight gradient belongs to the whole batch.
 template <class T>
 bool takes_winograd_gradient(Algorithm algorithm, const ConvGeometry& g) {
-  return takes_winograd<T>(algorithm, g, false, g.N);
+  return takes_winograd<T>(algorithm, g, WinogradWeights::gradient, g.N);
 }
 
 template <class T>
