@@ -3,6 +3,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__linux__)
+#include <unistd.h>
+#endif
+
 namespace nhwc_conv {
 
 #if defined(__x86_64__)
@@ -37,11 +41,23 @@ int table_count = 0;
 // Plain pointer: written at import and by tests between calls, read by every call.
 const KernelTable* active = nullptr;
 
+int64_t second_level_cache() {
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  return bytes > 0 ? bytes : 0;
+#else
+  return 0;
+#endif
+}
+
 void fill_tables() {
 #define NHWC_ISA(name, architecture, bytes, registers, flags) \
   NHWC_BUILT_##architecture(if (supported::name()) name::fill(tables[table_count++]);)
 #include "isa_table.def"
 #undef NHWC_ISA
+  for (int t = 0; t < table_count; ++t) {
+    tables[t].f32.second_level_cache = tables[t].f64.second_level_cache = second_level_cache();
+  }
 }
 
 }  // namespace

@@ -139,6 +139,7 @@ constexpr int kMaxLanewiseFamilies = 5;
 constexpr int kMaxDotFamilies = 3;
 template <class T>
 struct Kernels {
+  int64_t second_level_cache;  // bytes of one core's, or zero if unknown; no bit of a result may depend on it
   int families;
   TileFamily<T> family[kMaxFamilies];
   int lanewise_families;
