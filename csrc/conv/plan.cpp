@@ -13,7 +13,7 @@ constexpr int64_t kInputBytes = 192 * 1024;
 constexpr double kLatency = 5;
 // Vectors in the widest tile of any instruction set.
 constexpr int64_t kWidestTile = 4;
-// Weights that are packed by each item: more than a second-level cache holds, for fewer pixels than would share them.
+// Weights that are packed by each item: what fills a second-level cache, for fewer pixels than would share them.
 constexpr int64_t kManyWeightBytes = 1024 * 1024;
 constexpr int64_t kFewPixels = 1024;
 // More than any memory holds: a view of stride 0. To pack it at once fails at once; block by block would not end.
@@ -145,7 +145,7 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   const int64_t inputs = g.N * g.h.input * g.w.input * Cg;
   const bool whole_input = viewed || (plan.source == Source::window && inputs * size <= kManyWeightBytes);
   plan.pack_in_items = plan.pack_weights && !prepacked && !plan.dot && whole_input && pixels <= kFewPixels &&
-                       packed * size > kManyWeightBytes && packed < kImpossibleBytes / size &&
+                       packed * size >= kManyWeightBytes && packed < kImpossibleBytes / size &&
                        g.groups * plan.columns.tiles >= 2 * threads;
   plan.packed_elements = plan.pack_weights && !plan.pack_in_items ? packed : 0;
 
