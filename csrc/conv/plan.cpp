@@ -174,6 +174,9 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   if (threads > 1) target = clamp(ceil_div(pixels * g.groups, threads * 4), 4 * plan.rows, target);
   const int64_t OH = max(g.h.output, 1), OW = max(g.w.output, 1);
   plan.item_rows = clamp(target / OW, 1, OH);
+  // Where most columns lack some tap, tiles run down the rows: each thread has as many of them as it can.
+  if (plan.source == Source::view && 2 * g.w.interior().size() <= OW)
+    plan.item_rows = max(plan.item_rows, ceil_div(OH, threads));
   // Wide rows are cut at multiples of the tile; narrow ones are left whole.
   plan.item_columns = OW <= 2 * target ? OW : ceil_div(target, plan.rows) * plan.rows;
   const int64_t items = g.groups * g.N * ceil_div(OH, plan.item_rows) * ceil_div(OW, plan.item_columns);
