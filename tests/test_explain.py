@@ -36,6 +36,32 @@ def test_dilated_im2col_goes_through_a_panel():
     assert plan["source"] == "view" and plan["reduction"] == (3, 3, 8)
 
 
+def test_narrow_groups_are_copied_so_that_the_taps_of_a_row_are_one_run(isa):
+    plan = nhwc_conv.explain((1, 28, 28, 256), (3, 3, 8, 256), padding=1, groups=32)
+    assert (plan["algorithm"], plan["source"], plan["reduction"]) == ("im2col", "window", (3, 1, 24))
+    plan = nhwc_conv.explain((1, 28, 28, 256), (3, 3, 16, 256), padding=1, groups=16, stride=2)
+    assert (plan["algorithm"], plan["source"], plan["reduction"]) == ("matmul", "view", (3, 3, 16))
+
+
+def test_weight_gradients_take_winograd_where_pixels_outweigh_the_sums_of_its_points(isa):
+    algorithms = [
+        nhwc_conv.explain((n, 7, 7, 512), (3, 3, 512, 512), padding=1, direction="weight_gradient")[
+            "algorithm"
+        ]
+        for n in (1, 8)
+    ]
+    assert algorithms == ["direct", "winograd"]
+
+
+def test_panels_of_a_weight_gradient_are_two_vectors_of_a_cache_line_at_most(isa):
+    arguments = dict(direction="weight_gradient", algorithm="im2col", padding=1)
+    several = nhwc_conv.explain((1, 28, 28, 128), (3, 3, 128, 128), **arguments)["tile"]
+    assert several[1] * 4 <= 128
+    if isa == "avx512":
+        assert several == [14, 32]
+        assert nhwc_conv.explain((1, 56, 56, 64), (3, 3, 64, 64), **arguments)["tile"] == [7, 64]
+
+
 def test_depthwise():
     for direction in ("forward", "input_gradient", "weight_gradient"):
         plan = nhwc_conv.explain(
