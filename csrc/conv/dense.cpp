@@ -174,17 +174,17 @@ void DenseConv<T>::run_packing(int64_t group, Range tiles, T* scratch) const {
 template <class T>
 void DenseConv<T>::run_block(const Column& column, const Block& block, const ImageView<const T>& x, Range ys,
                              Range xs) const {
-  walk(
-      g_, ys, xs,
-      [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
-        emit(column, block, x, y, x0, count, down, taps_h, taps_w);
-      },
-      [&](Range corner, int64_t x0, Range taps_w) {
-        // The dot form has no chain to go on with.
-        if (corner.size() > 1 && !plan_.dot) return emit_corner(column, block, x, corner, x0, taps_w);
-        for (int64_t y = corner.begin; y < corner.end; ++y)
-          emit(column, block, x, y, x0, 1, true, g_.h.taps(y), taps_w);
-      });
+  const auto run = [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
+    emit(column, block, x, y, x0, count, down, taps_h, taps_w);
+  };
+  walk(g_, ys, xs, run, [&](Range corner, int64_t x0, Range taps_w) {
+    // The dot form has no chain to go on with.
+    if (corner.size() > 1 && !plan_.dot) {
+      emit_corner(column, block, x, corner, x0, taps_w);
+    } else {
+      one_by_one(g_, corner, x0, taps_w, run);
+    }
+  });
 }
 
 template <class T>

@@ -124,11 +124,12 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   if (algorithm != Algorithm::im2col && algorithm != Algorithm::matmul)
     algorithm = rows_run_on && (g.groups == 1 || short_taps) ? Algorithm::im2col : Algorithm::matmul;
   plan.algorithm = algorithm;
-  const bool im2col = algorithm == Algorithm::im2col, dilated = g.w.dilation > 1 && g.w.kernel > 1;
+  const bool im2col = algorithm == Algorithm::im2col;
   const bool viewed = im2col ? layout.rows_contiguous : layout.channels_contiguous;
-  plan.source = viewed ? Source::view : im2col && dilated ? Source::panel : Source::window;
+  plan.source = viewed ? Source::view : im2col && !rows_run_on ? Source::panel : Source::window;
 
-  const int64_t run = plan.source == Source::panel ? g.h.output * g.w.output : max(g.w.interior().size(), 1);
+  const int64_t interior = g.w.interior().size();
+  const int64_t run = plan.source == Source::panel ? g.h.output * g.w.output : max(interior, 1);
   const DenseForm form = prepacked ? *prepacked : choose_form(kernels, g.O_per_group(), run, inner_depth(algorithm, g));
   plan.dot = form.dot;
   plan.columns = form.columns;
@@ -175,8 +176,7 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   const int64_t OH = max(g.h.output, 1), OW = max(g.w.output, 1);
   plan.item_rows = clamp(target / OW, 1, OH);
   // Where most columns lack some tap, tiles run down the rows: each thread has as many of them as it can.
-  if (plan.source == Source::view && 2 * g.w.interior().size() <= OW)
-    plan.item_rows = max(plan.item_rows, ceil_div(OH, threads));
+  if (plan.source == Source::view && 2 * interior <= OW) plan.item_rows = max(plan.item_rows, ceil_div(OH, threads));
   // Wide rows are cut at multiples of the tile; narrow ones are left whole.
   plan.item_columns = OW <= 2 * target ? OW : ceil_div(target, plan.rows) * plan.rows;
   const int64_t items = g.groups * g.N * ceil_div(OH, plan.item_rows) * ceil_div(OW, plan.item_columns);

@@ -31,12 +31,14 @@ void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit, const Cor
   }
 }
 
-// The same with runs of one output in the corners.
+// A corner as runs of one output.
+template <class Emit>
+void one_by_one(const ConvGeometry& g, Range ys, int64_t x, Range taps_w, const Emit& emit) {
+  for (int64_t y = ys.begin; y < ys.end; ++y) emit(y, x, 1, false, g.h.taps(y), taps_w);
+}
 template <class Emit>
 void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit) {
-  walk(g, ys, xs, emit, [&](Range corner, int64_t x, Range taps_w) {
-    for (int64_t y = corner.begin; y < corner.end; ++y) emit(y, x, 1, false, g.h.taps(y), taps_w);
-  });
+  walk(g, ys, xs, emit, [&](Range corner, int64_t x, Range taps_w) { one_by_one(g, corner, x, taps_w, emit); });
 }
 
 // Calls run(offset, m) for the fewest pieces of at most `most` that make up `count`, equal but for one.

@@ -55,9 +55,8 @@ void fill_tables() {
   NHWC_BUILT_##architecture(if (supported::name()) name::fill(tables[table_count++]);)
 #include "isa_table.def"
 #undef NHWC_ISA
-  for (int t = 0; t < table_count; ++t) {
-    tables[t].f32.second_level_cache = tables[t].f64.second_level_cache = second_level_cache();
-  }
+  const int64_t cache = second_level_cache();
+  for (int t = 0; t < table_count; ++t) tables[t].f32.second_level_cache = tables[t].f64.second_level_cache = cache;
 }
 
 }  // namespace

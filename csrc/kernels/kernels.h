@@ -6,6 +6,9 @@
 
 namespace nhwc_conv {
 
+// What a tile kernel does with the old C; see TileArgs. Dot and lanewise kernels know no go_on.
+enum class Mode { fresh, add, go_on };
+
 // The arguments of the tile kernels. There are three forms; each fixes its count of rows, m < rows, by the function
 // that is called, and all of them compute, in a type at least as wide as T,
 //
@@ -26,8 +29,6 @@ namespace nhwc_conv {
 //
 // Columns come in vectors of L lanes. A last vector that is not full stands back from the end and overlaps its
 // neighbour; so columns >= L is required, nothing beyond `columns` is touched, and no mask is needed.
-enum class Mode { fresh, add, go_on };  // dot and lanewise kernels know no go_on
-
 template <class T>
 struct TileArgs {
   const T* a;

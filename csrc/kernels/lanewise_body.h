@@ -91,8 +91,10 @@ template <class T, class A, int LANES, int ROWS, int FIXED>
 void lanewise_columns(const TileArgs<T>& t) {
   typedef typename Lanes<A, LANES>::vector V;
   int64_t n = 0;
-  // Few rows are few chains of additions; vectors side by side hide their latency.
-  const int VECTORS = NHWC_ISA_REGISTERS >= 32 ? (ROWS <= 4 ? 4 : 2) : ROWS == 1 ? 4 : ROWS <= 4 ? 2 : 1;
+  // Few rows are few chains of additions; vectors side by side hide their latency. With 32 registers twice as many: two
+  // units of latency four want eight chains and some to spare.
+  const int FEW = ROWS == 1 ? 4 : ROWS <= 4 ? 2 : 1;
+  const int VECTORS = NHWC_ISA_REGISTERS >= 32 && FEW < 4 ? 2 * FEW : FEW;
   for (; VECTORS > 1 && n + VECTORS * LANES <= t.columns; n += VECTORS * LANES) {
     V sum[ROWS][VECTORS];
     lanewise_tile<T, A, LANES, ROWS, VECTORS, FIXED>(t, n, sum);

@@ -59,7 +59,7 @@ void tile(const TileArgs<T>& t) {
       }
     }
   }
-  // All old values of a row are read before any is written: the last vector may overlap the one before it.
+  // All old values are read before any is written: the last vector may overlap the one before it.
   if (t.mode == Mode::add) {
     NHWC_UNROLL(16)
     for (int m = 0; m < ROWS; ++m) {
