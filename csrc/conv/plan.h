@@ -60,6 +60,8 @@ struct DensePlan {
   int64_t row_blocks, inner_blocks;
   // One item: this many output rows and columns, and a share of the column tiles.
   int64_t item_rows, item_columns, column_groups;
+  // Tiles ask for the pixels of the next one.
+  bool prefetch;
   int64_t packed_elements;   // shared by all threads
   int64_t scratch_elements;  // of each thread
   int64_t panel_stride;

@@ -43,6 +43,8 @@ void tile(const TileArgs<T>& t) {
         NHWC_POINTER(a[p]);
       }
       const T* b = t.b + i * t.b_i + j * t.b_j;
+      const T* ahead = a[0] + t.ahead;
+      const int64_t ahead_k = t.ahead_k;
       for (int64_t k = t.K; k > 0; --k) {
         V right[VECTORS];
         NHWC_UNROLL(4)
@@ -56,6 +58,8 @@ void tile(const TileArgs<T>& t) {
         NHWC_UNROLL(4)
         for (int p = 0; p < POINTERS; ++p) a[p] += a_k;
         b += b_k;
+        __builtin_prefetch(ahead);
+        ahead += ahead_k;
       }
     }
   }
