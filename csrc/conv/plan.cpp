@@ -156,9 +156,9 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   plan.row_blocks = min(blocks, max(g.h.kernel, 1));
   plan.inner_blocks = min(ceil_div(blocks, plan.row_blocks), max(inner_depth(plan.algorithm, g), 1));
 
-  // With one tap each input is new to the tile that reads it, and rows of a tile lie too near each other for the
-  // hardware to tell which comes next. Pixels a page apart share cache sets with those still in use.
-  plan.prefetch = taps == 1 && g.groups == 1 && g.w.stride * g.C * size < kPageBytes;
+  // With one tap, or a stride, most inputs are new to the tile that reads them, and its rows lie too near each other
+  // for the hardware to tell which comes next. Pixels a page apart share cache sets with those still in use.
+  plan.prefetch = (taps == 1 || g.w.stride > 1) && g.groups == 1 && g.w.stride * g.C * size < kPageBytes;
 
   if (plan.pack_in_items) {
     const int64_t rows = ceil_div(g.h.kernel, plan.row_blocks) * (im2col ? 1 : g.w.kernel);
