@@ -41,8 +41,8 @@ struct TileArgs {
   int64_t columns;
   const T* bias;  // null, or `columns` values
   Mode mode;
-  // Broadcast only: a hint. The lines at A[ahead + k*ahead_k], k < K, are brought into the cache meanwhile, for the
-  // caller's next call. They may lie outside A; both zero ask for nothing new.
+  // Broadcast with a_k = 1 only: a hint. The lines at A[ahead + k*ahead_k], k < K, are brought into the cache
+  // meanwhile, for the caller's next call. They may lie outside A; both zero ask for nothing new.
   int64_t ahead, ahead_k;
 };
 
