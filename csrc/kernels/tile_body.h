@@ -27,12 +27,13 @@ void tile(const TileArgs<T>& t) {
       NHWC_UNROLL(16)
       for (int m = 0; m < ROWS; ++m) sum[m][v] = start;
     }
-    // Lines of C come while the sums are made: else the stores at the end wait for memory (measured: 2 to 20 %). One
-    // for each step of the reduction, if these meet every second line, whose neighbour processors bring along: all of
-    // them at once hold up the loads of A and B (1x1 layers: 2 to 7 %). Where rows of C are neighbours in A, as in
-    // weight gradients, that gains nothing.
+    // Lines of C come while the sums are made: else the stores at the end wait for memory (measured: 2 to 20 %). All of
+    // them at once hold up the loads of A and B (1x1 layers: 2 to 7 %). So one comes at each step of the reduction, if
+    // these meet every second line, whose neighbour processors bring along, of rows that the tile has much of, and that
+    // leave room in the first-level cache. Where rows of C are neighbours in A, as in weight gradients, it gains
+    // nothing.
     const int64_t steps = t.I * t.J * t.K, rows_of_c = ROWS * c_m;
-    if (!COLUMNS_OF_A && rows_of_c <= steps * 2 * LINE) {
+    if (!COLUMNS_OF_A && rows_of_c <= steps * 2 * LINE && c_m <= 8 * t.columns && rows_of_c <= 256 * LINE) {
       c_step = (rows_of_c + steps - 1) / (steps > 0 ? steps : 1);
     } else {
       NHWC_UNROLL(16)
