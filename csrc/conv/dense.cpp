@@ -242,8 +242,10 @@ void DenseConv<T>::emit(const Column& column, const Block& block, const ImageVie
   args.c_m = down ? y_.h : y_.w;
   in_pieces(count, column.max_rows, [&](int64_t, int64_t m) {
     if (plan_.prefetch) {
-      args.ahead = m * args.a_m;
-      args.ahead_k = ceil_div(args.ahead, max(args.K, 1));
+      args.ahead = args.a + m * args.a_m;
+      args.ahead_i = args.a_i;
+      args.ahead_j = args.a_j;
+      args.ahead_k = ceil_div(m * args.a_m, max(args.K, 1));
     }
     column.kernels[m - 1](args);
     args.a += m * args.a_m;

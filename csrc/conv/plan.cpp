@@ -19,9 +19,11 @@ constexpr int64_t kFewPixels = 1024;
 // More than any memory holds: a view of stride 0. To pack it at once fails at once; block by block would not end.
 constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
 // One block of a weight gradient: the bytes of its two operands, and bounds of its output pixels. Fewer do not make up
-// for reading and writing the gradient once for each.
+// for reading and writing the gradient once for each. With one tap they do while the gradient is small: every tile
+// reads other pixels, which soon are on more pages than the processor has addresses of at hand.
 constexpr int64_t kBlockBytes = 256 * 1024;
 constexpr int64_t kFewestBlockPixels = 256, kMostBlockPixels = 1024;
+constexpr int64_t kFewestPixelsOfOneTap = 128, kSmallGradientBytes = 512 * 1024;
 // Channels of a group so few that copying them into a window, where the taps of a row are one run, costs less than a
 // loop for each tap.
 constexpr int64_t kShortBytes = 32;
@@ -211,14 +213,16 @@ WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const Co
   plan.row_tiles = ceil_div(run, plan.rows);
 
   // By the geometry alone: the ends of blocks show in the last bits.
+  const int64_t elements = g.h.kernel * g.w.kernel * Cg * g.O;
   const int64_t pixel_bytes = (g.h.stride * g.w.stride * Cg + g.O_per_group()) * size;
-  const int64_t pixels = clamp(kBlockBytes / max(pixel_bytes, 1), kFewestBlockPixels, kMostBlockPixels);
+  const bool small = elements * size <= kSmallGradientBytes;
+  const int64_t fewest = g.h.kernel * g.w.kernel == 1 && small ? kFewestPixelsOfOneTap : kFewestBlockPixels;
+  const int64_t pixels = clamp(kBlockBytes / max(pixel_bytes, 1), fewest, kMostBlockPixels);
   plan.block_columns = ceil_div(OW, ceil_div(OW, 2 * pixels));
   plan.block_rows = clamp(pixels / plan.block_columns, 1, OH);
 
   // Enough independent parts for many threads, by the geometry alone: kernel positions and channels, then pixels.
   const int64_t blocks = g.N * ceil_div(OH, plan.block_rows) * ceil_div(OW, plan.block_columns);
-  const int64_t elements = g.h.kernel * g.w.kernel * Cg * g.O;
   plan.partials = clamp(kPartialElements / max(elements, 1), 1, clamp(blocks, 1, kMaxPartials));
   plan.partial_elements = (plan.partials - !plan.swapped) * elements;
 

@@ -78,6 +78,7 @@ void WeightGradient<T>::run(const Parallel& parallel, T* workspace) const {
       part.dw = partial == 0 ? total : partials + (partial - 1) * elements;
       part.first = b == mine.begin;
       part.scratch = scratch + slot * plan_.scratch_elements();
+      if (b + 1 < mine.end) look_ahead(part, block(b + 1));
       Rows unit = rows(units.begin);
       for (int64_t u = units.begin; u < units.end; ++u, advance(unit)) add(part, unit);
     }
@@ -111,6 +112,20 @@ void WeightGradient<T>::each_tile(const Block& block, const Visit& visit) const 
     panel += pixels * columns.size();
     columns.begin = columns.end;
   }
+}
+
+// Makes tiles of this block ask for the next one's pixels, which else wait for memory in its first tiles. Only where
+// whole rows of the image are one piece: line after line gains more than one line of each pixel, and skips no page.
+template <class T>
+void WeightGradient<T>::look_ahead(Block& block, const Block& next) const {
+  const auto ahead = [&](const ImageView<const T>& view, const Axis& w, const Window& part) -> Ahead {
+    const int64_t channels = part.channels.size();
+    if (view.c != 1 || view.w != channels || view.h != part.columns.size() * channels || w.stride > w.kernel) return {};
+    const T* from = view.data + next.n * view.n + part.rows.begin * view.h;
+    return {from, part.pixels() * channels};
+  };
+  block.ahead[0] = ahead(x_, g_.w, window(next, true, {0, g_.C}));
+  block.ahead[1] = ahead(grad_, {0, 0, 1, 1, 1, 0}, window(next, false, {0, g_.O}));
 }
 
 // Brings the channels of these rows and the columns of their group, unless they are there.
@@ -163,8 +178,23 @@ void WeightGradient<T>::add(Block& block, const Rows& rows) const {
   }
 }
 
+// A line at each step of the reduction.
 template <class T>
-void WeightGradient<T>::emit(const Block& block, const Rows& rows, Range ys, Range xs, int64_t j, Range range,
+void WeightGradient<T>::ask(TileArgs<T>& args, Block& block) {
+  args.ahead = nullptr;
+  for (Ahead& ahead : block.ahead) {
+    if (ahead.elements <= 0) continue;
+    args.ahead = ahead.from;
+    args.ahead_k = 64 / sizeof(T);
+    args.ahead_i = args.K * args.ahead_k;
+    ahead.from += args.I * args.ahead_i;
+    ahead.elements -= args.I * args.ahead_i;
+    return;
+  }
+}
+
+template <class T>
+void WeightGradient<T>::emit(Block& block, const Rows& rows, Range ys, Range xs, int64_t j, Range range,
                              bool accumulate) const {
   const bool nothing = ys.empty() || xs.empty();
   if (nothing && accumulate) return;
@@ -209,6 +239,7 @@ void WeightGradient<T>::emit(const Block& block, const Rows& rows, Range ys, Ran
     args.c = block.dw + (plan_.swapped ? first_row * args.c_m + tap * Cg + columns.begin
                                        : (tap * Cg + range.begin) * args.c_m + column);
     args.columns = columns.size();
+    ask(args, block);
     const int64_t vectors = ceil_div(args.columns, plan_.columns.lanes);
     family_of(kernels_, plan_.columns.lanes, vectors).columns_of_a[range.size() - 1](args);
   });

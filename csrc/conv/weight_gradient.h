@@ -25,6 +25,11 @@ class WeightGradient {
     int64_t group, row_tile, i, j;
     Range range;
   };
+  // What is left to ask for of a piece of memory.
+  struct Ahead {
+    const T* from;
+    int64_t elements;
+  };
   // A block of output pixels of one image, some tiles of columns, and where their sums go.
   struct Block {
     int64_t n;
@@ -35,6 +40,8 @@ class WeightGradient {
     // What is there to read: the rows' operand, where it lies or in a window, of these channels.
     ImageView<const T> by_rows;
     int64_t group, window;
+    // What tiles ask for meanwhile: the next block's pixels of x and of grad.
+    Ahead ahead[2];
   };
 
   int64_t row_units() const;
@@ -46,10 +53,12 @@ class WeightGradient {
   Window window(const Block& block, bool of_x, Range channels) const;
   template <class Visit>
   void each_tile(const Block& block, const Visit& visit) const;
+  void look_ahead(Block& block, const Block& next) const;
   void read(Block& block, const Rows& rows) const;
   void add(Block& block, const Rows& rows) const;
+  static void ask(TileArgs<T>& args, Block& block);
   // Products of the pixels ys x xs, rows `range` counted from tap (i, j), with all tiles of columns.
-  void emit(const Block& block, const Rows& rows, Range ys, Range xs, int64_t j, Range range, bool accumulate) const;
+  void emit(Block& block, const Rows& rows, Range ys, Range xs, int64_t j, Range range, bool accumulate) const;
 
   const Kernels<T>& kernels_;
   const WeightGradientPlan& plan_;

@@ -41,9 +41,10 @@ struct TileArgs {
   int64_t columns;
   const T* bias;  // null, or `columns` values
   Mode mode;
-  // Broadcast with a_k = 1 only: a hint. The lines at A[ahead + k*ahead_k], k < K, are brought into the cache
-  // meanwhile, for the caller's next call. They may lie outside A; both zero ask for nothing new.
-  int64_t ahead, ahead_k;
+  // Broadcast only, and only a hint: the lines at ahead[i*ahead_i + j*ahead_j + k*ahead_k] are brought into a cache
+  // meanwhile, the first level if a_k = 1, for the next call, else the second, for later ones. Null asks for nothing.
+  const T* ahead;
+  int64_t ahead_i, ahead_j, ahead_k;
 };
 
 template <class T>

@@ -55,7 +55,7 @@ void tile(const TileArgs<T>& t) {
         NHWC_POINTER(a[p]);
       }
       const T* b = t.b + i * t.b_i + j * t.b_j;
-      const T* ahead = a[0] + t.ahead;
+      const T* ahead = t.ahead == nullptr ? a[0] : t.ahead + i * t.ahead_i + j * t.ahead_j;
       const int64_t ahead_k = t.ahead_k;
       for (int64_t k = t.K; k > 0; --k) {
         V right[VECTORS];
@@ -70,12 +70,14 @@ void tile(const TileArgs<T>& t) {
         NHWC_UNROLL(4)
         for (int p = 0; p < POINTERS; ++p) a[p] += a_k;
         b += b_k;
-        if (!COLUMNS_OF_A) {
+        if (COLUMNS_OF_A) {
+          __builtin_prefetch(ahead, 0, 2);
+        } else {
           __builtin_prefetch(ahead);
-          ahead += ahead_k;
           __builtin_prefetch(line, 1);
           line += c_step;
         }
+        ahead += ahead_k;
       }
     }
   }
