@@ -228,7 +228,7 @@ LAYERS = [
     Case("depthwise_28", (1, 28, 28, 40), (3, 3, 1, 40), padding=1, groups=40),
 ]
 
-# More weights than a second-level cache holds, few pixels: packed by each item, a block of the reduction at a time.
+# More weights than a second-level cache holds, few pixels: items take them a piece at a time.
 MANY_WEIGHTS = [
     Case("many_weights_3x3", (1, 3, 4, 300), (3, 3, 300, 130), padding=1, bias=True),
     Case("many_weights_stride2", (2, 5, 4, 270), (3, 3, 270, 150), stride=2, padding=1),
@@ -237,6 +237,11 @@ MANY_WEIGHTS = [
     # The input gradient sums over 9*520 values: blocks end within a kernel row, and within a tap.
     Case("many_weights_split_rows", (1, 3, 4, 70), (3, 3, 70, 520), padding=1),
     Case("many_weights_split_taps", (1, 3, 4, 70), (3, 3, 70, 520), padding=2, dilation=2),
+    Case("many_weights_groups", (1, 3, 4, 520), (2, 1, 260, 600), groups=2, bias=True),
+    # Pieces of several kernel rows, and of several taps of one.
+    Case("many_weights_patches", (2, 32, 48, 3), (16, 16, 3, 400), stride=16, bias=True),
+    Case("many_weights_upright", (1, 4, 3, 64), (3, 1, 64, 1400), padding=(1, 0)),
+    Case("many_weights_unpadded", (1, 6, 5, 40), (4, 3, 40, 600)),
 ]
 
 # Most output columns lack a tap: rows are padded in a buffer. Long kernels also cover every way to split a run of taps.

@@ -7,7 +7,7 @@ namespace nhwc_conv {
 
 template <class T>
 int64_t DenseConv<T>::pack_items() const {
-  return plan_.pack_weights && !plan_.pack_in_items ? g_.groups * plan_.columns.tiles * g_.h.kernel * g_.w.kernel : 0;
+  return plan_.pack_weights && !plan_.in_pieces ? g_.groups * plan_.columns.tiles * g_.h.kernel * g_.w.kernel : 0;
 }
 
 template <class T>
@@ -31,7 +31,7 @@ void DenseConv<T>::pack(int64_t item) const {
 
 template <class T>
 int64_t DenseConv<T>::items() const {
-  if (plan_.pack_in_items) return g_.groups * plan_.column_groups;
+  if (plan_.in_pieces) return g_.groups * plan_.column_groups;
   return g_.groups * g_.N * ceil_div(g_.h.output, plan_.item_rows) * ceil_div(g_.w.output, plan_.item_columns) *
          plan_.column_groups;
 }
@@ -41,8 +41,8 @@ void DenseConv<T>::run(int64_t item, T* scratch) const {
   const int64_t share = item % plan_.column_groups;
   item /= plan_.column_groups;
   const Range tiles = share_of(plan_.columns.tiles, share, plan_.column_groups);
-  if (plan_.pack_in_items) {
-    run_packing(item, tiles, scratch);
+  if (plan_.in_pieces) {
+    run_pieces(item, tiles, scratch);
     return;
   }
   const int64_t blocks_w = ceil_div(g_.w.output, plan_.item_columns), x_block = item % blocks_w;
@@ -123,51 +123,6 @@ void DenseConv<T>::run_view(int64_t group, int64_t n, const ImageView<const T>& 
   for (int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
     const Column target = column(group, n, tile);
     for (int64_t b = 0; b < plan_.row_blocks * plan_.inner_blocks; ++b) run_block(target, block(b), image, ys, xs);
-  }
-}
-
-// The weights of a block of the reduction, [kernel row][inner][column of the tile].
-template <class T>
-void DenseConv<T>::pack_block(int64_t group, int64_t tile, const Block& block, T* to) const {
-  const int64_t Cg = g_.C_per_group(), columns = plan_.columns.end(tile) - plan_.columns.begin(tile);
-  const int64_t width = plan_.columns.vectors_of(tile) * plan_.columns.lanes;
-  const T* from = w_.data + group * w_.group + plan_.columns.begin(tile) * w_.o;
-  for (int64_t i = block.rows.begin; i < block.rows.end; ++i) {
-    for (int64_t j = 0; j < g_.w.kernel; ++j) {
-      // im2col counts `inner` over all taps of the row, matmul within each.
-      const int64_t before = plan_.algorithm == Algorithm::im2col ? j * Cg : 0;
-      const int64_t begin = clamp(block.inner.begin - before, 0, Cg), end = clamp(block.inner.end - before, 0, Cg);
-      kernels_.copy({from + i * w_.i + j * w_.j + begin * w_.c, w_.c, w_.o, to, width, end - begin, columns});
-      to += (end - begin) * width;
-    }
-  }
-}
-
-template <class T>
-void DenseConv<T>::run_packing(int64_t group, Range tiles, T* scratch) const {
-  const int64_t Cg = g_.C_per_group(), elements = g_.h.input * g_.w.input * Cg;
-  const Window whole = {{0, g_.h.input}, {0, g_.w.input}, {group * Cg, (group + 1) * Cg}};
-  T* windows = scratch;
-  if (plan_.source == Source::window) {
-    for (int64_t n = 0; n < g_.N; ++n) copy_window(kernels_, x_, n, whole, windows + n * elements);
-    scratch += g_.N * elements;
-  }
-  for (int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
-    for (int64_t b = 0; b < plan_.row_blocks * plan_.inner_blocks; ++b) {
-      const Block part = block(b);
-      pack_block(group, tile, part, scratch);
-      for (int64_t n = 0; n < g_.N; ++n) {
-        Column target = column(group, n, tile);
-        target.b_k = plan_.columns.vectors_of(tile) * plan_.columns.lanes;
-        target.b_j = part.inner.size() * target.b_k;
-        target.b_i = plan_.algorithm == Algorithm::im2col ? target.b_j : g_.w.kernel * target.b_j;
-        // emit() counts from the first weight of the tile, the block begins where the reduction's part does.
-        target.b = scratch - part.rows.begin * target.b_i - part.inner.begin * target.b_k;
-        const ImageView<const T> x =
-            plan_.source == Source::window ? window_view<T>(whole, windows + n * elements) : of_image(x_, n);
-        run_block(target, part, of_group(x, group, 0), {0, g_.h.output}, {0, g_.w.output});
-      }
-    }
   }
 }
 

@@ -55,8 +55,6 @@ class DenseConv {
   static TileArgs<T> product(const Column& column, const Block& block);
   // In these two, x is what of_group returns.
   void run_block(const Column& column, const Block& block, const ImageView<const T>& x, Range ys, Range xs) const;
-  void run_packing(int64_t group, Range tiles, T* scratch) const;
-  void pack_block(int64_t group, int64_t tile, const Block& block, T* to) const;
   void run_panel(int64_t group, int64_t n, Range ys, Range xs, Range tiles, T* panel) const;
   void aim(TileArgs<T>& args, const Column& column, const Terms& left, const ImageView<const T>& x, int64_t y,
            int64_t x0, bool down) const;
@@ -64,6 +62,33 @@ class DenseConv {
             bool down, Range taps_h, Range taps_w) const;
   void emit_corner(const Column& column, const Block& block, const ImageView<const T>& x, Range ys, int64_t x0,
                    Range taps_w) const;
+
+  // Weights of a tile of columns, of kernel rows and of a run within each whose taps the same outputs have as have tap
+  // j. For im2col the run is counted over KW*C, for matmul over the C of tap j. They may open a block of the reduction.
+  struct Piece {
+    int64_t tile;
+    Range rows;
+    int64_t j;
+    Range inner;
+    bool first_block, opens;
+  };
+  // What is left to ask for of the next piece: `step` apart at each step of a tile, `next` further in each of so many
+  // tiles.
+  struct Coming {
+    const T* from;
+    int64_t step, next, tiles;
+  };
+  template <class Visit>
+  void each_piece(int64_t tile, const Block& block, const Visit& visit) const;
+  template <class Visit>
+  void each_part(int64_t group, const Piece& piece, const Visit& visit) const;
+  const T* prepacked(const Column& column, const Piece& piece) const;
+  // The tap that `inner` of a piece is counted from.
+  int64_t first_tap(const Piece& piece) const;
+  Coming coming(int64_t group, const Piece& piece) const;
+  void run_pieces(int64_t group, Range tiles, T* scratch) const;
+  void multiply(const Column& column, const Piece& piece, bool closes, const ImageView<const T>& x, T* apart,
+                Coming& ahead) const;
 
   const Kernels<T>& kernels_;
   const DensePlan& plan_;

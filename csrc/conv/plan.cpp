@@ -13,9 +13,10 @@ constexpr int64_t kInputBytes = 192 * 1024;
 constexpr double kLatency = 5;
 // Vectors in the widest tile of any instruction set.
 constexpr int64_t kWidestTile = 4;
-// Weights that are packed by each item: what fills a second-level cache, for fewer pixels than would share them.
+// Weights that items take in pieces: what fills a second-level cache, for fewer pixels than would share them. Packed
+// ahead of the call they are read one line after the other, which processors foresee: there it takes fewer pixels.
 constexpr int64_t kManyWeightBytes = 1024 * 1024;
-constexpr int64_t kFewPixels = 1024;
+constexpr int64_t kFewPixels = 1024, kFewPixelsPrepacked = 128;
 // More than any memory holds: a view of stride 0. To pack it at once fails at once; block by block would not end.
 constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
 // One block of a weight gradient: the bytes of its two operands, and bounds of its output pixels. Fewer do not make up
@@ -147,10 +148,14 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   // Such an item needs the whole input: in one window, if it is small.
   const int64_t inputs = g.N * g.h.input * g.w.input * Cg;
   const bool whole_input = viewed || (plan.source == Source::window && inputs * size <= kManyWeightBytes);
-  plan.pack_in_items = plan.pack_weights && !prepacked && !plan.dot && whole_input && pixels <= kFewPixels &&
-                       packed * size >= kManyWeightBytes && packed < kImpossibleBytes / size &&
-                       g.groups * plan.columns.tiles >= 2 * threads;
-  plan.packed_elements = plan.pack_weights && !plan.pack_in_items ? packed : 0;
+  // Pieces of it are deep enough to make up for going back to the sums after each: of one tap, or of several.
+  const bool all_inside = interior == g.w.output && g.h.interior().size() == g.h.output;
+  const bool deep = (im2col && all_inside ? depth : Cg) >= kPieceDepth / 2;
+  plan.in_pieces = plan.pack_weights && !plan.dot && whole_input && deep &&
+                   pixels <= (prepacked ? kFewPixelsPrepacked : kFewPixels) && packed * size >= kManyWeightBytes &&
+                   packed < kImpossibleBytes / size && g.groups * plan.columns.tiles >= 2 * threads;
+  plan.prepacked = prepacked != nullptr;
+  plan.packed_elements = plan.pack_weights && (prepacked || !plan.in_pieces) ? packed : 0;
 
   // The boundaries of blocks show in the last bits, so nothing that depends on N or on the layout may move them.
   const int64_t widest = min(plan.columns.total, kWidestTile) * plan.columns.lanes;
@@ -162,10 +167,9 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   // for the hardware to tell which comes next. Pixels a page apart share cache sets with those still in use.
   plan.prefetch = (taps == 1 || g.w.stride > 1) && g.groups == 1 && g.w.stride * g.C * size < kPageBytes;
 
-  if (plan.pack_in_items) {
-    const int64_t rows = ceil_div(g.h.kernel, plan.row_blocks) * (im2col ? 1 : g.w.kernel);
-    plan.scratch_elements =
-        rows * ceil_div(inner_depth(algorithm, g), plan.inner_blocks) * plan.columns.vectors * plan.columns.lanes;
+  if (plan.in_pieces) {
+    const int64_t sums = plan.row_blocks * plan.inner_blocks > 1 ? pixels : 0;
+    plan.scratch_elements = ((prepacked ? 0 : kPieceDepth) + sums) * plan.columns.vectors * plan.columns.lanes;
     plan.item_rows = max(g.h.output, 1);
     plan.item_columns = max(g.w.output, 1);
     plan.column_groups = plan.columns.tiles;

@@ -53,9 +53,10 @@ struct DensePlan {
   ColumnTiles columns;
   int rows;           // of the tallest tile
   bool pack_weights;  // into rows of one column tile; else they are read where they lie
-  // Each item packs what it needs, a block at a time, into its own scratch: for weights that outgrow the caches and
-  // meet few pixels. Otherwise all weights are packed before the first item.
-  bool pack_in_items;
+  bool prepacked;     // weights are packed already
+  // Weights that outgrow the second-level cache and meet few pixels: an item takes them a piece at a time, which it
+  // packs into its own scratch, if they are not. Otherwise all weights are packed before the first item.
+  bool in_pieces;
   // The reduction in blocks whose weights stay in the second-level cache: over kernel rows, then within one.
   int64_t row_blocks, inner_blocks;
   // One item: this many output rows and columns, and a share of the column tiles.
@@ -66,6 +67,10 @@ struct DensePlan {
   int64_t scratch_elements;  // of each thread
   int64_t panel_stride;
 };
+
+// Products in a row of a piece of weights that an item packs: a piece stays in the first-level cache, and so many lines
+// of the next one that stand pages apart still find room in the second.
+constexpr int64_t kPieceDepth = 128;
 
 // What a plan may know about memory beyond the geometry.
 struct DenseLayout {

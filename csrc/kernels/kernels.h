@@ -41,8 +41,8 @@ struct TileArgs {
   int64_t columns;
   const T* bias;  // null, or `columns` values
   Mode mode;
-  // Broadcast only, and only a hint: the lines at ahead[i*ahead_i + j*ahead_j + k*ahead_k] are brought into a cache
-  // meanwhile, the first level if a_k = 1, for the next call, else the second, for later ones. Null asks for nothing.
+  // Broadcast only, and only a hint: the lines at ahead[i*ahead_i + j*ahead_j + k*ahead_k] are brought into the
+  // second-level cache meanwhile, for later calls. Null asks for nothing.
   const T* ahead;
   int64_t ahead_i, ahead_j, ahead_k;
 };

@@ -70,14 +70,13 @@ void tile(const TileArgs<T>& t) {
         NHWC_UNROLL(4)
         for (int p = 0; p < POINTERS; ++p) a[p] += a_k;
         b += b_k;
-        if (COLUMNS_OF_A) {
-          __builtin_prefetch(ahead, 0, 2);
-        } else {
-          __builtin_prefetch(ahead);
+        // Not into the first-level cache, where A, B and C are.
+        __builtin_prefetch(ahead, 0, 2);
+        ahead += ahead_k;
+        if (!COLUMNS_OF_A) {
           __builtin_prefetch(line, 1);
           line += c_step;
         }
-        ahead += ahead_k;
       }
     }
   }

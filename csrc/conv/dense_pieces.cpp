@@ -1,0 +1,205 @@
+// The dense convolution where weights outgrow the second-level cache and meet few pixels: to pack them all, to memory
+// and back, costs as much as the products. Here an item packs a piece of them, multiplies it with all outputs that have
+// its tap, while the next piece comes from memory, and forgets it.
+#include "dense.h"
+#include "walk.h"
+#include "window.h"
+
+namespace nhwc_conv {
+
+// The pieces of a block of the reduction, in the order of the sum. Taps of a row that the same outputs have are one run
+// for im2col, and short rows that the same outputs have share a piece.
+template <class T>
+template <class Visit>
+void DenseConv<T>::each_piece(int64_t tile, const Block& block, const Visit& visit) const {
+  const int64_t Cg = g_.C_per_group();
+  const bool im2col = plan_.algorithm == Algorithm::im2col;
+  const Range all = im2col ? block.inner : Range{0, g_.w.kernel * Cg};
+  bool opens = true;
+  for (int64_t i = block.rows.begin, next = i; i < block.rows.end; i = next) {
+    next = i + 1;
+    for (int64_t begin = all.begin, end; begin < all.end; begin = end) {
+      const int64_t j = begin / Cg;
+      for (end = (j + 1) * Cg; im2col && end < all.end && g_.w.outputs(end / Cg) == g_.w.outputs(j);) end += Cg;
+      end = min(end, all.end);
+      const Range run = im2col ? Range{begin, end} : block.inner;
+      if (im2col && run == all) {
+        while (next < block.rows.end && g_.h.outputs(next) == g_.h.outputs(i) &&
+               (next + 1 - i) * run.size() <= kPieceDepth)
+          ++next;
+      }
+      const int64_t pieces = ceil_div(run.size(), kPieceDepth);
+      for (int64_t p = 0; p < pieces; ++p) {
+        const Range share = share_of(run.size(), p, pieces);
+        const Range inner = {run.begin + share.begin, run.begin + share.end};
+        visit(Piece{tile, {i, next}, j, inner, block.first, opens});
+        opens = false;
+      }
+    }
+  }
+}
+
+// Calls visit(from, depth) for parts of a piece's weights that are one matrix in memory.
+template <class T>
+template <class Visit>
+void DenseConv<T>::each_part(int64_t group, const Piece& piece, const Visit& visit) const {
+  const int64_t Cg = g_.C_per_group();
+  const T* from = w_.data + group * w_.group + plan_.columns.begin(piece.tile) * w_.o;
+  for (int64_t i = piece.rows.begin; i < piece.rows.end; ++i) {
+    for (int64_t at = piece.inner.begin, end; at < piece.inner.end; at = end) {
+      end = min((at / Cg + 1) * Cg, piece.inner.end);
+      visit(from + i * w_.i + (first_tap(piece) + at / Cg) * w_.j + at % Cg * w_.c, end - at);
+    }
+  }
+}
+
+// Where a piece stands among weights that are packed already.
+template <class T>
+const T* DenseConv<T>::prepacked(const Column& column, const Piece& piece) const {
+  return column.b + piece.rows.begin * column.b_i + first_tap(piece) * column.b_j + piece.inner.begin * column.b_k;
+}
+
+template <class T>
+int64_t DenseConv<T>::first_tap(const Piece& piece) const {
+  return plan_.algorithm == Algorithm::im2col ? 0 : piece.j;
+}
+
+// What tiles ask for: of packed weights one line after the other, else each tile for one line of every row of weights,
+// or of every column where these lie along the reduction.
+template <class T>
+typename DenseConv<T>::Coming DenseConv<T>::coming(int64_t group, const Piece& piece) const {
+  constexpr int64_t line = 64 / sizeof(T);
+  const Column target = column(group, 0, piece.tile);
+  const int64_t depth = piece.inner.size();
+  if (plan_.prepacked) return {prepacked(target, piece), line, depth * line, ceil_div(target.b_k, line)};
+  Coming first = {};
+  each_part(group, piece, [&](const T* from, int64_t part) {
+    if (first.from != nullptr) return;
+    if (w_.o == 1) {
+      first = {from, w_.c, line, ceil_div(target.columns, line)};
+    } else if (w_.c == 1) {
+      first = {from, w_.o, line, ceil_div(part, line)};
+    }
+  });
+  return first;
+}
+
+template <class T>
+void DenseConv<T>::run_pieces(int64_t group, Range tiles, T* scratch) const {
+  const int64_t Cg = g_.C_per_group(), elements = g_.h.input * g_.w.input * Cg;
+  const Window whole = {{0, g_.h.input}, {0, g_.w.input}, {group * Cg, (group + 1) * Cg}};
+  T* windows = scratch;
+  if (plan_.source == Source::window) {
+    for (int64_t n = 0; n < g_.N; ++n) copy_window(kernels_, x_, n, whole, windows + n * elements);
+    scratch += g_.N * elements;
+  }
+  T* const packed = scratch;
+  T* const sums = scratch + (plan_.prepacked ? 0 : kPieceDepth * plan_.columns.vectors * plan_.columns.lanes);
+  Piece held = {};
+  bool any = false;
+  const auto multiply_held = [&](const Piece* next) {
+    if (!any) return;
+    Coming ahead = next ? coming(group, *next) : Coming{};
+    const bool closes = !next || next->opens;
+    for (int64_t n = 0; n < g_.N; ++n) {
+      const ImageView<const T> x =
+          plan_.source == Source::window ? window_view<T>(whole, windows + n * elements) : of_image(x_, n);
+      Column target = column(group, n, held.tile);
+      if (plan_.prepacked) {
+        target.b = prepacked(target, held);
+      } else {
+        target.b = packed;
+        target.b_i = held.inner.size() * target.b_k;
+      }
+      T* const apart = sums + n * g_.h.output * g_.w.output * target.columns;
+      multiply(target, held, closes, of_group(x, group, 0), apart, ahead);
+    }
+  };
+  for (int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
+    const int64_t width = plan_.columns.vectors_of(tile) * plan_.columns.lanes;
+    const int64_t columns = plan_.columns.end(tile) - plan_.columns.begin(tile);
+    for (int64_t b = 0; b < plan_.row_blocks * plan_.inner_blocks; ++b) {
+      each_piece(tile, block(b), [&](const Piece& piece) {
+        multiply_held(&piece);
+        T* to = packed;
+        if (!plan_.prepacked) {
+          each_part(group, piece, [&](const T* from, int64_t depth) {
+            kernels_.copy({from, w_.c, w_.o, to, width, depth, columns});
+            to += depth * width;
+          });
+        }
+        held = piece;
+        any = true;
+      });
+    }
+  }
+  multiply_held(nullptr);
+}
+
+// Adds the products of a piece with all outputs of an image that have its tap. Those of the first block go on in y;
+// sums of a later one stand apart until it closes.
+template <class T>
+void DenseConv<T>::multiply(const Column& column, const Piece& piece, bool closes, const ImageView<const T>& x,
+                            T* apart, Coming& ahead) const {
+  const int64_t OH = g_.h.output, OW = g_.w.output, depth = piece.inner.size();
+  T* const sums = piece.first_block ? column.y : apart;
+  const int64_t sums_h = piece.first_block ? y_.h : OW * column.columns;
+  TileArgs<T> args = {};
+  args.c_m = piece.first_block ? y_.w : column.columns;
+  args.columns = column.columns;
+  const Range xs = g_.w.outputs(piece.j), ys = xs.empty() ? Range{0, 0} : g_.h.outputs(piece.rows.begin);
+  if (piece.opens) args.bias = piece.first_block ? column.bias : nullptr;
+  args.mode = piece.opens ? Mode::fresh : Mode::go_on;
+  if (piece.opens && ys.size() * xs.size() < OH * OW) {
+    // Some outputs have no such tap: all sums begin before its products.
+    for (int64_t y = 0; y < OH; ++y) {
+      in_pieces(OW, column.max_rows, [&](int64_t offset, int64_t m) {
+        args.c = sums + y * sums_h + offset * args.c_m;
+        column.kernels[m - 1](args);
+      });
+    }
+    args.mode = Mode::go_on;
+  }
+  args.a_m = g_.w.stride * x.w;
+  args.b = column.b;
+  args.b_k = column.b_k;
+  // Several lines of each column in a tile, where the reduction is longer than there are columns.
+  const int64_t lines = !plan_.prepacked && w_.o != 1 && depth % column.columns == 0 ? depth / column.columns : 1;
+  args.I = piece.rows.size();
+  args.J = lines;
+  args.K = depth / lines;
+  args.a_i = g_.h.dilation * x.h;
+  args.a_j = args.K;
+  args.b_j = args.K * args.b_k;
+  args.b_i = column.b_i;
+  args.ahead_j = 64 / sizeof(T);
+  for (int64_t y = ys.begin; y < ys.end; ++y) {
+    const T* a = x.data + (y * g_.h.stride - g_.h.pad + piece.rows.begin * g_.h.dilation) * x.h +
+                 (xs.begin * g_.w.stride - g_.w.pad + first_tap(piece) * g_.w.dilation) * x.w + piece.inner.begin;
+    in_pieces(xs.size(), column.max_rows, [&](int64_t offset, int64_t m) {
+      args.a = a + offset * args.a_m;
+      args.c = sums + y * sums_h + (xs.begin + offset) * args.c_m;
+      args.ahead = nullptr;
+      args.ahead_k = 0;
+      if (ahead.tiles > 0) {
+        args.ahead = ahead.from;
+        args.ahead_k = ahead.step;
+        args.ahead_i = depth * ahead.step;
+        ahead.from += lines * ahead.next;
+        ahead.tiles -= lines;
+      }
+      column.kernels[m - 1](args);
+    });
+  }
+  if (piece.first_block || !closes) return;
+  for (int64_t y = 0; y < OH; ++y) {
+    for (int64_t ox = 0; ox < OW; ++ox)
+      kernels_.add(column.y + y * y_.h + ox * y_.w, apart + y * sums_h + ox * args.c_m, column.columns);
+  }
+}
+
+#define NHWC_INSTANTIATE(T) template void DenseConv<T>::run_pieces(int64_t, Range, T*) const;
+NHWC_INSTANTIATE(float)
+NHWC_INSTANTIATE(double)
+
+}  // namespace nhwc_conv
