@@ -118,6 +118,12 @@ STRIDES = [
     Case("stride3x2", (2, 10, 9, 5), (2, 3, 5, 4), stride=(3, 2), padding=(0, 1)),
     Case("stride2_1x1", (2, 8, 9, 6), (1, 1, 6, 10), stride=2, bias=True),
     Case("stride3_1x1_padded", (1, 8, 10, 3), (1, 1, 3, 4), stride=3, padding=1),
+    # Their input gradients have the phases of a row as channels, or just not.
+    Case("stride2_kernel2", (2, 7, 10, 3), (2, 2, 3, 6), stride=2),
+    Case("stride2_kernel2_odd", (2, 6, 7, 3), (2, 2, 3, 6), stride=2),
+    Case("stride2_kernel4_padded", (1, 9, 8, 5), (4, 4, 5, 7), stride=2, padding=2),
+    Case("stride2_kernel4_shifted", (1, 9, 8, 5), (4, 4, 5, 7), stride=2, padding=1),
+    Case("stride3x2_kernel3x6", (1, 9, 12, 2), (3, 6, 2, 5), stride=(3, 2), padding=(1, 4)),
     Case("stride_over_kernel", (1, 11, 13, 3), (2, 2, 3, 5), stride=3),
     Case("stride_over_kernel_5x4", (1, 14, 15, 2), (3, 3, 2, 5), stride=(5, 4), padding=1),
     Case("stride_over_image", (1, 4, 5, 3), (3, 2, 3, 5), stride=7),

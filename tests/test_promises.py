@@ -26,7 +26,7 @@ SPLIT = [
         BY_NAME[name]
         for name in (
             "o1", "o2", "o3", "o17", "c1", "c3", "c17_o1", "c3_o19", "ow17_padded", "long_row", "kernel_7x7",
-            "stride2_5x5",
+            "stride2_5x5", "stride2_kernel2",
             "pad_over_kernel_stride2", "dilation2_padded", "groups32_of_4", "depthwise_multiplier3",
             "same_lower_4x3_s2x2", "many_weights_3x3", "many_weights_1x1", "many_weights_patches",
             "depthwise_15x15_over_6",
@@ -141,6 +141,8 @@ def test_forward_bits_do_not_depend_on_grad_mode_or_layout(case, op, isa):
         assert torch.equal(forward(op, case, x, w, bias), expected)
     for other in layouts(x):
         assert torch.equal(forward(op, case, other, w, bias), expected)
+    for other in layouts(w):
+        assert torch.equal(forward(op, case, x, other, bias), expected)
 
 
 @every_split
@@ -150,6 +152,8 @@ def test_input_gradient_bits_do_not_depend_on_layout(case, isa):
     expected = input_gradient(case, grad, w)
     for other in layouts(grad):
         assert torch.equal(input_gradient(case, other, w), expected)
+    for other in layouts(w):
+        assert torch.equal(input_gradient(case, grad, other), expected)
 
 
 @every_split

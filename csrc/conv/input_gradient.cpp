@@ -32,6 +32,15 @@ std::vector<AxisPhase> phases_with_taps(const Axis& forward) {
   return phases;
 }
 
+// Where every phase across has the same number of taps and these meet the same grad, the phases of one place are
+// channels of one convolution: in dx they are neighbours. By the geometry alone: with so many channels more, sums of
+// few are made in another order.
+bool phases_are_channels(const ConvGeometry& g) {
+  const Axis& w = g.w;
+  return g.groups == 1 && w.stride > 1 && w.dilation == 1 && w.kernel % w.stride == 0 && w.pad % w.stride == 0 &&
+         w.input % w.stride == 0;
+}
+
 }  // namespace
 
 // Input row h gets grad row y through tap i where y*stride = h + pad - i*dilation. With h = phase + t*stride, the taps
@@ -61,16 +70,28 @@ AxisPhase input_gradient_phase(const Axis& forward, int64_t phase) {
 template <class T>
 InputGradient<T>::InputGradient(const Kernels<T>& kernels, const ConvGeometry& g, Algorithm algorithm, int threads,
                                 const ImageView<const T>& grad, const WeightView<const T>& w, const ImageView<T>& dx)
-    : kernels_(kernels), grad_(grad), dx_(dx), dx_elements_(g.N * g.h.input * g.w.input * g.C) {
-  const std::vector<AxisPhase> down = phases_with_taps(g.h), across = phases_with_taps(g.w);
+    : kernels_(kernels), g_(g), grad_(grad), w_(w), dx_(dx) {
+  const bool merge = phases_are_channels(g);
+  // As channels, phases need weights in which the input channels of one tap are followed by those of the next.
+  copies_weights_ = merge && w.j != g.C * w.c;
+  if (copies_weights_) {
+    original_ = w;
+    w_ = {w.data, g.w.kernel * g.C * g.O, g.C * g.O, g.O, 1, w.group};
+    packed_elements_ = g.h.kernel * w_.i;
+  }
+  const std::vector<AxisPhase> down = phases_with_taps(g.h);
+  const std::vector<AxisPhase> across =
+      merge ? std::vector<AxisPhase>{input_gradient_phase(g.w, 0)} : phases_with_taps(g.w);
+  const int64_t merged = merge ? g.w.stride : 1, channels = merged * g.C;
   zero_first_ = static_cast<int64_t>(down.size()) < clamp(g.h.stride, 0, g.h.input) ||
-                static_cast<int64_t>(across.size()) < clamp(g.w.stride, 0, g.w.input);
+                static_cast<int64_t>(across.size()) * merged < clamp(g.w.stride, 0, g.w.input);
   phases_.reserve(down.size() * across.size());
   for (const AxisPhase& h : down) {
     for (const AxisPhase& a : across) {
       Phase phase;
-      phase.g = {g.N, g.O, g.C, g.groups, h.axis, a.axis};
-      phase.w = {w.data + h.last_tap * w.i + a.last_tap * w.j, -h.tap_step * w.i, -a.tap_step * w.j, w.o, w.c, w.group};
+      phase.g = {g.N, g.O, channels, g.groups, h.axis, a.axis};
+      phase.w = {w_.data, -h.tap_step * w_.i, -a.tap_step * w_.j, w_.o, w_.c, w_.group};
+      phase.first_weight = h.last_tap * w_.i + a.last_tap * w_.j;
       phase.dx = {dx.data + h.first * dx.h + a.first * dx.w, dx.n, g.h.stride * dx.h, g.w.stride * dx.w, dx.c};
       phase.plan = make_plan(kernels, phase.g, grad_, phase.w, algorithm, threads);
       phase.packed = packed_elements_;
@@ -82,31 +103,42 @@ InputGradient<T>::InputGradient(const Kernels<T>& kernels, const ConvGeometry& g
 }
 
 template <class T>
+Convolution<T> InputGradient<T>::convolution(const Phase& phase, T* workspace) const {
+  WeightView<const T> w = phase.w;
+  w.data = (copies_weights_ ? workspace : w.data) + phase.first_weight;
+  return Convolution<T>(kernels_, phase.plan, phase.g, grad_, w, phase.dx, nullptr, workspace + phase.packed);
+}
+
+template <class T>
 void InputGradient<T>::run(const Parallel& parallel, T* workspace) const {
   if (zero_first_) {
-    const int64_t chunk = 64 * 1024;
-    for_each_item(parallel, ceil_div(dx_elements_, chunk), [&](int64_t item, int64_t) {
-      const int64_t begin = item * chunk, count = clamp(dx_elements_ - begin, 0, chunk);
+    const int64_t chunk = 64 * 1024, elements = g_.N * g_.h.input * g_.w.input * g_.C;
+    for_each_item(parallel, ceil_div(elements, chunk), [&](int64_t item, int64_t) {
+      const int64_t begin = item * chunk, count = clamp(elements - begin, 0, chunk);
       std::memset(dx_.data + begin, 0, count * sizeof(T));
+    });
+  }
+  if (copies_weights_) {
+    for_each_item(parallel, g_.h.kernel * g_.w.kernel, [&](int64_t tap, int64_t) {
+      const T* from = original_.data + tap / g_.w.kernel * original_.i + tap % g_.w.kernel * original_.j;
+      kernels_.copy({from, original_.c, original_.o, workspace + tap * w_.j, w_.c, g_.C, g_.O});
     });
   }
   // Items of all phases share one index space, so that one parallel region serves them all.
   int64_t most_pack = 0, most_items = 0;
   for (const Phase& p : phases_) {
-    const Convolution<T> conv(kernels_, p.plan, p.g, grad_, p.w, p.dx, nullptr, workspace + p.packed);
+    const Convolution<T> conv = convolution(p, workspace);
     if (conv.pack_items() > most_pack) most_pack = conv.pack_items();
     if (conv.items() > most_items) most_items = conv.items();
   }
   const int64_t count = phases_.size();
   T* scratch = workspace + packed_elements_;
   for_each_item(parallel, count * most_pack, [&](int64_t item, int64_t) {
-    const Phase& p = phases_[item % count];
-    const Convolution<T> conv(kernels_, p.plan, p.g, grad_, p.w, p.dx, nullptr, workspace + p.packed);
+    const Convolution<T> conv = convolution(phases_[item % count], workspace);
     if (item / count < conv.pack_items()) conv.pack(item / count);
   });
   for_each_item(parallel, count * most_items, [&](int64_t item, int64_t slot) {
-    const Phase& p = phases_[item % count];
-    const Convolution<T> conv(kernels_, p.plan, p.g, grad_, p.w, p.dx, nullptr, workspace + p.packed);
+    const Convolution<T> conv = convolution(phases_[item % count], workspace);
     if (item / count < conv.items()) conv.run(item / count, scratch + slot * scratch_elements_);
   });
 }

@@ -1,6 +1,8 @@
 // The input gradient as forward convolutions of the output gradient, never a scatter. For stride s the rows of the
 // input gradient fall into s phases (row % s), each reached by every s-th tap only; a phase is a stride-1 convolution
-// with these taps, reversed, and with the weight's channels exchanged. So s_h*s_w dense convolutions fill the gradient.
+// with these taps, reversed, and with the weight's channels exchanged. So s_h*s_w dense convolutions fill the gradient,
+// or s_h where the phases across are alike: then they are channels of one convolution (patches, 2x2 kernels of stride
+// 2).
 #pragma once
 
 #include <vector>
@@ -38,15 +40,21 @@ class InputGradient {
     ConvGeometry g;
     ConvPlan plan;
     WeightView<const T> w;
+    int64_t first_weight;  // offset
     ImageView<T> dx;
     int64_t packed;  // offset
   };
+  Convolution<T> convolution(const Phase& phase, T* workspace) const;
 
   const Kernels<T>& kernels_;
+  ConvGeometry g_;
   ImageView<const T> grad_;
+  WeightView<const T> w_;
   ImageView<T> dx_;
-  int64_t dx_elements_;
   bool zero_first_;
+  // The weights' copy stands first in the workspace.
+  bool copies_weights_;
+  WeightView<const T> original_ = {};
   std::vector<Phase> phases_;
   int64_t packed_elements_ = 0, scratch_elements_ = 0;
 };
