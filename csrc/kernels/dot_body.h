@@ -1,7 +1,31 @@
 // The body of the dot tile kernel; its contract is TileArgs in kernels.h. Lanes run over the reduction, so that a few
 // columns (last layers, the input gradient of a first layer) use all of them.
 
-// Sum of the lanes, halving the vector until one is left.
+// Sums of the lanes of COUNT <= WIDTH vectors: each is halved, its lower half plus its upper one, until one lane is
+// left. WIDTH of them share a vector on the way, each in LANES / WIDTH lanes of it; with all lanes, each in one.
+#ifdef NHWC_SHUFFLES
+template <class A, int LANES, int COUNT, int WIDTH = LANES>
+struct LaneSums {
+  typedef typename Lanes<A, LANES>::vector V;
+  static V of(const V* values) {
+    const int HALF = WIDTH / 2, FIRST = COUNT < HALF ? COUNT : HALF;
+    const V low = LaneSums<A, LANES, FIRST, HALF>::of(values);
+    const V high = COUNT > HALF ? LaneSums<A, LANES, COUNT - (COUNT > HALF ? HALF : 0), HALF>::of(values + HALF) : low;
+    const int PIECE = LANES / WIDTH;
+    typename Mask<A, LANES>::vector lower, upper;
+    for (int l = 0; l < LANES; ++l) {
+      lower[l] = l / PIECE * 2 * PIECE + l % PIECE;
+      upper[l] = lower[l] + PIECE;
+    }
+    return __builtin_shuffle(low, high, lower) + __builtin_shuffle(low, high, upper);
+  }
+};
+template <class A, int LANES, int COUNT>
+struct LaneSums<A, LANES, COUNT, 1> {
+  typedef typename Lanes<A, LANES>::vector V;
+  static V of(const V* values) { return *values; }
+};
+#else
 template <class A, int LANES>
 struct LaneSum {
   static A of(typename Lanes<A, LANES>::vector value) {
@@ -14,16 +38,37 @@ template <class A>
 struct LaneSum<A, 1> {
   static A of(A value) { return value; }
 };
+template <class A, int LANES, int COUNT>
+struct LaneSums {
+  typedef typename Lanes<A, LANES>::vector V;
+  static V of(const V* values) {
+    V sums = {};
+    for (int n = 0; n < COUNT; ++n) sums[n] = LaneSum<A, LANES>::of(values[n]);
+    return sums;
+  }
+};
+#endif
+
+// totals[n] = the sum of the lanes of values[n] for n < COUNT; there is room for whole vectors.
+template <class A, int LANES, int COUNT>
+struct Totals {
+  static void enter(const typename Lanes<A, LANES>::vector* values, A* totals) {
+    const int FIRST = COUNT < LANES ? COUNT : LANES;
+    store<A, LANES>(totals, LaneSums<A, LANES, FIRST>::of(values));
+    Totals<A, LANES, COUNT - FIRST>::enter(values + FIRST, totals + FIRST);
+  }
+};
+template <class A, int LANES>
+struct Totals<A, LANES, 0> {
+  static void enter(const typename Lanes<A, LANES>::vector*, A*) {}
+};
 
 template <class T, class A, int LANES, int COLUMNS, int ROWS>
 void dot(const TileArgs<T>& t) {
   typedef typename Lanes<A, LANES>::vector V;
-  V sum[ROWS][COLUMNS];
-  NHWC_UNROLL(16)
-  for (int m = 0; m < ROWS; ++m) {
-    NHWC_UNROLL(4)
-    for (int n = 0; n < COLUMNS; ++n) sum[m][n] = V{};
-  }
+  V sum[ROWS * COLUMNS];
+  NHWC_UNROLL(32)
+  for (int e = 0; e < ROWS * COLUMNS; ++e) sum[e] = V{};
   const int64_t a_m = t.a_m;
   const int64_t whole = t.K - t.K % LANES, rest = t.K - whole;
   for (int64_t i = 0; i < t.I; ++i) {
@@ -35,12 +80,16 @@ void dot(const TileArgs<T>& t) {
         NHWC_UNROLL(4)
         for (int n = 0; n < COLUMNS; ++n) right[n] = load<A, LANES>(b + n * t.b_n + k);
         const T* row = a + k;
+        NHWC_POINTER(row);
         NHWC_UNROLL(16)
-        for (int m = 0; m < ROWS; ++m, row += a_m) {
+        for (int m = 0; m < ROWS; ++m) {
+          V left = load<A, LANES>(row);
+          // Else each product loads it, and loads are what the loop waits for.
+          if (COLUMNS > 1) NHWC_IN_REGISTER(left);
+          row += a_m;
           NHWC_POINTER(row);
-          const V left = load<A, LANES>(row);
           NHWC_UNROLL(4)
-          for (int n = 0; n < COLUMNS; ++n) sum[m][n] += left * right[n];
+          for (int n = 0; n < COLUMNS; ++n) sum[m * COLUMNS + n] += left * right[n];
         }
       }
       if (rest == 0) continue;
@@ -57,16 +106,18 @@ void dot(const TileArgs<T>& t) {
       NHWC_UNROLL(16)
       for (int m = 0; m < ROWS; ++m) {
         NHWC_UNROLL(4)
-        for (int n = 0; n < COLUMNS; ++n) sum[m][n] += load<A, LANES>(left[m]) * load<A, LANES>(right[n]);
+        for (int n = 0; n < COLUMNS; ++n) sum[m * COLUMNS + n] += load<A, LANES>(left[m]) * load<A, LANES>(right[n]);
       }
     }
   }
+  A totals[(ROWS * COLUMNS + LANES - 1) / LANES * LANES];
+  Totals<A, LANES, ROWS * COLUMNS>::enter(sum, totals);
   NHWC_UNROLL(16)
   for (int m = 0; m < ROWS; ++m) {
     NHWC_UNROLL(4)
     for (int n = 0; n < COLUMNS; ++n) {
       T* c = t.c + m * t.c_m + n;
-      const A total = (t.bias ? A(t.bias[n]) : A(0)) + LaneSum<A, LANES>::of(sum[m][n]);
+      const A total = (t.bias ? A(t.bias[n]) : A(0)) + totals[m * COLUMNS + n];
       *c = t.mode == Mode::add ? *c + total : total;
     }
   }

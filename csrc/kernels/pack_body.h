@@ -1,19 +1,6 @@
 // Bodies of the copies; their contracts are CopyArgs, RepeatArgs and FieldArgs in kernels.h.
 
-#if !defined(__clang__)
-#define NHWC_SHUFFLES 1
-
-template <int BYTES>
-struct IntegerOf;
-template <>
-struct IntegerOf<4> {
-  typedef int32_t type;
-};
-template <>
-struct IntegerOf<8> {
-  typedef int64_t type;
-};
-
+#ifdef NHWC_SHUFFLES
 // A square block of L vectors: exchange its off-diagonal STEP x STEP blocks, then those within the halves.
 template <class T, int L, int STEP>
 struct Exchange {

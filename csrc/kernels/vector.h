@@ -35,6 +35,26 @@ struct Lanes<A, 1> {
   typedef A unaligned __attribute__((may_alias));
 };
 
+// Shuffles by masks that are computed, which GCC has: __builtin_shuffle(v, w, mask) takes lanes of v, and behind them
+// w.
+#if !defined(__clang__)
+#define NHWC_SHUFFLES 1
+template <int BYTES>
+struct IntegerOf;
+template <>
+struct IntegerOf<4> {
+  typedef int32_t type;
+};
+template <>
+struct IntegerOf<8> {
+  typedef int64_t type;
+};
+template <class A, int LANES>
+struct Mask {
+  typedef typename Lanes<typename IntegerOf<sizeof(A)>::type, LANES>::vector vector;
+};
+#endif
+
 template <class A, int LANES>
 inline typename Lanes<A, LANES>::vector load(const A* from) {
   return *reinterpret_cast<const typename Lanes<A, LANES>::unaligned*>(from);
