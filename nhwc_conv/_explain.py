@@ -34,11 +34,11 @@ def explain(
 
     Returns:
         A dict: `algorithm`, `instruction_set`, `source` ("view": the input is read where it lies; "window":
-        from copies of a block at a time; "panel": through a buffer of one tile), `reduction` (loop lengths of
-        the tile kernel), `tile` [rows, columns], `packed_weights`, for Winograd `winograd_tile` and
-        `block_tiles`, `workspace_shared` and `workspace_per_thread` in bytes, `flops` (multiplications and
-        additions, padding counted) and
-        `arithmetic_intensity` (flops per byte of x, w and result).
+        from copies of a block at a time; "panel": through a buffer of one tile; "planes": from copies with
+        pixels as neighbours, and tiles of channels by pixels), `reduction` (loop lengths of the tile
+        kernel), `tile` [rows, columns], `packed_weights`, for Winograd `winograd_tile` and `block_tiles`,
+        `workspace_shared` and `workspace_per_thread` in bytes, `flops` (multiplications and additions,
+        padding counted) and `arithmetic_intensity` (flops per byte of x, w and result).
 
     Raises:
         RuntimeError: shapes that do not fit, or no extension. ValueError: unknown names or dtypes.

@@ -174,6 +174,24 @@ GROUPS = [
     Case("groups32_of_4", (1, 5, 5, 128), (3, 3, 4, 128), groups=32, padding=1),
 ]
 
+# Groups whose outputs fill half a vector at most, and rows of outputs that fill one: lanes run along the rows.
+PLANES = [
+    Case("planes_of_8", (2, 6, 20, 40), (3, 3, 8, 40), padding=1, groups=5, bias=True),
+    Case("planes_of_4", (1, 7, 37, 12), (3, 3, 4, 12), padding=1, groups=3),
+    Case("planes_of_6_to_5", (1, 6, 19, 12), (2, 3, 6, 10), padding=(2, 3), dilation=(1, 2), groups=2),
+    Case(
+        "planes_stride_down",
+        (1, 9, 18, 18),
+        (3, 2, 9, 14),
+        stride=(2, 1),
+        padding=(1, 0),
+        groups=2,
+        bias=True,
+    ),
+    Case("planes_unpadded", (1, 5, 40, 34), (3, 3, 17, 8), groups=2),
+    Case("planes_pad_over_kernel", (1, 3, 17, 10), (2, 2, 5, 8), padding=3, groups=2, bias=True),
+]
+
 DEPTHWISE = [
     Case(f"depthwise_c{c}", (1, 6, 7, c), (3, 3, 1, c), groups=c, padding=1, bias=c == 17)
     for c in (2, 3, 8, 15, 16, 17, 33, 65)
@@ -260,7 +278,7 @@ CASES = [
     *MANY_WEIGHTS,
     *DEPTHWISE_OVER_IMAGE,
     *OUTPUT_CHANNELS, *INPUT_CHANNELS, *ROW_WIDTHS, *KERNELS, *STRIDES, *PADDINGS, *DILATIONS,
-    *GROUPS, *DEPTHWISE, *AUTO_PADS, *RANKS, *LAYERS,
+    *GROUPS, *PLANES, *DEPTHWISE, *AUTO_PADS, *RANKS, *LAYERS,
 ]  # fmt: skip
 BY_NAME = {case.name: case for case in CASES}
 

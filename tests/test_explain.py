@@ -37,10 +37,23 @@ def test_dilated_im2col_goes_through_a_panel():
 
 
 def test_narrow_groups_are_copied_so_that_the_taps_of_a_row_are_one_run(isa):
-    plan = nhwc_conv.explain((1, 28, 28, 256), (3, 3, 8, 256), padding=1, groups=32)
+    plan = nhwc_conv.explain((1, 28, 28, 256), (3, 3, 8, 256), padding=1, groups=32, algorithm="im2col")
     assert (plan["algorithm"], plan["source"], plan["reduction"]) == ("im2col", "window", (3, 1, 24))
     plan = nhwc_conv.explain((1, 28, 28, 256), (3, 3, 16, 256), padding=1, groups=16, stride=2)
     assert (plan["algorithm"], plan["source"], plan["reduction"]) == ("matmul", "view", (3, 3, 16))
+
+
+def test_lanes_run_along_rows_where_the_outputs_of_a_group_fill_half_a_vector(isa):
+    def plan(x, w, **arguments):
+        plan = nhwc_conv.explain(x, w, padding=1, **arguments)
+        return plan["source"], plan["reduction"], plan["tile"]
+
+    if isa == "avx512":
+        assert plan((1, 28, 28, 256), (3, 3, 8, 256), groups=32) == ("planes", (3, 3, 8), [8, 32])
+        assert plan((1, 28, 28, 256), (3, 3, 16, 256), groups=16)[0] == "view"
+        assert plan((1, 14, 14, 256), (3, 3, 8, 256), groups=32)[0] == "window"
+    if isa != "baseline":
+        assert plan((1, 56, 56, 128), (3, 3, 4, 128), groups=32)[0] == "planes"
 
 
 def test_weight_gradients_take_winograd_where_pixels_outweigh_the_sums_of_its_points(isa):

@@ -62,11 +62,13 @@ PyObject* describe(const ConvGeometry& g, const ConvPlan& plan, Long shared, Lon
   }
   const DensePlan& dense = plan.dense;
   const bool view = dense.source != Source::panel, im2col = dense.algorithm == Algorithm::im2col;
-  const char* source = dense.source == Source::view ? "view" : view ? "window" : "panel";
+  const ColumnTiles& columns = dense.source == Source::planes ? dense.across : dense.columns;
+  const char* const sources[] = {"view", "window", "panel", "planes"};
+  const char* source = sources[static_cast<int>(dense.source)];
   return Py_BuildValue("{s:s, s:s, s:s, s:(LLL), s:[iL], s:O, s:(LL), s:L, s:L, s:L}", "algorithm",
                        im2col ? "im2col" : "matmul", "instruction_set", isa, "source", source, "reduction",
                        view ? KH : 1, view && !im2col ? KW : 1, view ? (im2col ? KW * C : C) : KH * KW * C, "tile",
-                       dense.rows, static_cast<Long>(dense.columns.vectors) * dense.columns.lanes, "packed_weights",
+                       dense.rows, static_cast<Long>(columns.vectors) * columns.lanes, "packed_weights",
                        dense.pack_weights ? Py_True : Py_False, "reduction_blocks", static_cast<Long>(dense.row_blocks),
                        static_cast<Long>(dense.inner_blocks), "phases", phases, "workspace_shared", shared,
                        "workspace_per_thread", per_thread);

@@ -32,12 +32,20 @@ void DenseConv<T>::pack(int64_t item) const {
 template <class T>
 int64_t DenseConv<T>::items() const {
   if (plan_.in_pieces) return g_.groups * plan_.column_groups;
+  if (plan_.source == Source::planes)
+    return ceil_div(g_.groups, plan_.item_groups) * g_.N * ceil_div(g_.h.output, plan_.item_rows);
   return g_.groups * g_.N * ceil_div(g_.h.output, plan_.item_rows) * ceil_div(g_.w.output, plan_.item_columns) *
          plan_.column_groups;
 }
 
 template <class T>
 void DenseConv<T>::run(int64_t item, T* scratch) const {
+  if (plan_.source == Source::planes) {
+    const int64_t shares = ceil_div(g_.groups, plan_.item_groups), blocks = ceil_div(g_.h.output, plan_.item_rows);
+    run_planes(share_of(g_.groups, item % shares, shares), item / shares % g_.N,
+               share_of(g_.h.output, item / shares / g_.N, blocks), scratch);
+    return;
+  }
   const int64_t share = item % plan_.column_groups;
   item /= plan_.column_groups;
   const Range tiles = share_of(plan_.columns.tiles, share, plan_.column_groups);

@@ -55,6 +55,8 @@ class DenseConv {
   static TileArgs<T> product(const Column& column, const Block& block);
   // In these two, x is what of_group returns.
   void run_block(const Column& column, const Block& block, const ImageView<const T>& x, Range ys, Range xs) const;
+  void fill_planes(Range rows, int64_t n, Range channels, T* planes) const;
+  void run_planes(Range groups, int64_t n, Range ys, T* scratch) const;
   void run_panel(int64_t group, int64_t n, Range ys, Range xs, Range tiles, T* panel) const;
   void aim(TileArgs<T>& args, const Column& column, const Terms& left, const ImageView<const T>& x, int64_t y,
            int64_t x0, bool down) const;

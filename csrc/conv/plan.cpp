@@ -1,7 +1,5 @@
 #include "plan.h"
 
-#include "partial_sums.h"
-
 namespace nhwc_conv {
 
 namespace {
@@ -19,12 +17,8 @@ constexpr int64_t kManyWeightBytes = 1024 * 1024;
 constexpr int64_t kFewPixels = 1024, kFewPixelsPrepacked = 128;
 // More than any memory holds: a view of stride 0. To pack it at once fails at once; block by block would not end.
 constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
-// One block of a weight gradient: the bytes of its two operands, and bounds of its output pixels. Fewer do not make up
-// for reading and writing the gradient once for each. With one tap they do while the gradient is small: every tile
-// reads other pixels, which soon are on more pages than the processor has addresses of at hand.
-constexpr int64_t kBlockBytes = 256 * 1024;
-constexpr int64_t kFewestBlockPixels = 256, kMostBlockPixels = 1024;
-constexpr int64_t kFewestPixelsOfOneTap = 128, kSmallGradientBytes = 512 * 1024;
+// Taps that make up for copying x into planes, and back; bytes of the planes that one row of outputs reads.
+constexpr int64_t kFewestPlaneTaps = 4, kPlaneBytes = 1024 * 1024;
 // Channels of a group so few that copying them into a window, where the taps of a row are one run, costs less than a
 // loop for each tap.
 constexpr int64_t kShortBytes = 32;
@@ -32,19 +26,6 @@ constexpr int64_t kShortBytes = 32;
 // block it stays in a first-level cache, to be read again for every tile of rows (Emerald Rapids: 3x3 layers 1.13 times
 // as fast as with twice the width).
 constexpr int64_t kPanelWidth = 128;
-// So many tiles read the same window of a weight gradient's operand that copying it costs less than reading rows that
-// stand far apart: each on a page of its own, or many in one cache set.
-constexpr int64_t kManyTiles = 4;
-// A second-level cache in whose sets the pixels of a block find room, if they stand less than a page apart. There
-// copies for one tap cost more than they gain (Emerald Rapids, 2 MB: 1x1 layers up to 1.15 times as fast without; Zen
-// 3, 512 KB: windows gain 1.4).
-constexpr int64_t kLargeCacheBytes = 2 * 1024 * 1024, kPageBytes = 4096;
-// Channels of one window of a weight gradient: few rows, which are read again for every kernel position only; columns
-// enough that copying the rows anew for each lot of them is little work beside their products.
-constexpr int64_t kWindowRows = 64;
-constexpr int64_t kWindowColumns = 256;
-// Below this many weights, their gradient is split over pixels too, lest threads stay idle.
-constexpr int64_t kPartialElements = 16 * 1024;
 
 }  // namespace
 
@@ -114,6 +95,50 @@ DenseForm choose_form(const Kernels<T>& kernels, int64_t columns, int64_t run, i
   return dot ? DenseForm{true, {columns, 1, static_cast<int>(columns), columns, 1}} : DenseForm{false, tiles};
 }
 
+namespace {
+
+// As many channels as copies transpose at once.
+template <class T>
+int64_t plane_groups(const Kernels<T>& kernels, const ConvGeometry& g) {
+  return clamp(ceil_div(2 * kernels.family[0].lanes, min(g.C_per_group(), g.O_per_group())), 1, g.groups);
+}
+
+template <class T>
+int64_t plane_width(const Kernels<T>& kernels, const ConvGeometry& g) {
+  const int64_t lanes = kernels.family[0].lanes;
+  return ceil_div(g.w.output + (g.w.kernel - 1) * g.w.dilation, lanes) * lanes;
+}
+
+// Items of some groups, and of rows whose planes stay in the second-level cache.
+template <class T>
+void choose_planes(const Kernels<T>& kernels, const ConvGeometry& g, int threads, DensePlan& plan) {
+  const int64_t OH = max(g.h.output, 1);
+  plan.across = choose_columns(kernels, g.w.output, g.O_per_group());
+  plan.rows = min(g.O_per_group(), family_of(kernels, plan.across.lanes, plan.across.vectors).max_rows);
+  plan.plane_width = plane_width(kernels, g);
+  plan.item_groups = plane_groups(kernels, g);
+  const int64_t row = plan.item_groups * g.C_per_group() * plan.plane_width;
+  const int64_t rows = kInputBytes / (row * static_cast<int64_t>(sizeof(T))), halo = (g.h.kernel - 1) * g.h.dilation;
+  plan.item_rows = clamp((rows - halo) / g.h.stride, 1, OH);
+  const int64_t others = g.N * ceil_div(g.groups, plan.item_groups);
+  if (threads > 1) plan.item_rows = clamp(ceil_div(OH * others, 4 * threads), 1, plan.item_rows);
+  const int64_t sums = plan.item_groups * g.O_per_group() * plan.across.padded_columns();
+  plan.scratch_elements = g.h.reach(plan.item_rows) * row + sums;
+}
+
+}  // namespace
+
+template <class T>
+bool takes_planes(const Kernels<T>& kernels, const ConvGeometry& g) {
+  const int64_t lanes = kernels.family[0].lanes, size = sizeof(T);
+  if (g.groups == 1 || g.w.stride != 1 || g.w.output < lanes || 2 * g.O_per_group() > lanes ||
+      g.O_per_group() <= kMaxDotFamilies || g.h.kernel * g.w.kernel < kFewestPlaneTaps ||
+      (g.w.kernel - 1) * g.w.dilation > g.w.output) {
+    return false;
+  }
+  return g.h.reach(1) * plane_groups(kernels, g) * g.C_per_group() * plane_width(kernels, g) * size <= kPlaneBytes;
+}
+
 template <class T>
 DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, const DenseLayout& layout,
                           Algorithm algorithm, int threads, const DenseForm* prepacked) {
@@ -124,8 +149,8 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   // By geometry alone, not by layout: the blocks below, and with them the bits of the result, follow from it.
   const bool rows_run_on = g.w.dilation == 1 || g.w.kernel == 1;
   const bool short_taps = g.w.kernel > 1 && Cg * size <= kShortBytes;
-  if (algorithm != Algorithm::im2col && algorithm != Algorithm::matmul)
-    algorithm = rows_run_on && (g.groups == 1 || short_taps) ? Algorithm::im2col : Algorithm::matmul;
+  const bool named = algorithm == Algorithm::im2col || algorithm == Algorithm::matmul;
+  if (!named) algorithm = rows_run_on && (g.groups == 1 || short_taps) ? Algorithm::im2col : Algorithm::matmul;
   plan.algorithm = algorithm;
   const bool im2col = algorithm == Algorithm::im2col;
   const bool viewed = im2col ? layout.rows_contiguous : layout.channels_contiguous;
@@ -138,6 +163,22 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   plan.columns = form.columns;
   plan.rows = form.dot ? kernels.dot[plan.columns.columns - 1].max_rows
                        : family_of(kernels, plan.columns.lanes, plan.columns.vectors).max_rows;
+
+  // The boundaries of blocks show in the last bits, so nothing that depends on N or on the layout may move them.
+  const int64_t widest = min(plan.columns.total, kWidestTile) * plan.columns.lanes;
+  const int64_t blocks = max(ceil_div(depth * widest * size, kWeightBytes), 1);
+  plan.row_blocks = min(blocks, max(g.h.kernel, 1));
+  plan.inner_blocks = min(ceil_div(blocks, plan.row_blocks), max(inner_depth(plan.algorithm, g), 1));
+
+  if (!named && blocks == 1 && takes_planes(kernels, g)) {
+    plan.algorithm = Algorithm::matmul;
+    plan.source = Source::planes;
+    plan.prepacked = prepacked != nullptr;
+    plan.pack_weights = prepacked != nullptr || !layout.weights_usable;
+    plan.packed_elements = plan.pack_weights ? g.groups * depth * plan.columns.padded_columns() : 0;
+    choose_planes(kernels, g, threads, plan);
+    return plan;
+  }
 
   // Packing reads and writes each weight once; below a few tiles of pixels that costs more than reading HWIO rows in
   // place.
@@ -156,12 +197,6 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
                    packed < kImpossibleBytes / size && g.groups * plan.columns.tiles >= 2 * threads;
   plan.prepacked = prepacked != nullptr;
   plan.packed_elements = plan.pack_weights && (prepacked || !plan.in_pieces) ? packed : 0;
-
-  // The boundaries of blocks show in the last bits, so nothing that depends on N or on the layout may move them.
-  const int64_t widest = min(plan.columns.total, kWidestTile) * plan.columns.lanes;
-  const int64_t blocks = max(ceil_div(depth * widest * size, kWeightBytes), 1);
-  plan.row_blocks = min(blocks, max(g.h.kernel, 1));
-  plan.inner_blocks = min(ceil_div(blocks, plan.row_blocks), max(inner_depth(plan.algorithm, g), 1));
 
   // With one tap, or a stride, most inputs are new to the tile that reads them, and its rows lie too near each other
   // for the hardware to tell which comes next. Pixels a page apart share cache sets with those still in use.
@@ -202,69 +237,14 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   return plan;
 }
 
-template <class T>
-WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const ConvGeometry& g,
-                                             const ImageView<const T>& x, const ImageView<const T>& grad) {
-  const int64_t Cg = g.C_per_group(), size = sizeof(T), OH = max(g.h.output, 1), OW = max(g.w.output, 1);
-  WeightGradientPlan plan = {};
-  // Few channels leave rows of a tile idle; then the taps of one kernel row share it, and pixels at the borders, where
-  // not all of these taps exist, are summed tap by tap.
-  plan.swapped = g.O_per_group() <= kMaxDotFamilies && Cg * size >= 16;
-  plan.merge_taps = !plan.swapped && g.groups == 1 && g.w.kernel > 1 && g.w.dilation == 1 && Cg < 16;
-  const int64_t run = plan.swapped ? g.O_per_group() : plan.merge_taps ? g.w.kernel * Cg : Cg;
-  plan.columns = choose_columns(kernels, plan.swapped ? Cg : g.O_per_group(), run, true);
-  plan.rows = family_of(kernels, plan.columns.lanes, plan.columns.vectors).max_rows;
-  plan.row_tiles = ceil_div(run, plan.rows);
-
-  // By the geometry alone: the ends of blocks show in the last bits.
-  const int64_t elements = g.h.kernel * g.w.kernel * Cg * g.O;
-  const int64_t pixel_bytes = (g.h.stride * g.w.stride * Cg + g.O_per_group()) * size;
-  const bool small = elements * size <= kSmallGradientBytes;
-  const int64_t fewest = g.h.kernel * g.w.kernel == 1 && small ? kFewestPixelsOfOneTap : kFewestBlockPixels;
-  const int64_t pixels = clamp(kBlockBytes / max(pixel_bytes, 1), fewest, kMostBlockPixels);
-  plan.block_columns = ceil_div(OW, ceil_div(OW, 2 * pixels));
-  plan.block_rows = clamp(pixels / plan.block_columns, 1, OH);
-
-  // Enough independent parts for many threads, by the geometry alone: kernel positions and channels, then pixels.
-  const int64_t blocks = g.N * ceil_div(OH, plan.block_rows) * ceil_div(OW, plan.block_columns);
-  plan.partials = clamp(kPartialElements / max(elements, 1), 1, clamp(blocks, 1, kMaxPartials));
-  plan.partial_elements = (plan.partials - !plan.swapped) * elements;
-
-  const ImageView<const T>&by_rows = plan.swapped ? grad : x, &by_columns = plan.swapped ? x : grad;
-  const int64_t taps = g.h.kernel * (plan.merge_taps ? 1 : g.w.kernel);
-  plan.window_row_tiles = plan.merge_taps ? plan.row_tiles : clamp(kWindowRows / plan.rows, 1, max(plan.row_tiles, 1));
-  const int64_t row_channels = plan.merge_taps ? Cg : min(plan.window_row_tiles * plan.rows, run);
-  const int64_t tile_columns = min(plan.columns.vectors * plan.columns.lanes, plan.columns.columns);
-  const auto pays = [&](const ImageView<const T>& view) {
-    return taps > 1 || kernels.second_level_cache < kLargeCacheBytes || view.w * size >= kPageBytes;
-  };
-  const bool row_window = by_rows.c != 1 || (plan.merge_taps && by_rows.w != Cg) ||
-                          (pays(by_rows) && by_rows.w > row_channels && taps * plan.columns.tiles >= kManyTiles);
-  const bool column_window =
-      by_columns.c != 1 || (pays(by_columns) && by_columns.w > tile_columns && taps * plan.row_tiles >= kManyTiles);
-  plan.column_shares = column_window ? max(ceil_div(plan.columns.columns, kWindowColumns), 1) : 1;
-  const int64_t x_pixels = g.h.reach(plan.block_rows) * g.w.reach(plan.block_columns);
-  const int64_t grad_pixels = plan.block_rows * plan.block_columns;
-  if (row_window) {
-    plan.row_window_elements = row_channels * (plan.swapped ? grad_pixels : x_pixels);
-  }
-  if (column_window) {
-    const int64_t vectors = ceil_div(plan.columns.tiles, plan.column_shares) * plan.columns.vectors;
-    plan.column_window_elements =
-        min(vectors * plan.columns.lanes, plan.columns.columns) * (plan.swapped ? x_pixels : grad_pixels);
-  }
-  return plan;
-}
-
 #define NHWC_INSTANTIATE(T)                                                                                      \
   template const TileFamily<T>& family_of(const Kernels<T>&, int, int64_t);                                      \
   template DenseLayout dense_layout(const ConvGeometry&, const ImageView<const T>&, const WeightView<const T>&); \
   template DensePlan make_dense_plan(const Kernels<T>&, const ConvGeometry&, const DenseLayout&, Algorithm, int, \
                                      const DenseForm*);                                                          \
+  template bool takes_planes(const Kernels<T>&, const ConvGeometry&);                                            \
   template ColumnTiles choose_columns(const Kernels<T>&, int64_t, int64_t, bool);                                \
-  template DenseForm choose_form(const Kernels<T>&, int64_t, int64_t, int64_t);                                  \
-  template WeightGradientPlan make_weight_gradient_plan(const Kernels<T>&, const ConvGeometry&,                  \
-                                                        const ImageView<const T>&, const ImageView<const T>&);
+  template DenseForm choose_form(const Kernels<T>&, int64_t, int64_t, int64_t);
 NHWC_INSTANTIATE(float)
 NHWC_INSTANTIATE(double)
 

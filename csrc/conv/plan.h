@@ -9,13 +9,15 @@
 
 namespace nhwc_conv {
 
+constexpr int64_t kPageBytes = 4096;
+
 // direct: im2col or matmul, whichever suits; automatic: that or Winograd.
 enum class Algorithm { automatic, direct, im2col, matmul, winograd };
 
 // How the input reaches the tile kernel: read where it lies; from a window, a copy of what one item reads, where
-// channels are no neighbours in memory; or as im2col rows copied into a panel of one tile, where dilation breaks its
-// rows.
-enum class Source { view, window, panel };
+// channels are no neighbours in memory; as im2col rows copied into a panel of one tile, where dilation breaks its rows;
+// or from planes of one channel each, where lanes run along the row.
+enum class Source { view, window, panel, planes };
 
 // Output channels of one group, cut into tiles of whole vectors. Only the last vector may be partial; then it stands
 // back from the end and overlaps its neighbour in the same tile, so a tile that ends partial has two vectors or more.
@@ -66,6 +68,9 @@ struct DensePlan {
   int64_t packed_elements;   // shared by all threads
   int64_t scratch_elements;  // of each thread
   int64_t panel_stride;
+  // With planes: the tiles of a row of outputs, from one row of a plane to the next, and groups of one item.
+  ColumnTiles across;
+  int64_t plane_width, item_groups;
 };
 
 // Products in a row of a piece of weights that an item packs: a piece stays in the first-level cache, and so many lines
@@ -85,6 +90,11 @@ DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const T>& x, con
 // Vectors per tile for runs of `run` rows. equal_rows: narrow tiles are no taller than the widest.
 template <class T>
 ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t run, bool equal_rows = false);
+
+// Groups whose outputs fill half a vector or less, and rows of outputs that fill one: there lanes run along the rows,
+// if enough products share the work of copying x into planes and results back.
+template <class T>
+bool takes_planes(const Kernels<T>& kernels, const ConvGeometry& g);
 
 // run: outputs in a row that share all taps; depth: products in a row.
 template <class T>

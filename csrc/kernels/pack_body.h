@@ -75,8 +75,8 @@ void repeat(const RepeatArgs<T>& t) {
 }
 
 template <class T>
-void copy_strided(const CopyArgs<T>& t, int64_t k_begin, int64_t k_end, int64_t n_begin, int64_t n_end) {
-  for (int64_t n = n_begin; n < n_end; ++n) {
+void copy_strided(const CopyArgs<T>& t, int64_t k_begin, int64_t k_end) {
+  for (int64_t n = 0; n < t.N; ++n) {
     const T* from = t.from + n * t.from_n;
     for (int64_t k = k_begin; k < k_end; ++k) t.to[k * t.to_k + n] = from[k * t.from_k];
   }
@@ -88,21 +88,23 @@ void copy(const CopyArgs<T>& t) {
     copy_rows(t.to, t.to_k, t.from, t.from_k, t.K, t.N);
     return;
   }
-  int64_t done = 0;
 #ifdef NHWC_SHUFFLES
   const int L = NHWC_ISA_VECTOR_BYTES / sizeof(T);
-  if (t.from_k == 1 && t.N >= L) {
-    for (; done + L <= t.K; done += L) {
-      int64_t n = 0;
-      for (; n + L <= t.N; n += L)
-        transpose_block<T, L>(t.from + done + n * t.from_n, t.from_n, t.to + done * t.to_k + n, t.to_k);
-      copy_strided(t, done, done + L, n, t.N);
+  if (t.from_k == 1 && t.K >= L && t.N >= L) {
+    // The last blocks stand back from the ends.
+    for (int64_t k = 0; k < t.K; k += L) {
+      const int64_t at_k = k + L <= t.K ? k : t.K - L;
+      for (int64_t n = 0; n < t.N; n += L) {
+        const int64_t at_n = n + L <= t.N ? n : t.N - L;
+        transpose_block<T, L>(t.from + at_k + at_n * t.from_n, t.from_n, t.to + at_k * t.to_k + at_n, t.to_k);
+      }
     }
+    return;
   }
 #endif
   // In blocks: a block's lines of `from` stay in the first-level cache until each was used whole.
   const int64_t BLOCK = 16;
-  for (; done < t.K; done += BLOCK) copy_strided(t, done, done + BLOCK < t.K ? done + BLOCK : t.K, 0, t.N);
+  for (int64_t k = 0; k < t.K; k += BLOCK) copy_strided(t, k, k + BLOCK < t.K ? k + BLOCK : t.K);
 }
 
 template <class T>

@@ -1,0 +1,80 @@
+// The dense convolution of groups whose outputs fill no vector: lanes run along a row of outputs instead. Channels are
+// copied into planes, where a row's pixels are neighbours; tiles of output channels by pixels are transposed back.
+#include "dense.h"
+#include "walk.h"
+
+namespace nhwc_conv {
+
+// The rows that these outputs read, [row][channel][column], with the zeros left and right of the image.
+template <class T>
+void DenseConv<T>::fill_planes(Range rows, int64_t n, Range channels, T* planes) const {
+  const int64_t width = plan_.plane_width, pad = g_.w.pad;
+  const Range inside = Range{0, g_.w.input}.within({-pad, width - pad});
+  const int64_t before = inside.begin + pad, after = inside.end + pad;
+  const int64_t read = g_.w.output + (g_.w.kernel - 1) * g_.w.dilation;
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
+    for (int64_t c = 0; c < channels.size(); ++c) {
+      T* const plane = planes + c * width;
+      for (int64_t column = 0; column < before; ++column) plane[column] = 0;
+      for (int64_t column = after; column < read; ++column) plane[column] = 0;
+    }
+    const T* from = x_.data + n * x_.n + row * x_.h + inside.begin * x_.w + channels.begin * x_.c;
+    kernels_.copy({from, x_.c, x_.w, planes + before, width, channels.size(), inside.size()});
+    planes += channels.size() * width;
+  }
+}
+
+template <class T>
+void DenseConv<T>::run_planes(Range groups, int64_t n, Range ys, T* scratch) const {
+  const int64_t Cg = g_.C_per_group(), Og = g_.O_per_group(), width = plan_.plane_width;
+  const Range rows = g_.h.inputs(ys), channels = {groups.begin * Cg, groups.end * Cg};
+  const int64_t row = channels.size() * width;
+  fill_planes(rows, n, channels, scratch);
+  T* const sums = scratch + rows.size() * row;
+  TileArgs<T> args = {};
+  args.a_m = 1;
+  const Column first = column(groups.begin, n, 0);
+  const int64_t to_next_group = groups.size() > 1 ? column(groups.begin + 1, n, 0).b - first.b : 0;
+  args.a_i = first.b_i;
+  args.a_j = first.b_j;
+  args.a_k = first.b_k;
+  args.b_i = g_.h.dilation * row;
+  args.b_j = g_.w.dilation;
+  args.b_k = width;
+  args.c_m = plan_.across.padded_columns();
+  args.mode = bias_ == nullptr ? Mode::fresh : Mode::go_on;
+  args.J = g_.w.kernel;
+  args.K = Cg;
+  for (int64_t y = ys.begin; y < ys.end; ++y) {
+    const Range taps = g_.h.taps(y);
+    args.I = taps.size();
+    const int64_t from = y * g_.h.stride - g_.h.pad + taps.begin * g_.h.dilation - rows.begin;
+    for (int64_t group = 0; group < groups.size(); ++group) {
+      const T* const weights = first.b + group * to_next_group + taps.begin * args.a_i;
+      const T* const planes = taps.empty() ? scratch : scratch + from * row + group * Cg * width;
+      T* const c = sums + group * Og * args.c_m;
+      for (int64_t o = 0; bias_ != nullptr && o < Og; ++o) {
+        for (int64_t x = 0; x < g_.w.output; ++x) c[o * args.c_m + x] = first.bias[group * Og + o];
+      }
+      for (int64_t tile = 0; tile < plan_.across.tiles; ++tile) {
+        const int64_t x = plan_.across.begin(tile);
+        const TileFamily<T>& family = family_of(kernels_, plan_.across.lanes, plan_.across.vectors_of(tile));
+        args.columns = plan_.across.end(tile) - x;
+        args.b = planes + x;
+        in_pieces(Og, family.max_rows, [&](int64_t o, int64_t m) {
+          args.a = weights + o;
+          args.c = c + o * args.c_m + x;
+          family.columns_of_a[m - 1](args);
+        });
+      }
+    }
+    T* const to = y_.data + n * y_.n + y * y_.h + groups.begin * Og;
+    kernels_.copy({sums, 1, args.c_m, to, y_.w, g_.w.output, groups.size() * Og});
+  }
+}
+
+#define NHWC_INSTANTIATE(T) template void DenseConv<T>::run_planes(Range, int64_t, Range, T*) const;
+NHWC_INSTANTIATE(float)
+NHWC_INSTANTIATE(double)
+
+}  // namespace nhwc_conv
