@@ -66,13 +66,14 @@ class DenseConv {
                    Range taps_w) const;
 
   // Weights of a tile of columns, of kernel rows and of a run within each whose taps the same outputs have as have tap
-  // j. For im2col the run is counted over KW*C, for matmul over the C of tap j. They may open a block of the reduction.
+  // j. For im2col the run is counted over KW*C, for matmul over the C of tap j. They may open a block of the reduction,
+  // and close it.
   struct Piece {
     int64_t tile;
     Range rows;
     int64_t j;
     Range inner;
-    bool first_block, opens;
+    bool first_block, opens, closes;
   };
   // What is left to ask for of the next piece: `step` apart at each step of a tile, `next` further in each of so many
   // tiles.
@@ -81,16 +82,16 @@ class DenseConv {
     int64_t step, next, tiles;
   };
   template <class Visit>
-  void each_piece(int64_t tile, const Block& block, const Visit& visit) const;
+  void each_piece(const Block& block, const Visit& visit) const;
   template <class Visit>
   void each_part(int64_t group, const Piece& piece, const Visit& visit) const;
   const T* prepacked(const Column& column, const Piece& piece) const;
   // The tap that `inner` of a piece is counted from.
   int64_t first_tap(const Piece& piece) const;
   Coming coming(int64_t group, const Piece& piece) const;
+  Coming rows_ahead(int64_t group, const Piece& piece) const;
   void run_pieces(int64_t group, Range tiles, T* scratch) const;
-  void multiply(const Column& column, const Piece& piece, bool closes, const ImageView<const T>& x, T* apart,
-                Coming& ahead) const;
+  void multiply(const Column& column, const Piece& piece, const ImageView<const T>& x, T* apart, Coming& ahead) const;
 
   const Kernels<T>& kernels_;
   const DensePlan& plan_;

@@ -7,15 +7,25 @@
 
 namespace nhwc_conv {
 
+namespace {
+
+// Of a second-level cache: what sums may take that are gone through for every piece, and the rows of weights that are
+// asked for ahead of the tiles that read them.
+constexpr int64_t kRowBytes = 512 * 1024;
+
+}  // namespace
+
 // The pieces of a block of the reduction, in the order of the sum. Taps of a row that the same outputs have are one run
 // for im2col, and short rows that the same outputs have share a piece.
 template <class T>
 template <class Visit>
-void DenseConv<T>::each_piece(int64_t tile, const Block& block, const Visit& visit) const {
+void DenseConv<T>::each_piece(const Block& block, const Visit& visit) const {
   const int64_t Cg = g_.C_per_group();
   const bool im2col = plan_.algorithm == Algorithm::im2col;
   const Range all = im2col ? block.inner : Range{0, g_.w.kernel * Cg};
-  bool opens = true;
+  Piece piece = {};
+  piece.first_block = block.first;
+  piece.opens = true;
   for (int64_t i = block.rows.begin, next = i; i < block.rows.end; i = next) {
     next = i + 1;
     for (int64_t begin = all.begin, end; begin < all.end; begin = end) {
@@ -25,15 +35,18 @@ void DenseConv<T>::each_piece(int64_t tile, const Block& block, const Visit& vis
       const Range run = im2col ? Range{begin, end} : block.inner;
       if (im2col && run == all) {
         while (next < block.rows.end && g_.h.outputs(next) == g_.h.outputs(i) &&
-               (next + 1 - i) * run.size() <= kPieceDepth)
+               (next + 1 - i) * run.size() <= plan_.piece_depth)
           ++next;
       }
-      const int64_t pieces = ceil_div(run.size(), kPieceDepth);
+      const int64_t pieces = ceil_div(run.size(), plan_.piece_depth);
       for (int64_t p = 0; p < pieces; ++p) {
         const Range share = share_of(run.size(), p, pieces);
-        const Range inner = {run.begin + share.begin, run.begin + share.end};
-        visit(Piece{tile, {i, next}, j, inner, block.first, opens});
-        opens = false;
+        piece.rows = {i, next};
+        piece.j = j;
+        piece.inner = {run.begin + share.begin, run.begin + share.end};
+        piece.closes = next == block.rows.end && end == all.end && p + 1 == pieces;
+        visit(piece);
+        piece.opens = false;
       }
     }
   }
@@ -84,9 +97,22 @@ typename DenseConv<T>::Coming DenseConv<T>::coming(int64_t group, const Piece& p
   return first;
 }
 
+// Where an item takes whole rows of weights, those of the next pieces follow behind its last column. Each tile of
+// columns asks for its share of them, line after line.
+template <class T>
+typename DenseConv<T>::Coming DenseConv<T>::rows_ahead(int64_t group, const Piece& piece) const {
+  constexpr int64_t line = 64 / sizeof(T);
+  const int64_t depth = piece.rows.size() * piece.inner.size();
+  const int64_t columns = plan_.columns.end(piece.tile) - plan_.columns.begin(piece.tile);
+  const T* from = w_.data + group * w_.group + piece.rows.begin * w_.i + first_tap(piece) * w_.j;
+  from += (piece.inner.begin + depth) * w_.c + plan_.columns.begin(piece.tile) * depth;
+  return {from, line, depth * line, ceil_div(columns, line)};
+}
+
 template <class T>
 void DenseConv<T>::run_pieces(int64_t group, Range tiles, T* scratch) const {
-  const int64_t Cg = g_.C_per_group(), elements = g_.h.input * g_.w.input * Cg;
+  const ColumnTiles& columns = plan_.columns;
+  const int64_t Cg = g_.C_per_group(), elements = g_.h.input * g_.w.input * Cg, pixels = g_.h.output * g_.w.output;
   const Window whole = {{0, g_.h.input}, {0, g_.w.input}, {group * Cg, (group + 1) * Cg}};
   T* windows = scratch;
   if (plan_.source == Source::window) {
@@ -94,13 +120,18 @@ void DenseConv<T>::run_pieces(int64_t group, Range tiles, T* scratch) const {
     scratch += g_.N * elements;
   }
   T* const packed = scratch;
-  T* const sums = scratch + (plan_.prepacked ? 0 : kPieceDepth * plan_.columns.vectors * plan_.columns.lanes);
+  T* const sums = scratch + (plan_.prepacked ? 0 : plan_.piece_depth * columns.vectors * columns.lanes);
+  // In the order of memory, rows of all columns, if the sums of all of them stay in the second-level cache.
+  const int64_t size = sizeof(T),
+                sum_bytes = g_.N * pixels * (columns.end(tiles.end - 1) - columns.begin(tiles.begin)) * size;
+  const bool by_rows = !plan_.prepacked && w_.o == 1 && sum_bytes <= kRowBytes;
+  const bool whole_rows = by_rows && tiles.size() == columns.tiles && plan_.piece_depth * w_.c * size <= kRowBytes;
   Piece held = {};
   bool any = false;
   const auto multiply_held = [&](const Piece* next) {
     if (!any) return;
     Coming ahead = next ? coming(group, *next) : Coming{};
-    const bool closes = !next || next->opens;
+    if (whole_rows) ahead = rows_ahead(group, held);
     for (int64_t n = 0; n < g_.N; ++n) {
       const ImageView<const T> x =
           plan_.source == Source::window ? window_view<T>(whole, windows + n * elements) : of_image(x_, n);
@@ -111,25 +142,29 @@ void DenseConv<T>::run_pieces(int64_t group, Range tiles, T* scratch) const {
         target.b = packed;
         target.b_i = held.inner.size() * target.b_k;
       }
-      T* const apart = sums + n * g_.h.output * g_.w.output * target.columns;
-      multiply(target, held, closes, of_group(x, group, 0), apart, ahead);
+      const int64_t before = g_.N * (columns.begin(held.tile) - columns.begin(tiles.begin)) + n * target.columns;
+      multiply(target, held, of_group(x, group, 0), sums + pixels * before, ahead);
     }
   };
-  for (int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
-    const int64_t width = plan_.columns.vectors_of(tile) * plan_.columns.lanes;
-    const int64_t columns = plan_.columns.end(tile) - plan_.columns.begin(tile);
-    for (int64_t b = 0; b < plan_.row_blocks * plan_.inner_blocks; ++b) {
-      each_piece(tile, block(b), [&](const Piece& piece) {
-        multiply_held(&piece);
-        T* to = packed;
-        if (!plan_.prepacked) {
-          each_part(group, piece, [&](const T* from, int64_t depth) {
-            kernels_.copy({from, w_.c, w_.o, to, width, depth, columns});
-            to += depth * width;
-          });
-        }
-        held = piece;
-        any = true;
+  const auto take = [&](Piece piece, int64_t tile) {
+    piece.tile = tile;
+    multiply_held(&piece);
+    T* to = packed;
+    if (!plan_.prepacked) {
+      const int64_t width = columns.vectors_of(tile) * columns.lanes;
+      each_part(group, piece, [&](const T* from, int64_t depth) {
+        kernels_.copy({from, w_.c, w_.o, to, width, depth, columns.end(tile) - columns.begin(tile)});
+        to += depth * width;
+      });
+    }
+    held = piece;
+    any = true;
+  };
+  const int64_t blocks = plan_.row_blocks * plan_.inner_blocks;
+  for (int64_t tile = tiles.begin; tile < (by_rows ? tiles.begin + 1 : tiles.end); ++tile) {
+    for (int64_t b = 0; b < blocks; ++b) {
+      each_piece(block(b), [&](const Piece& piece) {
+        for (int64_t t = tile; t < (by_rows ? tiles.end : tile + 1); ++t) take(piece, t);
       });
     }
   }
@@ -139,8 +174,8 @@ void DenseConv<T>::run_pieces(int64_t group, Range tiles, T* scratch) const {
 // Adds the products of a piece with all outputs of an image that have its tap. Those of the first block go on in y;
 // sums of a later one stand apart until it closes.
 template <class T>
-void DenseConv<T>::multiply(const Column& column, const Piece& piece, bool closes, const ImageView<const T>& x,
-                            T* apart, Coming& ahead) const {
+void DenseConv<T>::multiply(const Column& column, const Piece& piece, const ImageView<const T>& x, T* apart,
+                            Coming& ahead) const {
   const int64_t OH = g_.h.output, OW = g_.w.output, depth = piece.inner.size();
   T* const sums = piece.first_block ? column.y : apart;
   const int64_t sums_h = piece.first_block ? y_.h : OW * column.columns;
@@ -191,7 +226,7 @@ void DenseConv<T>::multiply(const Column& column, const Piece& piece, bool close
       column.kernels[m - 1](args);
     });
   }
-  if (piece.first_block || !closes) return;
+  if (piece.first_block || !piece.closes) return;
   for (int64_t y = 0; y < OH; ++y) {
     for (int64_t ox = 0; ox < OW; ++ox)
       kernels_.add(column.y + y * y_.h + ox * y_.w, apart + y * sums_h + ox * args.c_m, column.columns);

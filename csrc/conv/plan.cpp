@@ -11,10 +11,14 @@ constexpr int64_t kInputBytes = 192 * 1024;
 constexpr double kLatency = 5;
 // Vectors in the widest tile of any instruction set.
 constexpr int64_t kWidestTile = 4;
-// Weights that items take in pieces: what fills a second-level cache, for fewer pixels than would share them. Packed
-// ahead of the call they are read one line after the other, which processors foresee: there it takes fewer pixels.
-constexpr int64_t kManyWeightBytes = 1024 * 1024;
-constexpr int64_t kFewPixels = 1024, kFewPixelsPrepacked = 128;
+// Weights that items take in pieces: what fills a second-level cache, for fewer pixels than would share them. For more
+// than a few, they must be many times that to be worth it. Packed ahead of the call they are read one line after the
+// other, which processors foresee: there it takes few pixels too.
+constexpr int64_t kManyWeightBytes = 1024 * 1024, kMostWeightBytes = 4 * 1024 * 1024;
+constexpr int64_t kVeryFewPixels = 128, kFewPixels = 256, kSharingPixels = 1024;
+// Products in a row of a piece. Flat ones stay in the first-level cache; but with a large input, which is read anew for
+// each, as deep ones as blocks of the reduction are allowed to be.
+constexpr int64_t kFlatPiece = 128, kDeepPiece = 1536, kSmallInputBytes = 512 * 1024;
 // More than any memory holds: a view of stride 0. To pack it at once fails at once; block by block would not end.
 constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
 // Taps that make up for copying x into planes, and back; bytes of the planes that one row of outputs reads.
@@ -191,10 +195,14 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   const bool whole_input = viewed || (plan.source == Source::window && inputs * size <= kManyWeightBytes);
   // Pieces of it are deep enough to make up for going back to the sums after each: of one tap, or of several.
   const bool all_inside = interior == g.w.output && g.h.interior().size() == g.h.output;
-  const bool deep = (im2col && all_inside ? depth : Cg) >= kPieceDepth / 2;
-  plan.in_pieces = plan.pack_weights && !plan.dot && whole_input && deep &&
-                   pixels <= (prepacked ? kFewPixelsPrepacked : kFewPixels) && packed * size >= kManyWeightBytes &&
-                   packed < kImpossibleBytes / size && g.groups * plan.columns.tiles >= 2 * threads;
+  const bool deep = (im2col && all_inside ? depth : Cg) >= kFlatPiece / 2;
+  const int64_t most_pixels = prepacked                          ? kVeryFewPixels
+                              : packed * size < kMostWeightBytes ? kFewPixels
+                                                                 : kSharingPixels;
+  plan.in_pieces = plan.pack_weights && !plan.dot && whole_input && deep && pixels <= most_pixels &&
+                   packed * size >= kManyWeightBytes && packed < kImpossibleBytes / size &&
+                   g.groups * plan.columns.tiles >= 2 * threads;
+  plan.piece_depth = pixels <= kVeryFewPixels || inputs * size <= kSmallInputBytes ? kFlatPiece : kDeepPiece;
   plan.prepacked = prepacked != nullptr;
   plan.packed_elements = plan.pack_weights && (prepacked || !plan.in_pieces) ? packed : 0;
 
@@ -203,15 +211,13 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   plan.prefetch = (taps == 1 || g.w.stride > 1) && g.groups == 1 && g.w.stride * g.C * size < kPageBytes;
 
   if (plan.in_pieces) {
-    const int64_t sums = plan.row_blocks * plan.inner_blocks > 1 ? pixels : 0;
-    plan.scratch_elements = ((prepacked ? 0 : kPieceDepth) + sums) * plan.columns.vectors * plan.columns.lanes;
     plan.item_rows = max(g.h.output, 1);
     plan.item_columns = max(g.w.output, 1);
-    plan.column_groups = plan.columns.tiles;
-    if (!viewed) {
-      plan.column_groups = min(threads > 1 ? 2 * threads : 1, plan.columns.tiles);
-      plan.scratch_elements += inputs;
-    }
+    plan.column_groups = min(threads > 1 ? 2 * threads : 1, plan.columns.tiles);
+    const int64_t width = plan.columns.vectors * plan.columns.lanes;
+    const int64_t sums =
+        plan.row_blocks * plan.inner_blocks > 1 ? pixels * ceil_div(plan.columns.tiles, plan.column_groups) : 0;
+    plan.scratch_elements = ((prepacked ? 0 : plan.piece_depth) + sums) * width + (viewed ? 0 : inputs);
     return plan;
   }
 

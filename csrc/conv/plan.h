@@ -59,6 +59,7 @@ struct DensePlan {
   // Weights that outgrow the second-level cache and meet few pixels: an item takes them a piece at a time, which it
   // packs into its own scratch, if they are not. Otherwise all weights are packed before the first item.
   bool in_pieces;
+  int64_t piece_depth;  // products in a row of a piece
   // The reduction in blocks whose weights stay in the second-level cache: over kernel rows, then within one.
   int64_t row_blocks, inner_blocks;
   // One item: this many output rows and columns, and a share of the column tiles.
@@ -72,10 +73,6 @@ struct DensePlan {
   ColumnTiles across;
   int64_t plane_width, item_groups;
 };
-
-// Products in a row of a piece of weights that an item packs: a piece stays in the first-level cache, and so many lines
-// of the next one that stand pages apart still find room in the second.
-constexpr int64_t kPieceDepth = 128;
 
 // What a plan may know about memory beyond the geometry.
 struct DenseLayout {
