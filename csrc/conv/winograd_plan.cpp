@@ -103,10 +103,15 @@ WinogradPlan make_winograd_plan(const Kernels<T>& kernels, const ConvGeometry& g
 
   const int64_t tiles = WinogradTiles(g, plan.tile).count;
   const int64_t most = !plan.pack_weights ? kMostTiles : packed * size <= kSmallWeightBytes ? kFewTiles : kMoreTiles;
-  const int64_t fair = threads > 1 ? ceil_div(tiles * g.groups, 2 * threads) : tiles;
-  plan.block_tiles = max(ceil_div(tiles, max(ceil_div(tiles, clamp(fair, kFewTiles, most)), 1)), 1);
-  const int64_t blocks = g.groups * max(ceil_div(tiles, plan.block_tiles), 1);
-  plan.column_groups = threads > 1 ? clamp(ceil_div(2 * threads, blocks), 1, max(plan.columns.tiles, 1)) : 1;
+  // As many blocks for each thread; smaller ones for their sake only where blocks do not transform the weights anew. Too
+  // few blocks are shared by columns, each share of which transforms x anew.
+  const int64_t fair = threads > 1 && plan.pack_weights ? ceil_div(tiles * g.groups, 2 * threads) : tiles;
+  int64_t blocks = max(ceil_div(tiles, clamp(fair, kFewTiles, most)), 1);
+  if (g.groups * blocks > threads) blocks = ceil_div(g.groups * blocks, threads) * threads / g.groups;
+  plan.block_tiles = max(ceil_div(tiles, blocks), 1);
+  blocks = g.groups * max(ceil_div(tiles, plan.block_tiles), 1);
+  const int64_t shares = plan.pack_weights ? 2 * threads : threads;
+  plan.column_groups = threads > 1 ? clamp(ceil_div(shares, blocks), 1, max(plan.columns.tiles, 1)) : 1;
   // By the largest block, so that N does not show.
   const int64_t widest = plan.columns.vectors * plan.columns.lanes;
   const int64_t chunk = plan.pack_weights ? 0 : ceil_div(Cg, plan.depth_blocks) * widest + kPointGap;
