@@ -57,14 +57,15 @@ namespace {
 // Costs in products of one input and one output channel: transforms cost their operations, loads and stores, for each
 // tile and channel; that of the weights for each pair of channels. The sums of a weight gradient outgrow the caches,
 // and cost their bytes (measured on Emerald Rapids: 7x7 pixels, 512 channels, one image, direct is 1.6 times as fast in
-// float32 and 3 times in float64).
+// float32 and 3 times in float64). Weights that are given cost theirs too (the same layer forward: in float64 direct is
+// 1.6 times as fast, and with eight images 0.75 times).
 template <class T>
 bool winograd_wins(const ConvGeometry& g, WinogradWeights weights, int64_t images) {
   const int64_t C = g.C_per_group(), O = g.O_per_group(), size = sizeof(T);
   if (!winograd_fits(g) || C < 8 || O * size < 32 || C * O < 256) return false;
   const int64_t tile = winograd_tile(g);
   const double per_pair = weights == WinogradWeights::prepacked ? 0
-                          : weights == WinogradWeights::given   ? 150
+                          : weights == WinogradWeights::given   ? 70 + 20 * size
                                                                 : 90 * size;
   const double tiles = double(images) * tiles_of_one_image(g, tile), pairs = double(C) * O;
   const double winograd = tiles * (winograd_points(tile) * pairs + 250. * (C + O)) + per_pair * pairs;
@@ -103,8 +104,8 @@ WinogradPlan make_winograd_plan(const Kernels<T>& kernels, const ConvGeometry& g
 
   const int64_t tiles = WinogradTiles(g, plan.tile).count;
   const int64_t most = !plan.pack_weights ? kMostTiles : packed * size <= kSmallWeightBytes ? kFewTiles : kMoreTiles;
-  // As many blocks for each thread; smaller ones for their sake only where blocks do not transform the weights anew. Too
-  // few blocks are shared by columns, each share of which transforms x anew.
+  // As many blocks for each thread; smaller ones for their sake only where blocks do not transform the weights anew.
+  // Too few blocks are shared by columns, each share of which transforms x anew.
   const int64_t fair = threads > 1 && plan.pack_weights ? ceil_div(tiles * g.groups, 2 * threads) : tiles;
   int64_t blocks = max(ceil_div(tiles, clamp(fair, kFewTiles, most)), 1);
   if (g.groups * blocks > threads) blocks = ceil_div(g.groups * blocks, threads) * threads / g.groups;
