@@ -122,9 +122,8 @@ void DenseConv<T>::run_pieces(int64_t group, Range tiles, T* scratch) const {
   T* const packed = scratch;
   T* const sums = scratch + (plan_.prepacked ? 0 : plan_.piece_depth * columns.vectors * columns.lanes);
   // In the order of memory, rows of all columns, if the sums of all of them stay in the second-level cache.
-  const int64_t size = sizeof(T),
-                sum_bytes = g_.N * pixels * (columns.end(tiles.end - 1) - columns.begin(tiles.begin)) * size;
-  const bool by_rows = !plan_.prepacked && w_.o == 1 && sum_bytes <= kRowBytes;
+  const int64_t size = sizeof(T), wide = columns.end(tiles.end - 1) - columns.begin(tiles.begin);
+  const bool by_rows = !plan_.prepacked && w_.o == 1 && g_.N * pixels * wide * size <= kRowBytes;
   const bool whole_rows = by_rows && tiles.size() == columns.tiles && plan_.piece_depth * w_.c * size <= kRowBytes;
   Piece held = {};
   bool any = false;

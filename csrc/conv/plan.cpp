@@ -14,7 +14,7 @@ constexpr int64_t kWidestTile = 4;
 // Weights that items take in pieces: what fills a second-level cache, for fewer pixels than would share them. For more
 // than a few, they must be many times that to be worth it. Packed ahead of the call they are read one line after the
 // other, which processors foresee: there it takes few pixels too.
-constexpr int64_t kManyWeightBytes = 1024 * 1024, kMostWeightBytes = 4 * 1024 * 1024;
+constexpr int64_t kManyWeightBytes = 1024 * 1024, kVeryManyWeightBytes = 4 * 1024 * 1024;
 constexpr int64_t kVeryFewPixels = 128, kFewPixels = 256, kSharingPixels = 1024;
 // Products in a row of a piece. Flat ones stay in the first-level cache; but with a large input, which is read anew for
 // each, as deep ones as blocks of the reduction are allowed to be.
@@ -196,9 +196,9 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   // Pieces of it are deep enough to make up for going back to the sums after each: of one tap, or of several.
   const bool all_inside = interior == g.w.output && g.h.interior().size() == g.h.output;
   const bool deep = (im2col && all_inside ? depth : Cg) >= kFlatPiece / 2;
-  const int64_t most_pixels = prepacked                          ? kVeryFewPixels
-                              : packed * size < kMostWeightBytes ? kFewPixels
-                                                                 : kSharingPixels;
+  const int64_t most_pixels = prepacked                              ? kVeryFewPixels
+                              : packed * size < kVeryManyWeightBytes ? kFewPixels
+                                                                     : kSharingPixels;
   plan.in_pieces = plan.pack_weights && !plan.dot && whole_input && deep && pixels <= most_pixels &&
                    packed * size >= kManyWeightBytes && packed < kImpossibleBytes / size &&
                    g.groups * plan.columns.tiles >= 2 * threads;

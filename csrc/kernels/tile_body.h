@@ -32,8 +32,8 @@ void tile(const TileArgs<T>& t) {
     // these meet every second line, whose neighbour processors bring along, of rows that the tile has much of, and that
     // leave room in the first-level cache. Where rows of C are neighbours in A, as in weight gradients, it gains
     // nothing.
-    const int64_t steps = t.I * t.J * t.K, rows_of_c = ROWS * c_m;
-    if (!COLUMNS_OF_A && rows_of_c <= steps * 2 * LINE && c_m <= 8 * t.columns && rows_of_c <= 256 * LINE) {
+    const int64_t steps = t.I * t.J * t.K, rows_of_c = ROWS * c_m, room = 256 * LINE;
+    if (!COLUMNS_OF_A && rows_of_c <= steps * 2 * LINE && c_m <= 8 * t.columns && rows_of_c <= room) {
       c_step = (rows_of_c + steps - 1) / (steps > 0 ? steps : 1);
     } else {
       NHWC_UNROLL(16)
