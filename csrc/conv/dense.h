@@ -75,11 +75,11 @@ class DenseConv {
     Range inner;
     bool first_block, opens, closes;
   };
-  // What is left to ask for of the next piece: `step` apart at each step of a tile, `next` further in each of so many
-  // tiles.
+  // What is left to ask for of the next weights: so many tiles, the next one's `next` further, go through `lines` runs
+  // that stand step_j apart, in steps of `step`.
   struct Coming {
     const T* from;
-    int64_t step, next, tiles;
+    int64_t lines, step_j, step, next, tiles;
   };
   template <class Visit>
   void each_piece(const Block& block, const Visit& visit) const;
@@ -88,8 +88,8 @@ class DenseConv {
   const T* prepacked(const Column& column, const Piece& piece) const;
   // The tap that `inner` of a piece is counted from.
   int64_t first_tap(const Piece& piece) const;
-  Coming coming(int64_t group, const Piece& piece) const;
-  Coming rows_ahead(int64_t group, const Piece& piece) const;
+  Coming coming(int64_t group, const Piece& piece, int64_t depth) const;
+  Coming rows_ahead(int64_t group, const Piece& piece, Range tiles) const;
   void run_pieces(int64_t group, Range tiles, T* scratch) const;
   void multiply(const Column& column, const Piece& piece, const ImageView<const T>& x, T* apart, Coming& ahead) const;
 

@@ -7,14 +7,6 @@
 
 namespace nhwc_conv {
 
-namespace {
-
-// Of a second-level cache: what sums may take that are gone through for every piece, and the rows of weights that are
-// asked for ahead of the tiles that read them.
-constexpr int64_t kRowBytes = 512 * 1024;
-
-}  // namespace
-
 // The pieces of a block of the reduction, in the order of the sum. Taps of a row that the same outputs have are one run
 // for im2col, and short rows that the same outputs have share a piece.
 template <class T>
@@ -78,35 +70,38 @@ int64_t DenseConv<T>::first_tap(const Piece& piece) const {
 }
 
 // What tiles ask for: of packed weights one line after the other, else each tile for one line of every row of weights,
-// or of every column where these lie along the reduction.
+// or for some of every column where these lie along the reduction. `depth` is the reduction of the tiles that ask.
 template <class T>
-typename DenseConv<T>::Coming DenseConv<T>::coming(int64_t group, const Piece& piece) const {
+typename DenseConv<T>::Coming DenseConv<T>::coming(int64_t group, const Piece& piece, int64_t depth) const {
   constexpr int64_t line = 64 / sizeof(T);
   const Column target = column(group, 0, piece.tile);
-  const int64_t depth = piece.inner.size();
-  if (plan_.prepacked) return {prepacked(target, piece), line, depth * line, ceil_div(target.b_k, line)};
-  Coming first = {};
+  if (plan_.prepacked) return {prepacked(target, piece), 1, 0, line, depth * line, ceil_div(target.b_k, line)};
+  Coming first = {nullptr, 1, 0, 0, 0, 0};
   each_part(group, piece, [&](const T* from, int64_t part) {
     if (first.from != nullptr) return;
     if (w_.o == 1) {
-      first = {from, w_.c, line, ceil_div(target.columns, line)};
+      first = {from, 1, 0, w_.c, line, ceil_div(target.columns, line)};
     } else if (w_.c == 1) {
-      first = {from, w_.o, line, ceil_div(part, line)};
+      const int64_t lines = depth % target.columns == 0 ? depth / target.columns : 1;
+      first = {from, lines, line, w_.o, lines * line, ceil_div(part, lines * line)};
     }
   });
   return first;
 }
 
-// Where an item takes whole rows of weights, those of the next pieces follow behind its last column. Each tile of
-// columns asks for its share of them, line after line.
+// Where pieces follow each other in memory, all columns of some rows before the next rows: the tiles of each column ask
+// for their share of the rows behind this piece, whole.
 template <class T>
-typename DenseConv<T>::Coming DenseConv<T>::rows_ahead(int64_t group, const Piece& piece) const {
+typename DenseConv<T>::Coming DenseConv<T>::rows_ahead(int64_t group, const Piece& piece, Range tiles) const {
   constexpr int64_t line = 64 / sizeof(T);
-  const int64_t depth = piece.rows.size() * piece.inner.size();
-  const int64_t columns = plan_.columns.end(piece.tile) - plan_.columns.begin(piece.tile);
-  const T* from = w_.data + group * w_.group + piece.rows.begin * w_.i + first_tap(piece) * w_.j;
-  from += (piece.inner.begin + depth) * w_.c + plan_.columns.begin(piece.tile) * depth;
-  return {from, line, depth * line, ceil_div(columns, line)};
+  const ColumnTiles& columns = plan_.columns;
+  const int64_t depth = piece.inner.size(), first_column = columns.begin(tiles.begin);
+  const int64_t wide = columns.end(tiles.end - 1) - first_column, rows = depth / (wide / line);
+  const int64_t before = columns.begin(piece.tile) - first_column,
+                mine = columns.end(piece.tile) - columns.begin(piece.tile);
+  const T* from = w_.data + group * w_.group + piece.rows.begin * w_.i + first_tap(piece) * w_.j + first_column;
+  from += (piece.inner.begin + depth + depth * before / wide) * w_.c;
+  return {from, rows, w_.c, line, rows * w_.c, ceil_div(mine, line)};
 }
 
 template <class T>
@@ -121,16 +116,19 @@ void DenseConv<T>::run_pieces(int64_t group, Range tiles, T* scratch) const {
   }
   T* const packed = scratch;
   T* const sums = scratch + (plan_.prepacked ? 0 : plan_.piece_depth * columns.vectors * columns.lanes);
-  // In the order of memory, rows of all columns, if the sums of all of them stay in the second-level cache.
-  const int64_t size = sizeof(T), wide = columns.end(tiles.end - 1) - columns.begin(tiles.begin);
-  const bool by_rows = !plan_.prepacked && w_.o == 1 && g_.N * pixels * wide * size <= kRowBytes;
-  const bool whole_rows = by_rows && tiles.size() == columns.tiles && plan_.piece_depth * w_.c * size <= kRowBytes;
+  // In the order of memory, if the sums of all columns stay in the second-level cache meanwhile.
+  const int64_t line = 64 / sizeof(T), wide = columns.end(tiles.end - 1) - columns.begin(tiles.begin);
+  const bool by_rows =
+      !plan_.prepacked && w_.o == 1 && g_.N * pixels * wide * static_cast<int64_t>(sizeof(T)) <= kPieceRowsBytes;
   Piece held = {};
   bool any = false;
   const auto multiply_held = [&](const Piece* next) {
     if (!any) return;
-    Coming ahead = next ? coming(group, *next) : Coming{};
-    if (whole_rows) ahead = rows_ahead(group, held);
+    const int64_t depth = held.inner.size();
+    Coming ahead = {nullptr, 1, 0, 0, 0, 0};
+    if (next) ahead = coming(group, *next, depth);
+    const bool whole_lines = wide % line == 0 && held.rows.size() == 1 && depth % (wide / line) == 0;
+    if (by_rows && whole_lines) ahead = rows_ahead(group, held, tiles);
     for (int64_t n = 0; n < g_.N; ++n) {
       const ImageView<const T> x =
           plan_.source == Source::window ? window_view<T>(whole, windows + n * elements) : of_image(x_, n);
@@ -197,16 +195,14 @@ void DenseConv<T>::multiply(const Column& column, const Piece& piece, const Imag
   args.a_m = g_.w.stride * x.w;
   args.b = column.b;
   args.b_k = column.b_k;
-  // Several lines of each column in a tile, where the reduction is longer than there are columns.
-  const int64_t lines = !plan_.prepacked && w_.o != 1 && depth % column.columns == 0 ? depth / column.columns : 1;
   args.I = piece.rows.size();
-  args.J = lines;
-  args.K = depth / lines;
+  args.J = ahead.lines;
+  args.K = depth / ahead.lines;
   args.a_i = g_.h.dilation * x.h;
   args.a_j = args.K;
   args.b_j = args.K * args.b_k;
   args.b_i = column.b_i;
-  args.ahead_j = 64 / sizeof(T);
+  args.ahead_j = ahead.step_j;
   for (int64_t y = ys.begin; y < ys.end; ++y) {
     const T* a = x.data + (y * g_.h.stride - g_.h.pad + piece.rows.begin * g_.h.dilation) * x.h +
                  (xs.begin * g_.w.stride - g_.w.pad + first_tap(piece) * g_.w.dilation) * x.w + piece.inner.begin;
@@ -219,8 +215,8 @@ void DenseConv<T>::multiply(const Column& column, const Piece& piece, const Imag
         args.ahead = ahead.from;
         args.ahead_k = ahead.step;
         args.ahead_i = depth * ahead.step;
-        ahead.from += lines * ahead.next;
-        ahead.tiles -= lines;
+        ahead.from += ahead.next;
+        --ahead.tiles;
       }
       column.kernels[m - 1](args);
     });

@@ -213,7 +213,12 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   if (plan.in_pieces) {
     plan.item_rows = max(g.h.output, 1);
     plan.item_columns = max(g.w.output, 1);
-    plan.column_groups = min(threads > 1 ? 2 * threads : 1, plan.columns.tiles);
+    // Rows of weights in the order of memory, if they are short enough to be asked for ahead.
+    const int64_t row_bytes = plan.columns.columns * plan.piece_depth * size;
+    const int64_t shares = !prepacked && layout.weights_usable && plan.piece_depth == kFlatPiece
+                               ? ceil_div(row_bytes, kPieceRowsBytes)
+                               : 1;
+    plan.column_groups = min(max(threads > 1 ? 2 * threads : 1, shares), plan.columns.tiles);
     const int64_t width = plan.columns.vectors * plan.columns.lanes;
     const int64_t sums =
         plan.row_blocks * plan.inner_blocks > 1 ? pixels * ceil_div(plan.columns.tiles, plan.column_groups) : 0;

@@ -74,6 +74,10 @@ struct DensePlan {
   int64_t plane_width, item_groups;
 };
 
+// Of a second-level cache: what the sums of an item that takes pieces may take, and the rows of weights that its tiles
+// ask for ahead.
+constexpr int64_t kPieceRowsBytes = 512 * 1024;
+
 // What a plan may know about memory beyond the geometry.
 struct DenseLayout {
   bool channels_contiguous;  // of the input
