@@ -94,8 +94,7 @@ PyObject* explain_pass(const std::string& pass, Algorithm algorithm, const ConvG
     const ConvPlan plan = make_plan(kernels, g, x, w, algorithm, threads);
     return describe<T>(g, plan, plan.packed_elements * size, plan.scratch_elements * size, 1);
   }
-  const Algorithm of_gradient =
-      algorithm == Algorithm::im2col || algorithm == Algorithm::matmul ? Algorithm::direct : algorithm;
+  const Algorithm of_gradient = is_direct_by_name(algorithm) ? Algorithm::direct : algorithm;
   if (pass == "input_gradient") {
     const InputGradient<T> gradient(kernels, g, of_gradient, threads, grad, w, {nullptr, x.n, x.h, x.w, 1});
     if (gradient.plan() == nullptr) return Py_BuildValue("{s:s}", "algorithm", "zero");

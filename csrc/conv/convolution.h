@@ -22,11 +22,14 @@ struct ConvPlan {
   int64_t lanewise_row;      // not zero: the dense method reads weights that were packed in rows of so many lanes
 };
 
-// Weights packed for lanes over all groups, [KH][KW][C/groups] rows with the outputs of every group.
+// The weights as the dense method finds them: given, or packed for lanes over all groups, [KH][KW][C/groups] rows with
+// the outputs of every group.
 template <class T>
-WeightView<const T> lanewise_rows(const ConvGeometry& g, int64_t row, const T* packed) {
-  const int64_t tap = g.C_per_group() * row;
-  return {packed, g.w.kernel * tap, tap, row, 1, g.O_per_group()};
+WeightView<const T> dense_weights(const ConvPlan& plan, const ConvGeometry& g, const WeightView<const T>& given,
+                                  const T* packed) {
+  if (plan.lanewise_row == 0) return given;
+  const int64_t tap = g.C_per_group() * plan.lanewise_row;
+  return {packed, g.w.kernel * tap, tap, plan.lanewise_row, 1, g.O_per_group()};
 }
 
 // Algorithm::winograd takes geometries that fit it only; automatic takes it where it wins and may.
@@ -38,14 +41,14 @@ ConvPlan make_plan(const Kernels<T>& kernels, const ConvGeometry& g, const Image
                    const WeightView<const T>& w, Algorithm algorithm, int threads,
                    const Prepacked* prepacked = nullptr) {
   ConvPlan plan = {};
-  const bool named = algorithm == Algorithm::im2col || algorithm == Algorithm::matmul;
+  const bool lanewise = is_depthwise(kernels, g);
   if (takes_winograd<T>(algorithm, g, prepacked ? WinogradWeights::prepacked : WinogradWeights::given)) {
     plan.method = Method::winograd;
     plan.winograd = make_winograd_plan(kernels, g, threads, prepacked);
     if (prepacked && plan.winograd.pack_weights) plan.prepacked_offset = prepacked->direct_elements;
     plan.packed_elements = plan.winograd.packed_elements;
     plan.scratch_elements = plan.winograd.scratch_elements;
-  } else if (is_depthwise(kernels, g) && (named || g.C_per_group() == 1 || !takes_planes(kernels, g))) {
+  } else if (lanewise && (is_direct_by_name(algorithm) || g.C_per_group() == 1 || !takes_planes(kernels, g))) {
     plan.method = Method::depthwise;
     plan.lanewise = make_depthwise_plan(kernels, g, x, lanes_contiguous(g, w), threads,
                                         algorithm == Algorithm::im2col ? Rows::packed : Rows::packed_if_better);
@@ -53,14 +56,10 @@ ConvPlan make_plan(const Kernels<T>& kernels, const ConvGeometry& g, const Image
     plan.scratch_elements = plan.lanewise.region_elements;
   } else {
     plan.method = Method::dense;
-    if (prepacked && is_depthwise(kernels, g)) {
-      plan.lanewise_row = spread<T>(g.O);
-      const WeightView<const T> rows = lanewise_rows(g, plan.lanewise_row, static_cast<const T*>(nullptr));
-      plan.dense = make_dense_plan(kernels, g, dense_layout(g, x, rows), algorithm, threads);
-    } else {
-      plan.dense = make_dense_plan(kernels, g, dense_layout(g, x, w), algorithm, threads,
-                                   prepacked ? &prepacked->form : nullptr);
-    }
+    if (prepacked && lanewise) plan.lanewise_row = spread<T>(g.O);
+    const WeightView<const T> weights = dense_weights(plan, g, w, static_cast<const T*>(nullptr));
+    plan.dense = make_dense_plan(kernels, g, dense_layout(g, x, weights), algorithm, threads,
+                                 prepacked && !lanewise ? &prepacked->form : nullptr);
     plan.packed_elements = plan.dense.packed_elements;
     plan.scratch_elements = plan.dense.scratch_elements;
   }
@@ -74,9 +73,7 @@ class Convolution {
   Convolution(const Kernels<T>& kernels, const ConvPlan& plan, const ConvGeometry& g, const ImageView<const T>& x,
               const WeightView<const T>& w, const ImageView<T>& y, const T* bias, T* packed)
       : method_(plan.method),
-        dense_(kernels, plan.dense, g, x,
-               plan.lanewise_row > 0 ? lanewise_rows(g, plan.lanewise_row, static_cast<const T*>(packed)) : w, y, bias,
-               packed),
+        dense_(kernels, plan.dense, g, x, dense_weights(plan, g, w, static_cast<const T*>(packed)), y, bias, packed),
         depthwise_(kernels, plan.lanewise, g, x, w, y, bias, packed),
         winograd_(kernels, plan.winograd, g, x, w, y, bias, packed) {}
 

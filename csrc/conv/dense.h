@@ -78,8 +78,8 @@ class DenseConv {
   // What is left to ask for of the next weights: so many tiles, the next one's `next` further, go through `lines` runs
   // that stand step_j apart, in steps of `step`.
   struct Coming {
-    const T* from;
-    int64_t lines, step_j, step, next, tiles;
+    const T* from = nullptr;
+    int64_t lines = 1, step_j = 0, step = 0, next = 0, tiles = 0;
   };
   template <class Visit>
   void each_piece(const Block& block, const Visit& visit) const;

@@ -73,10 +73,10 @@ int64_t DenseConv<T>::first_tap(const Piece& piece) const {
 // or for some of every column where these lie along the reduction. `depth` is the reduction of the tiles that ask.
 template <class T>
 typename DenseConv<T>::Coming DenseConv<T>::coming(int64_t group, const Piece& piece, int64_t depth) const {
-  constexpr int64_t line = 64 / sizeof(T);
+  constexpr int64_t line = kLineBytes / sizeof(T);
   const Column target = column(group, 0, piece.tile);
   if (plan_.prepacked) return {prepacked(target, piece), 1, 0, line, depth * line, ceil_div(target.b_k, line)};
-  Coming first = {nullptr, 1, 0, 0, 0, 0};
+  Coming first;
   each_part(group, piece, [&](const T* from, int64_t part) {
     if (first.from != nullptr) return;
     if (w_.o == 1) {
@@ -93,7 +93,7 @@ typename DenseConv<T>::Coming DenseConv<T>::coming(int64_t group, const Piece& p
 // for their share of the rows behind this piece, whole.
 template <class T>
 typename DenseConv<T>::Coming DenseConv<T>::rows_ahead(int64_t group, const Piece& piece, Range tiles) const {
-  constexpr int64_t line = 64 / sizeof(T);
+  constexpr int64_t line = kLineBytes / sizeof(T);
   const ColumnTiles& columns = plan_.columns;
   const int64_t depth = piece.inner.size(), first_column = columns.begin(tiles.begin);
   const int64_t wide = columns.end(tiles.end - 1) - first_column, rows = depth / (wide / line);
@@ -117,7 +117,7 @@ void DenseConv<T>::run_pieces(int64_t group, Range tiles, T* scratch) const {
   T* const packed = scratch;
   T* const sums = scratch + (plan_.prepacked ? 0 : plan_.piece_depth * columns.vectors * columns.lanes);
   // In the order of memory, if the sums of all columns stay in the second-level cache meanwhile.
-  const int64_t line = 64 / sizeof(T), wide = columns.end(tiles.end - 1) - columns.begin(tiles.begin);
+  const int64_t line = kLineBytes / sizeof(T), wide = columns.end(tiles.end - 1) - columns.begin(tiles.begin);
   const bool by_rows =
       !plan_.prepacked && w_.o == 1 && g_.N * pixels * wide * static_cast<int64_t>(sizeof(T)) <= kPieceRowsBytes;
   Piece held = {};
@@ -125,10 +125,10 @@ void DenseConv<T>::run_pieces(int64_t group, Range tiles, T* scratch) const {
   const auto multiply_held = [&](const Piece* next) {
     if (!any) return;
     const int64_t depth = held.inner.size();
-    Coming ahead = {nullptr, 1, 0, 0, 0, 0};
-    if (next) ahead = coming(group, *next, depth);
     const bool whole_lines = wide % line == 0 && held.rows.size() == 1 && depth % (wide / line) == 0;
-    if (by_rows && whole_lines) ahead = rows_ahead(group, held, tiles);
+    Coming ahead = by_rows && whole_lines ? rows_ahead(group, held, tiles)
+                   : next                 ? coming(group, *next, depth)
+                                          : Coming{};
     for (int64_t n = 0; n < g_.N; ++n) {
       const ImageView<const T> x =
           plan_.source == Source::window ? window_view<T>(whole, windows + n * elements) : of_image(x_, n);

@@ -11,7 +11,7 @@ void DenseConv<T>::fill_planes(Range rows, int64_t n, Range channels, T* planes)
   const int64_t width = plan_.plane_width, pad = g_.w.pad;
   const Range inside = Range{0, g_.w.input}.within({-pad, width - pad});
   const int64_t before = inside.begin + pad, after = inside.end + pad;
-  const int64_t read = g_.w.output + (g_.w.kernel - 1) * g_.w.dilation;
+  const int64_t read = g_.w.span(g_.w.output);
   for (int64_t row = rows.begin; row < rows.end; ++row) {
     for (int64_t c = 0; c < channels.size(); ++c) {
       T* const plane = planes + c * width;

@@ -11,7 +11,7 @@ namespace {
 // The axis over an input that has its padding around it.
 Axis padded(const Axis& axis) {
   Axis result = axis;
-  result.input = (axis.output - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1;
+  result.input = axis.span(axis.output);
   result.pad = 0;
   return result;
 }

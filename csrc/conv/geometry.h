@@ -69,8 +69,9 @@ struct Axis {
     return {begin, clamp(end, begin, input)};
   }
 
-  // The most inputs that so many neighbouring outputs read.
-  int64_t reach(int64_t outputs) const { return clamp((outputs - 1) * stride + (kernel - 1) * dilation + 1, 0, input); }
+  // The inputs and the padding that so many neighbouring outputs read, and the most of them that are inputs.
+  int64_t span(int64_t outputs) const { return (outputs - 1) * stride + (kernel - 1) * dilation + 1; }
+  int64_t reach(int64_t outputs) const { return clamp(span(outputs), 0, input); }
 };
 
 // The only output-size formula in C++: outputs along an axis padded by pad_before + pad_after.

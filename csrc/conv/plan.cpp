@@ -110,7 +110,7 @@ int64_t plane_groups(const Kernels<T>& kernels, const ConvGeometry& g) {
 template <class T>
 int64_t plane_width(const Kernels<T>& kernels, const ConvGeometry& g) {
   const int64_t lanes = kernels.family[0].lanes;
-  return ceil_div(g.w.output + (g.w.kernel - 1) * g.w.dilation, lanes) * lanes;
+  return ceil_div(g.w.span(g.w.output), lanes) * lanes;
 }
 
 // Items of some groups, and of rows whose planes stay in the second-level cache.
@@ -153,7 +153,7 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   // By geometry alone, not by layout: the blocks below, and with them the bits of the result, follow from it.
   const bool rows_run_on = g.w.dilation == 1 || g.w.kernel == 1;
   const bool short_taps = g.w.kernel > 1 && Cg * size <= kShortBytes;
-  const bool named = algorithm == Algorithm::im2col || algorithm == Algorithm::matmul;
+  const bool named = is_direct_by_name(algorithm);
   if (!named) algorithm = rows_run_on && (g.groups == 1 || short_taps) ? Algorithm::im2col : Algorithm::matmul;
   plan.algorithm = algorithm;
   const bool im2col = algorithm == Algorithm::im2col;
@@ -174,22 +174,22 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   plan.row_blocks = min(blocks, max(g.h.kernel, 1));
   plan.inner_blocks = min(ceil_div(blocks, plan.row_blocks), max(inner_depth(plan.algorithm, g), 1));
 
-  if (!named && blocks == 1 && takes_planes(kernels, g)) {
-    plan.algorithm = Algorithm::matmul;
-    plan.source = Source::planes;
-    plan.prepacked = prepacked != nullptr;
-    plan.pack_weights = prepacked != nullptr || !layout.weights_usable;
-    plan.packed_elements = plan.pack_weights ? g.groups * depth * plan.columns.padded_columns() : 0;
-    choose_planes(kernels, g, threads, plan);
-    return plan;
-  }
-
   // Packing reads and writes each weight once; below a few tiles of pixels that costs more than reading HWIO rows in
   // place.
   const int64_t pixels = g.N * g.h.output * g.w.output;
   const bool reused = plan.columns.tiles > 1 && pixels > 4 * plan.rows;
   plan.pack_weights = prepacked != nullptr || plan.dot || !layout.weights_usable || reused;
+  plan.prepacked = prepacked != nullptr;
   const int64_t packed = g.groups * depth * plan.columns.padded_columns();
+
+  if (!named && blocks == 1 && takes_planes(kernels, g)) {
+    plan.algorithm = Algorithm::matmul;
+    plan.source = Source::planes;
+    plan.packed_elements = plan.pack_weights ? packed : 0;
+    choose_planes(kernels, g, threads, plan);
+    return plan;
+  }
+
   // Such an item needs the whole input: in one window, if it is small.
   const int64_t inputs = g.N * g.h.input * g.w.input * Cg;
   const bool whole_input = viewed || (plan.source == Source::window && inputs * size <= kManyWeightBytes);
@@ -203,7 +203,6 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
                    packed * size >= kManyWeightBytes && packed < kImpossibleBytes / size &&
                    g.groups * plan.columns.tiles >= 2 * threads;
   plan.piece_depth = pixels <= kVeryFewPixels || inputs * size <= kSmallInputBytes ? kFlatPiece : kDeepPiece;
-  plan.prepacked = prepacked != nullptr;
   plan.packed_elements = plan.pack_weights && (prepacked || !plan.in_pieces) ? packed : 0;
 
   // With one tap, or a stride, most inputs are new to the tile that reads them, and its rows lie too near each other

@@ -9,10 +9,11 @@
 
 namespace nhwc_conv {
 
-constexpr int64_t kPageBytes = 4096;
+constexpr int64_t kLineBytes = 64, kPageBytes = 4096;
 
 // direct: im2col or matmul, whichever suits; automatic: that or Winograd.
 enum class Algorithm { automatic, direct, im2col, matmul, winograd };
+inline bool is_direct_by_name(Algorithm a) { return a == Algorithm::im2col || a == Algorithm::matmul; }
 
 // How the input reaches the tile kernel: read where it lies; from a window, a copy of what one item reads, where
 // channels are no neighbours in memory; as im2col rows copied into a panel of one tile, where dilation breaks its rows;

@@ -185,7 +185,7 @@ void WeightGradient<T>::ask(TileArgs<T>& args, Block& block) {
   for (Ahead& ahead : block.ahead) {
     if (ahead.elements <= 0) continue;
     args.ahead = ahead.from;
-    args.ahead_k = 64 / sizeof(T);
+    args.ahead_k = kLineBytes / sizeof(T);
     args.ahead_i = args.K * args.ahead_k;
     ahead.from += args.I * args.ahead_i;
     ahead.elements -= args.I * args.ahead_i;
