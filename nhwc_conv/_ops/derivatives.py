@@ -17,15 +17,22 @@ def overload(name):
     return getattr(ops, name).default
 
 
-D, W = overload("conv2d_input"), overload("conv2d_weight")
-F_BY_ALGORITHM = {0: overload("conv2d"), 1: overload("im2col"), 2: overload("winograd")}
+# As an overload's `_op`, what its __call__ calls: a third of a microsecond less.
+D, W = overload("conv2d_input")._op, overload("conv2d_weight")._op
+F_BY_ALGORITHM = {0: overload("conv2d")._op, 1: overload("im2col")._op, 2: overload("winograd")._op}
 
 
 def remember(ctx, op, a, b, extra, geometry):
-    ctx.op, ctx.extra, ctx.geometry = op, extra, geometry
-    ctx.a_shape, ctx.b_shape = a.shape, b.shape
     # What was ruled out in forward stays so in backward.
-    ctx.algorithm = FORWARD_OPS.get(op._opname) or int(not _flags.winograd)
+    algorithm = FORWARD_OPS.get(op._opname) or int(not _flags.winograd)
+    ctx.call = (
+        op._op,
+        extra,
+        geometry,
+        a.shape,
+        b.shape,
+        algorithm,
+    )  # one attribute: each costs as much as the others
 
 
 class ForwardRule:
@@ -34,16 +41,18 @@ class ForwardRule:
     @staticmethod
     def gradients(ctx, x, w, grad):
         _, need_x, need_w, need_bias, *_ = ctx.needs_input_grad
-        args = (*ctx.geometry, ctx.algorithm)
-        dx = D(grad, _conj(w), ctx.a_shape[-3:-1], *args) if need_x else None
-        dw = W(grad, _conj(x), ctx.b_shape[:2], *args) if need_w else None
+        _, _, geometry, x_shape, w_shape, algorithm = ctx.call
+        told = _arguments(geometry, algorithm)
+        dx = D(grad, _conj(w), _image_size(x_shape), *told) if need_x else None
+        dw = W(grad, _conj(x), _kernel_size(w_shape), *told) if need_w else None
         return dx, dw, grad.sum(tuple(range(grad.dim() - 1))) if need_bias else None
 
     @staticmethod
     def tangent(ctx, dx, dw, dbias):
         x, w = ctx.saved_tensors
-        parts = [] if dx is None else [ctx.op(dx, w, None, *ctx.geometry)]
-        parts += [] if dw is None else [ctx.op(x, dw, None, *ctx.geometry)]
+        op, _, geometry, *_ = ctx.call
+        parts = [] if dx is None else [op(dx, w, None, *geometry)]
+        parts += [] if dw is None else [op(x, dw, None, *geometry)]
         parts += [] if dbias is None else [dbias.expand(ctx.out_shape).contiguous()]
         return sum(parts[1:], parts[0])
 
@@ -54,9 +63,9 @@ class InputRule:
     @staticmethod
     def gradients(ctx, grad, w, v):
         _, need_grad, need_w, *_ = ctx.needs_input_grad
-        *geometry, algorithm = ctx.geometry
-        dgrad = F_BY_ALGORITHM[algorithm](v, _conj(w), None, *geometry) if need_grad else None
-        dw = W(_conj(grad), v, ctx.b_shape[:2], *ctx.geometry) if need_w else None
+        _, _, geometry, _, w_shape, _ = ctx.call
+        dgrad = _forward(v, _conj(w), geometry) if need_grad else None
+        dw = W(_conj(grad), v, _kernel_size(w_shape), *geometry) if need_w else None
         return dgrad, dw, None
 
     @staticmethod
@@ -70,9 +79,9 @@ class WeightRule:
     @staticmethod
     def gradients(ctx, grad, x, v):
         _, need_grad, need_x, *_ = ctx.needs_input_grad
-        *geometry, algorithm = ctx.geometry
-        dgrad = F_BY_ALGORITHM[algorithm](_conj(x), v, None, *geometry) if need_grad else None
-        dx = D(_conj(grad), v, ctx.b_shape[-3:-1], *ctx.geometry) if need_x else None
+        _, _, geometry, _, x_shape, _ = ctx.call
+        dgrad = _forward(_conj(x), v, geometry) if need_grad else None
+        dx = D(_conj(grad), v, _image_size(x_shape), *geometry) if need_x else None
         return dgrad, dx, None
 
     @staticmethod
@@ -87,11 +96,35 @@ RULES = {
 }
 
 
+DEFAULTS = ((1, 1, 0), 0), (((1, 1), 1, 0), 0)  # of dilation, groups and auto_pad, and of algorithm
+
+
+def _arguments(geometry, algorithm):
+    """What D and W are told of both: without defaults, each of which takes an op 0.3 us to convert."""
+    return geometry[:2] if (geometry[2:], algorithm) in DEFAULTS else (*geometry, algorithm)
+
+
+def _forward(x, w, geometry):
+    """F with the geometry of D and W, whose last value is the algorithm."""
+    *geometry, algorithm = geometry
+    return F_BY_ALGORITHM[algorithm](x, w, None, *geometry)
+
+
 def _bilinear_tangent(ctx, da, db):
     a, b = ctx.saved_tensors
-    parts = [] if da is None else [ctx.op(da, b, ctx.extra, *ctx.geometry)]
-    parts += [] if db is None else [ctx.op(a, db, ctx.extra, *ctx.geometry)]
+    op, extra, geometry, *_ = ctx.call
+    parts = [] if da is None else [op(da, b, extra, *geometry)]
+    parts += [] if db is None else [op(a, db, extra, *geometry)]
     return sum(parts[1:], parts[0])
+
+
+# Plain tuples: ops take a slice of a shape, a torch.Size, a microsecond slower.
+def _image_size(shape):
+    return shape[-3], shape[-2]
+
+
+def _kernel_size(shape):
+    return shape[0], shape[1]
 
 
 def _conj(t):

@@ -33,7 +33,8 @@ def differentiable(rule):
         @staticmethod
         def backward(ctx, grad):
             gradients = (None,) * 3 if grad is None else rule.gradients(ctx, *ctx.saved_tensors, grad)
-            return None, *gradients, *(None,) * len(ctx.geometry)
+            _, _, geometry, *_ = ctx.call
+            return None, *gradients, *(None,) * len(geometry)
 
         @staticmethod
         def jvp(ctx, _, da, db, dextra, *__):
