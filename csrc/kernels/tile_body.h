@@ -1,5 +1,14 @@
 // The body of the broadcast tile kernel; its contract is TileArgs in kernels.h.
 
+// Rows of C one after the other. Were all their addresses known at once, the compiler would keep every one of them from
+// the prefetches to the stores, on the stack: a tenth of a tile over 64 channels.
+template <class T>
+inline T* next_row(T* row, int64_t distance) {
+  row += distance;
+  NHWC_POINTER(row);
+  return row;
+}
+
 // A: type of the accumulators. LANES, VECTORS, ROWS: the tile's shape. COLUMNS_OF_A: rows of C are neighbours in A
 // (a_m = 1), else consecutive products are (a_k = 1): the constant stride becomes part of the instructions.
 template <class T, class A, int LANES, int VECTORS, int ROWS, bool COLUMNS_OF_A>
@@ -7,18 +16,22 @@ void tile(const TileArgs<T>& t) {
   typedef typename Lanes<A, LANES>::vector V;
   // Every fourth row of A has a pointer of its own; so three distances serve all rows.
   const int NEAR = COLUMNS_OF_A ? ROWS : 4, POINTERS = (ROWS + NEAR - 1) / NEAR;
+  // Where the accumulators, all vectors of B and one value of A are one too many for the registers, the last vector
+  // comes after the others, and meets A in memory.
+  const int TOGETHER = ROWS * VECTORS + VECTORS + 1 > NHWC_ISA_REGISTERS ? VECTORS - 1 : VECTORS;
   const int64_t last = t.columns - LANES;
   const int64_t c_m = t.c_m;
   T* const c = t.c;
+  T* row = c;
   const int LINE = 64 / sizeof(T);  // elements of a cache line
   const T* line = c;
   int64_t c_step = 0;
   V sum[ROWS][VECTORS];
   if (t.mode == Mode::go_on) {
     NHWC_UNROLL(16)
-    for (int m = 0; m < ROWS; ++m) {
+    for (int m = 0; m < ROWS; ++m, row = next_row(row, c_m)) {
       NHWC_UNROLL(4)
-      for (int v = 0; v < VECTORS; ++v) sum[m][v] = load<A, LANES>(c + m * c_m + (v == VECTORS - 1 ? last : v * LANES));
+      for (int v = 0; v < VECTORS; ++v) sum[m][v] = load<A, LANES>(row + (v == VECTORS - 1 ? last : v * LANES));
     }
   } else {
     NHWC_UNROLL(4)
@@ -37,9 +50,9 @@ void tile(const TileArgs<T>& t) {
       c_step = (rows_of_c + steps - 1) / (steps > 0 ? steps : 1);
     } else {
       NHWC_UNROLL(16)
-      for (int m = 0; m < ROWS; ++m) {
+      for (int m = 0; m < ROWS; ++m, row = next_row(row, c_m)) {
         NHWC_UNROLL(4)
-        for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(c + m * c_m + v * LANES, 1);
+        for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(row + v * LANES, 1);
       }
     }
   }
@@ -60,12 +73,18 @@ void tile(const TileArgs<T>& t) {
       for (int64_t k = t.K; k > 0; --k) {
         V right[VECTORS];
         NHWC_UNROLL(4)
-        for (int v = 0; v < VECTORS; ++v) right[v] = load<A, LANES>(b + (v == VECTORS - 1 ? last : v * LANES));
+        for (int v = 0; v < TOGETHER; ++v) right[v] = load<A, LANES>(b + (v == VECTORS - 1 ? last : v * LANES));
         NHWC_UNROLL(16)
         for (int m = 0; m < ROWS; ++m) {
           const A left = a[m / NEAR][m % NEAR * a_m];
           NHWC_UNROLL(4)
-          for (int v = 0; v < VECTORS; ++v) sum[m][v] += right[v] * left;
+          for (int v = 0; v < TOGETHER; ++v) sum[m][v] += right[v] * left;
+        }
+        if (TOGETHER < VECTORS) {
+          NHWC_FORGET_MEMORY();
+          right[VECTORS - 1] = load<A, LANES>(b + last);
+          NHWC_UNROLL(16)
+          for (int m = 0; m < ROWS; ++m) sum[m][VECTORS - 1] += right[VECTORS - 1] * a[m / NEAR][m % NEAR * a_m];
         }
         NHWC_UNROLL(4)
         for (int p = 0; p < POINTERS; ++p) a[p] += a_k;
@@ -82,17 +101,18 @@ void tile(const TileArgs<T>& t) {
   }
   // All old values are read before any is written: the last vector may overlap the one before it.
   if (t.mode == Mode::add) {
+    row = c;
     NHWC_UNROLL(16)
-    for (int m = 0; m < ROWS; ++m) {
+    for (int m = 0; m < ROWS; ++m, row = next_row(row, c_m)) {
       NHWC_UNROLL(4)
-      for (int v = 0; v < VECTORS; ++v)
-        sum[m][v] += load<A, LANES>(c + m * c_m + (v == VECTORS - 1 ? last : v * LANES));
+      for (int v = 0; v < VECTORS; ++v) sum[m][v] += load<A, LANES>(row + (v == VECTORS - 1 ? last : v * LANES));
     }
   }
+  row = c;
   NHWC_UNROLL(16)
-  for (int m = 0; m < ROWS; ++m) {
+  for (int m = 0; m < ROWS; ++m, row = next_row(row, c_m)) {
     NHWC_UNROLL(4)
-    for (int v = 0; v < VECTORS; ++v) store<A, LANES>(c + m * c_m + (v == VECTORS - 1 ? last : v * LANES), sum[m][v]);
+    for (int v = 0; v < VECTORS; ++v) store<A, LANES>(row + (v == VECTORS - 1 ? last : v * LANES), sum[m][v]);
   }
 }
 

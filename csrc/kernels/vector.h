@@ -21,6 +21,9 @@
 // products.
 #define NHWC_POINTER(pointer) asm("" : "+r"(pointer))
 
+// What follows reads memory anew, instead of keeping in registers what was read before.
+#define NHWC_FORGET_MEMORY() asm volatile("" : : : "memory")
+
 // `LANES` values of type A, and the same in memory: aligned only as A is, and free to alias.
 template <class A, int LANES>
 struct Lanes {
