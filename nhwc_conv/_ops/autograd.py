@@ -37,9 +37,7 @@ def eager_function(rule):
         @staticmethod
         def backward(ctx, grad):
             a, b = ctx.saved_tensors  # under checkpoint this computes and records, so not below autograd
-            # Without create_graph nothing else is recorded, and trips to the Autograd key are saved.
-            recording = torch.is_grad_enabled() or has_tangents() or transforms_active()
-            with nullcontext() if recording else BelowAutograd():
+            with nullcontext() if is_recorded_again() else BelowAutograd():
                 return None, *rule.gradients(ctx, a, b, grad), None
 
     return Convolution
@@ -50,6 +48,11 @@ EAGER = {rule: eager_function(rule).apply for rule in set(RULES.values())}
 
 def has_tangents():
     return forward_ad._current_level >= 0 and forward_ad_enabled()
+
+
+def is_recorded_again():
+    """Whether a backward is itself differentiated. Trips to the Autograd key are saved where it is not."""
+    return torch.is_grad_enabled() or has_tangents() or transforms_active()
 
 
 def autograd_kernel(name, rule):

@@ -7,10 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._geometry import padding_argument, texts
-from .._ops import nothing_listens
+from .._ops import nchw
 from ..functional import check_algorithm, conv2d
 from .packed import Prepackable
 from .twin import twin
+
+
+CHANNELS = (
+    "Given groups={groups}, weight of size {weight}, expected input{input} to "
+    "have {expected} channels, but got {actual} channels instead"
+)
 
 
 @torch.fx.wrap
@@ -24,49 +30,28 @@ def conv2d_nchw(
     groups: int,
     algorithm: str = "auto",
 ) -> Tensor:
-    """F.conv2d by nhwc_conv.conv2d: NCHW (or CHW) input, OIHW weight, F.conv2d's memory format."""
-    out = conv2d(
-        nhwc(input, weight),
-        weight.permute(2, 3, 1, 0),
-        bias,
-        stride,
-        padding,
-        dilation,
-        groups,
-        algorithm=algorithm,
-    ).movedim(-1, -3)
-    return in_format_of(out, input, weight)
+    """F.conv2d by nhwc_conv.conv2d: NCHW (or CHW) input, OIHW weight, F.conv2d's memory formats."""
+    check_shapes(input, weight, groups)
+    if nchw.is_plain(input, weight, bias):
+        check_algorithm(algorithm)
+        op = "conv2d" if algorithm == "auto" else algorithm
+        sides, auto_pad = padding_argument(padding)
+        return nchw.convolve(op, input, weight, bias, stride, sides, dilation, groups, auto_pad)
+    x, w = nchw.views(input, weight)
+    out = conv2d(x, w, bias, stride, padding, dilation, groups, algorithm=algorithm)
+    return nchw.result(out, input, weight)
 
 
-def nhwc(input: Tensor, weight: Tensor) -> Tensor:
-    """The NHWC view of `input`. Ranks that F.conv2d refuses, which no view exists for, raise in its words."""
+def check_shapes(input: Tensor, weight: Tensor, groups: int) -> None:
+    """In F.conv2d's words, what could not be viewed as NHWC and HWIO, or would be shown so by the op."""
     if weight.dim() != 4:
         texts.fail(texts.RANKS, dims=weight.dim(), weight=weight.shape, input=input.shape, actual=input.dim())
     if input.dim() not in (3, 4):
         texts.fail(texts.RANK, name="input", size=input.shape, op="conv2d")
-    return input.movedim(-3, -1)
-
-
-def in_format_of(out: Tensor, input: Tensor, weight: Tensor) -> Tensor:
-    """NCHW `out`, channels last in memory, in the memory format that F.conv2d would return it in."""
-    batch = input if input.dim() == 4 else input.unsqueeze(0)
-    if suggests_channels_last(batch) or suggests_channels_last(weight):
-        return out
-    # Not contiguous(), which would keep the strides that channels_last gives to dimensions of length 1.
-    return out.clone(memory_format=torch.contiguous_format)
-
-
-def suggests_channels_last(t: Tensor) -> bool:
-    """PyTorch's rule for the memory format that an operator on the 4-D tensor `t` should return."""
-    stride, size = t.stride(), t.shape
-    if stride[1] == 0:
-        return False
-    least = 0
-    for dim in (1, 3, 2, 0):
-        if size[dim] == 0 or stride[dim] < least or (dim == 0 and least == stride[1]):
-            return False
-        least = stride[dim] * max(size[dim], 1)
-    return True
+    channels, expected = input.shape[-3], weight.shape[1] * groups
+    if channels != expected:
+        shapes = dict(weight=weight.shape, input=input.shape)
+        texts.fail(CHANNELS, groups=groups, expected=expected, actual=channels, **shapes)
 
 
 class Conv2d(Prepackable, torch.nn.Conv2d):
@@ -103,12 +88,12 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = 0
-        if self._packed is not None and nothing_listens():
+        packed = self.packing_for(input, weight, bias)
+        if packed is not None:
+            check_shapes(input, weight, self.groups)
             sides, auto_pad = padding_argument(padding)
             geometry = self.stride, sides, self.dilation, self.groups, auto_pad
-            out = self.packed_conv2d(nhwc(input, weight), weight, bias, *geometry)
-            if out is not None:
-                return in_format_of(out.movedim(-1, -3), input, weight)
+            return nchw.convolve_packed(input, weight, packed.tensor, packed.size, bias, *geometry)
         return conv2d_nchw(
             input, weight, bias, self.stride, padding, self.dilation, self.groups, self.algorithm
         )

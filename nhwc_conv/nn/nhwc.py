@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._geometry import EXPLICIT, as_pair, as_sides, padding_argument, same_sides
-from .._ops import nothing_listens
+from .._ops import ops
 from ..functional import check_algorithm, conv2d
 from . import exchange
 from .hwio import HWIOLayer, check_groups
@@ -123,12 +123,11 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         padding = self.padding
         if self.padding_mode != "zeros":
             x, padding = self._padded(x), 0
-        if self._packed is not None and nothing_listens():
+        packed = self.packing_for(x, self.weight, self.bias)
+        if packed is not None:
             sides, auto_pad = padding_argument(padding)
             geometry = self.stride, sides, self.dilation, self.groups, auto_pad
-            out = self.packed_conv2d(x, self.weight, self.bias, *geometry)
-            if out is not None:
-                return out
+            return ops.conv2d_packed(x, packed.tensor, packed.size, self.bias, *geometry)
         return conv2d(
             x,
             self.weight,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _extension
-from .._ops import ops
+from .._ops import nothing_listens, ops
 
 
 class PackedWeight:
@@ -58,15 +58,17 @@ class Prepackable(torch.nn.Module):
         may_be_winograd = self.stride == self.dilation == (1, 1)
         return PackedWeight(weight, self.hwio(weight), self.groups, may_be_winograd)
 
-    def packed_conv2d(self, x: Tensor, weight: Tensor, bias: Tensor | None, *geometry) -> Tensor | None:
-        """conv2d of NHWC `x` on the packed weight, packed anew if it has changed; None where it does not apply."""
+    def packing_for(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> PackedWeight | None:
+        """The packing, anew if the weight has changed; None where a convolution of `x` cannot use one."""
         packed = self._packed
         if (
             packed is None
-            or torch.is_grad_enabled()
-            and (x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad))
+            or not nothing_listens()
+            or self.algorithm != "auto"
             or type(x) is not Tensor
             or type(weight) is not torch.nn.Parameter
+            or torch.is_grad_enabled()
+            and (x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad))
             or x.dtype != weight.dtype
             or torch.is_autocast_enabled("cpu")
             or torch.overrides._get_current_function_mode() is not None
@@ -75,7 +77,7 @@ class Prepackable(torch.nn.Module):
             return None
         if not packed.is_of(weight):
             packed = self._packed = self._pack(weight)
-        return ops.conv2d_packed(x, packed.tensor, packed.size, bias, *geometry)
+        return packed
 
     def train(self, mode: bool = True):
         if mode:

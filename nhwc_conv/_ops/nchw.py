@@ -1,0 +1,125 @@
+"""The forward ops on NCHW images and OIHW weights: results and gradients in memory formats that F.conv2d would choose.
+
+Results are no views to autograd, which would forbid to change them in place where it cannot rewrite their history.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+from torch._C import _AutoDispatchBelowADInplaceOrView as BelowViews
+from torch._C import _len_torch_function_stack as function_modes
+
+from .autocast import cast_as_active
+from .autograd import PLAIN, is_recorded_again, nothing_listens
+from .derivatives import ForwardRule, overload, remember
+from .memory_format import in_format, is_result_channels_last, weight_format
+from .schema import FORWARD_OPS, ops
+
+OPS = {name: overload(name) for name in FORWARD_OPS}
+HWIO, OIHW = (2, 3, 1, 0), (3, 2, 0, 1)
+
+
+def to_nhwc(t: Tensor) -> Tensor:
+    return t.movedim(-3, -1)
+
+
+def to_nchw(t: Tensor) -> Tensor:
+    return t.movedim(-1, -3)
+
+
+def is_plain(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether nobody but autograd needs to see what is done to the tensors."""
+    return (
+        type(input) in PLAIN
+        and type(weight) in PLAIN
+        and (bias is None or type(bias) in PLAIN)
+        and nothing_listens()
+        and not function_modes()
+    )
+
+
+def convolve(name: str, input: Tensor, weight: Tensor, bias: Tensor | None, *geometry) -> Tensor:
+    """Forward op `name` of tensors that are plain."""
+    op = OPS[name]
+    input, weight, bias = cast_as_active(input, weight, bias)
+    if torch.is_grad_enabled() and (
+        input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    ):
+        return NCHWConvolution.apply(op, input, weight, bias, geometry)
+    with BelowViews():
+        out = op._op(to_nhwc(input), weight.permute(HWIO), bias, *geometry)
+        return result(out, input, weight)
+
+
+def convolve_packed(input, weight, packed: Tensor, size, bias: Tensor | None, *geometry) -> Tensor:
+    """conv2d_packed where `convolve` would record no gradient; `weight` is what was packed."""
+    with BelowViews():
+        out = ops.conv2d_packed(to_nhwc(input), packed, size, bias, *geometry)
+        return result(out, input, weight)
+
+
+def result(out: Tensor, input: Tensor, weight: Tensor) -> Tensor:
+    """NHWC `out` as F.conv2d would return it."""
+    return in_format(to_nchw(out), is_result_channels_last(input, weight))
+
+
+class NCHWConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, op, input, weight, bias, geometry):
+        _, need_input, need_weight, *_ = ctx.needs_input_grad
+        ctx.save_for_backward(input if need_weight else None, weight if need_input else None)
+        ctx.formats = is_result_channels_last(input, weight), weight_format(weight)
+        with BelowViews():
+            x, w = to_nhwc(input), weight.permute(HWIO)
+            remember(ctx, op, x, w, None, geometry)
+            return in_format(to_nchw(op._op(x, w, bias, *geometry)), ctx.formats[0])
+
+    @staticmethod
+    def backward(ctx, grad):
+        input, weight = ctx.saved_tensors
+        channels_last, format_of_weight = ctx.formats
+        with nullcontext() if is_recorded_again() else BelowViews():
+            x = None if input is None else to_nhwc(input)
+            w = None if weight is None else weight.permute(HWIO)
+            dx, dw, dbias = ForwardRule.gradients(ctx, x, w, to_nhwc(grad))
+            dinput = None if dx is None else in_format(to_nchw(dx), channels_last)
+            dweight = None if dw is None else dw.permute(OIHW).clone(memory_format=format_of_weight)
+        return None, dinput, dweight, dbias, None
+
+
+def views(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """NHWC and HWIO views. In torch.compile, their gradients come back in the right memory formats."""
+    # Exported graphs are for inference.
+    if not torch.is_grad_enabled() or not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return to_nhwc(input), weight.permute(HWIO)
+    image = (0, 2, 3, 1) if input.dim() == 4 else (1, 2, 0)
+    kept = is_result_channels_last(input, weight)
+    return (
+        Permuted.apply(input, image, torch.preserve_format if kept else torch.contiguous_format),
+        Permuted.apply(weight, HWIO, weight_format(weight)),
+    )
+
+
+class Permuted(torch.autograd.Function):
+    """permute, with a memory format for the gradient. torch.compile takes no Function with a jvp."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(t, order, memory_format):
+        return t.permute(order)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, order, ctx.memory_format = inputs
+        ctx.inverse = [order.index(dim) for dim in range(len(order))]
+
+    @staticmethod
+    def backward(ctx, grad):
+        grad = grad.permute(ctx.inverse)
+        if ctx.memory_format != torch.preserve_format:
+            grad = grad.clone(memory_format=ctx.memory_format)
+        return grad, None, None
