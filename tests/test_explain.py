@@ -98,6 +98,22 @@ def test_depthwise_layers_whose_pixels_collide_in_the_cache_are_copied(isa):
     assert copied == ([] if isa == "avx512" else ["few sets, many lines"])
 
 
+def test_depthwise_rows_are_not_copied_with_padding_that_dwarfs_the_image():
+    for algorithm in ("auto", "im2col"):
+        far = nhwc_conv.explain(
+            (1, 8, 8, 16), (3, 3, 1, 16), (1, 10**6), (1, 1, 10**6, 10**6), groups=16, algorithm=algorithm
+        )
+        assert far["workspace_per_thread"] < 2**20
+    assert (
+        nhwc_conv.explain((1, 8, 8, 16), (3, 3, 1, 16), 1, 1, 1, 16, algorithm="im2col")["source"] == "panel"
+    )
+
+
+def test_pixels_of_a_pointwise_layer_are_one_row(isa):
+    image, row = (nhwc_conv.explain((8, *x, 64), (1, 1, 64, 200)) for x in ((1, 7), (7, 1)))
+    assert image["tile"] == row["tile"] == nhwc_conv.explain((1, 1, 56, 64), (1, 1, 64, 200))["tile"]
+
+
 def test_phases_of_a_strided_input_gradient():
     plan = nhwc_conv.explain((1, 56, 56, 64), (3, 3, 64, 64), 2, 1, direction="input_gradient")
     assert plan["phases"] == 4

@@ -6,6 +6,18 @@
 
 namespace nhwc_conv {
 
+// What sums of a later block of the reduction start from. Added to the result where no tap falls into the block, it
+// leaves even the sign of a zero, so that it does not matter whether it is added.
+template <class T>
+struct Nothing {
+  T values[kMaxTileColumns];
+  constexpr Nothing() : values() {
+    for (T& value : values) value = T(-0.0);
+  }
+};
+template <class T>
+constexpr Nothing<T> kNothing;
+
 // One call's convolution. Weights are packed by pack(item), item < pack_items(), all of them before the first
 // run(item, ...), item < items(). Items write disjoint parts of y and may run in any order, in any thread.
 template <class T>

@@ -85,7 +85,7 @@ DEVICE = (
     "different from {a} on {device_a}"
 )
 
-MAX_ELEMENTS = 2**59 - 1  # of 16 bytes each: neither counts nor byte counts overflow int64
+MAX_ELEMENTS = 2**47 - 1  # more than any memory holds: what is computed of such counts stays within int64
 ROLES = {"x": "input", "w": "weight", "bias": "bias", "grad": "gradient"}
 # As F.conv2d calls them; the others go by torch's name.
 DTYPE_NAMES = {torch.float32: "float", torch.float64: "double"}
