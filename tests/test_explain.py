@@ -114,6 +114,19 @@ def test_pixels_of_a_pointwise_layer_are_one_row(isa):
     assert image["tile"] == row["tile"] == nhwc_conv.explain((1, 1, 56, 64), (1, 1, 64, 200))["tile"]
 
 
+def test_rows_between_far_taps_are_not_copied():
+    def workspace(dilation, **arguments):
+        plan = nhwc_conv.explain(
+            (1, 128, 128, 256), (3, 3, 256, 64), 1, dilation, dilation, direction="weight_gradient", **arguments
+        )
+        return plan["workspace_per_thread"]
+
+    with nhwc_conv.flags(winograd=False):
+        assert workspace(64) <= workspace(1)
+    plan = nhwc_conv.explain((1, 224, 224, 256), (3, 3, 8, 256), 1, 8, 8, groups=32)
+    assert plan["source"] != "planes" and plan["workspace_per_thread"] < 2**16
+
+
 def test_phases_of_a_strided_input_gradient():
     plan = nhwc_conv.explain((1, 56, 56, 64), (3, 3, 64, 64), 2, 1, direction="input_gradient")
     assert plan["phases"] == 4

@@ -63,6 +63,10 @@ DepthwisePlan make_depthwise_plan(const Kernels<T>& kernels, const ConvGeometry&
   if (2 * plan.item_columns > OW) plan.item_columns = OW;
   const int64_t row = pixel * region_columns(g, plan).reach(plan.item_columns) * g.h.stride;
   plan.item_rows = clamp(budget / (row > 0 ? row : 1), 1, OH);
+  // Rows between the taps of dilated kernels are copied too: fewer outputs than those would not be worth it.
+  if (plan.expand && g.h.dilation > 1) {
+    plan.item_rows = clamp((g.h.kernel - 1) * g.h.dilation / g.h.stride, plan.item_rows, OH);
+  }
   if (threads > 1) {
     const int64_t others = g.N * plan.channel_blocks(g) * ceil_div(OW, plan.item_columns);
     plan.item_rows = clamp(ceil_div(OH * others, 4 * threads), 1, plan.item_rows);

@@ -69,6 +69,9 @@ struct Axis {
     return {begin, clamp(end, begin, input)};
   }
 
+  // The axis of one tap alone.
+  Axis of_tap(int64_t tap) const { return {input, output, 1, stride, 1, pad - tap * dilation}; }
+
   // The inputs and the padding that so many neighbouring outputs read, and the most of them that are inputs.
   int64_t span(int64_t outputs) const { return (outputs - 1) * stride + (kernel - 1) * dilation + 1; }
   int64_t reach(int64_t outputs) const { return clamp(span(outputs), 0, input); }

@@ -140,7 +140,10 @@ bool takes_planes(const Kernels<T>& kernels, const ConvGeometry& g) {
       (g.w.kernel - 1) * g.w.dilation > g.w.output) {
     return false;
   }
-  return g.h.reach(1) * plane_groups(kernels, g) * g.C_per_group() * plane_width(kernels, g) * size <= kPlaneBytes;
+  // Rows between taps far apart would be copied for each row of outputs.
+  const int64_t row_bytes = plane_groups(kernels, g) * g.C_per_group() * plane_width(kernels, g) * size;
+  if (g.h.dilation > 1 && 2 * (g.h.kernel - 1) * g.h.dilation * row_bytes > kInputBytes) return false;
+  return g.h.reach(1) * row_bytes <= kPlaneBytes;
 }
 
 template <class T>
@@ -230,6 +233,12 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   if (threads > 1) target = clamp(ceil_div(pixels * g.groups, threads * 4), 4 * plan.rows, target);
   const int64_t OH = max(g.h.output, 1), OW = max(g.w.output, 1);
   plan.item_rows = clamp(target / OW, 1, OH);
+  // A window holds the rows between taps too: with fewer outputs than those, most of its copies would serve few
+  // products.
+  if (plan.source == Source::window) {
+    const int64_t between = (g.h.kernel - 1) * g.h.dilation / g.h.stride;
+    plan.item_rows = max(plan.item_rows, min(between, ceil_div(OH, threads)));
+  }
   // Where most columns lack some tap, tiles run down the rows: each thread has as many of them as it can.
   if (plan.source == Source::view && 2 * interior <= OW) plan.item_rows = max(plan.item_rows, ceil_div(OH, threads));
   // Wide rows are cut at multiples of the tile; narrow ones are left whole.

@@ -122,6 +122,7 @@ struct WeightGradientPlan {
   // Operands in windows: of a block, and of the channels of window_row_tiles on the side of a tile's rows; of one tile
   // of columns each, for one of column_shares, on the other.
   int64_t window_row_tiles, column_shares;
+  bool window_of_tap_rows;                              // of x: what one kernel row reads, else what all do
   int64_t row_window_elements, column_window_elements;  // of each thread; zero: read where it lies
   // Shared by all threads; the first sum stands in the result itself, unless swapped.
   int64_t partial_elements;
