@@ -7,7 +7,7 @@ from math import prod
 import torch
 
 from . import _extension
-from ._geometry import forward_geometry, padding_argument
+from ._geometry import forward_geometry, op_geometry, padding_argument
 
 PASSES = ("forward", "input_gradient", "weight_gradient")
 
@@ -48,11 +48,7 @@ def explain(
             f"explain tells what the C++ extension does, but there is none: {_extension.reason}"
         )
     sides, auto_pad = padding_argument(padding)
-
-    def as_list(value):
-        return (value,) if isinstance(value, int) else tuple(value)
-
-    steps = as_list(stride), as_list(sides), as_list(dilation)
+    *steps, groups, _ = op_geometry(stride, sides, dilation, groups, auto_pad)
     g = forward_geometry(tuple(x_shape), tuple(w_shape), None, *steps, groups, auto_pad)
     name = str(dtype).removeprefix("torch.")
     plan = _extension.module.explain(

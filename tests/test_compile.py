@@ -93,3 +93,21 @@ def test_packed_layers_and_autocast_compile():
             out, expected = compiled(x), model(x)
         assert out.dtype == expected.dtype == torch.bfloat16
         torch.testing.assert_close(out, expected)
+
+
+CHANGING = {
+    "padding": lambda x, w, n: nhwc_conv.conv2d(x, w, padding=n),
+    "stride and dilation": lambda x, w, n: nhwc_conv.conv2d(x, w, stride=n, dilation=n),
+    "from a size": lambda x, w, n: nhwc_conv.conv2d(x, w, padding=x.shape[0 + n] // 4),
+    "transposed": lambda x, w, n: nhwc_conv.conv_transpose2d(x, w, stride=n, padding=n),
+}
+
+
+@pytest.mark.parametrize("name", CHANGING)
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_integers_that_change_from_call_to_call(name, dynamic):
+    torch._dynamo.reset()
+    function, w = CHANGING[name], torch.randn(3, 3, 3, 3, dtype=torch.float64)
+    compiled = torch.compile(function, backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    for n, size in ((1, SIZES[0]), (2, SIZES[0]), (2, SIZES[3])):
+        torch.testing.assert_close(compiled(image(size), w, n), function(image(size), w, n))

@@ -27,6 +27,7 @@ class NHWCConv2d(Prepackable, HWIOLayer):
     Input [N, H, W, C] or [H, W, C], output [N, OH, OW, O] or [OH, OW, O], contiguous.
 
     Raises:
+        TypeError: an argument that is no integer or integers.
         ValueError: arguments that do not fit together, or unknown strings.
     """
 

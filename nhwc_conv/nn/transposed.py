@@ -21,6 +21,7 @@ class NHWCConvTranspose2d(HWIOLayer):
     Input [N, H, W, in_channels] or [H, W, in_channels], output [N, OH, OW, out_channels] or [OH, OW, out_channels].
 
     Raises:
+        TypeError: an argument that is no integer or integers.
         ValueError: arguments that do not fit together, or unknown strings.
     """
 
