@@ -5,6 +5,15 @@ import torch
 EXPLICIT, SAME, SAME_LOWER = 0, 1, 2
 
 
+def holds(condition) -> bool:
+    """Whether `condition` is known to hold. Sizes that depend on data a compiler cannot know; the op asks again."""
+    if condition is True or condition is False:
+        return condition
+    from torch.fx.experimental.symbolic_shapes import guard_or_false  # with it comes sympy
+
+    return guard_or_false(condition)
+
+
 def extent(kernel, dilation):
     """Pixels from the first tap to the last one."""
     return dilation * (kernel - 1) + 1
