@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
+from torch._C import _get_tracing_state as tracing_state
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from ._geometry import (
@@ -158,10 +159,12 @@ def _transposed(x, w, bias, stride, sides, dilation, groups, auto_pad, output_pa
     stride, sides, output_padding, dilation = steps
     x, w, bias = cast_as_active(x, w, bias)
     check_tensors(x=x, w=w, bias=bias)
-    bias_shape = None if bias is None else bias.shape
-    g = transposed_geometry(
-        x.shape, w.shape, bias_shape, stride, sides, output_padding, dilation, groups, auto_pad, output_size
-    )
+    shapes = x.shape, w.shape, None if bias is None else bias.shape
+    if (
+        tracing_state() is not None
+    ):  # torch.jit.trace has tensors for sizes, and ops take no tensor for a size
+        shapes = [shape and tuple(map(int, shape)) for shape in shapes]
+    g = transposed_geometry(*shapes, stride, sides, output_padding, dilation, groups, auto_pad, output_size)
     if any(g.more):
         x = F.pad(x, (0, 0, 0, g.more[1], 0, g.more[0]))
     out = ops.conv2d_input(x, w, g.size, stride, sides, dilation, groups, auto_pad)

@@ -31,7 +31,9 @@ def same_output_size(size, stride):
 
 def same_sides(size, kernel, stride, dilation, auto_pad):
     """(before, after) under auto_pad: as little as it takes. The odd pixel goes after (1) or before (2)."""
-    total = torch.sym_max((same_output_size(size, stride) - 1) * stride + extent(kernel, dilation) - size, 0)
+    total = (same_output_size(size, stride) - 1) * stride + extent(kernel, dilation) - size
+    # torch.jit.trace has tensors for sizes.
+    total = total.clamp(min=0) if isinstance(total, torch.Tensor) else torch.sym_max(total, 0)
     small = total // 2
     return (small, total - small) if auto_pad == SAME else (total - small, small)
 

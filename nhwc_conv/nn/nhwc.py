@@ -150,7 +150,9 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         else:
             (top, bottom), (left, right) = (
                 same_sides(*axis, self._auto_pad)
-                for axis in zip(x.shape[-3:-1], self.kernel_size, self.stride, self.dilation, strict=True)
+                for axis in zip(
+                    (x.shape[-3], x.shape[-2]), self.kernel_size, self.stride, self.dilation, strict=True
+                )
             )
         image = F.pad(x.movedim(-1, -3), (left, right, top, bottom), mode=self.padding_mode)
         return image.movedim(-3, -1)
