@@ -160,9 +160,8 @@ def _transposed(x, w, bias, stride, sides, dilation, groups, auto_pad, output_pa
     x, w, bias = cast_as_active(x, w, bias)
     check_tensors(x=x, w=w, bias=bias)
     shapes = x.shape, w.shape, None if bias is None else bias.shape
-    if (
-        tracing_state() is not None
-    ):  # torch.jit.trace has tensors for sizes, and ops take no tensor for a size
+    if tracing_state() is not None:
+        # torch.jit.trace has tensors for sizes; the op takes ints.
         shapes = [shape and tuple(map(int, shape)) for shape in shapes]
     g = transposed_geometry(*shapes, stride, sides, output_padding, dilation, groups, auto_pad, output_size)
     if any(g.more):

@@ -69,8 +69,7 @@ def for_inference(model, example, subclasses, found):
         if module.training:
             where = f"{path!r} is" if path else "it is"
             raise ValueError(f"inference=True needs a model in eval mode, but {where} in training mode")
-    given = len(example) if isinstance(example, tuple) else 1
-    return prepack(replace_convolutions(simplify(model, given, found), subclasses).eval())
+    return prepack(replace_convolutions(simplify(model, example, found), subclasses).eval())
 
 
 def survey(model, subclasses) -> ConvertReport:
