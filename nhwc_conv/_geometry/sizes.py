@@ -9,6 +9,8 @@ def holds(condition) -> bool:
     """Whether `condition` is known to hold. Sizes that depend on data a compiler cannot know; the op asks again."""
     if condition is True or condition is False:
         return condition
+    if not (isinstance(condition, torch.SymBool) or torch.compiler.is_compiling()):
+        return bool(condition)  # of NumPy's numbers, say
     from torch.fx.experimental.symbolic_shapes import guard_or_false  # with it comes sympy
 
     return guard_or_false(condition)
