@@ -162,8 +162,38 @@ def test_intensity():
     assert plan["arithmetic_intensity"] == pytest.approx(512 / (4 * (128 + 16 + 32)))
 
 
-def test_bad_names():
-    shapes = (1, 4, 4, 8), (1, 1, 8, 2)
-    for wrong in (dict(direction="sideways"), dict(algorithm="nonsense"), dict(dtype=torch.bfloat16)):
-        with pytest.raises(ValueError):
-            nhwc_conv.explain(*shapes, **wrong)
+@pytest.mark.parametrize(
+    ("wrong", "error", "text"),
+    [
+        (dict(direction="sideways"), ValueError, "'weight_gradient', but got 'sideways'"),
+        (dict(algorithm="nonsense"), ValueError, "algorithm must be .*, but got 'nonsense'"),
+        (dict(dtype=torch.bfloat16), ValueError, "dtype must be 'float32' or 'float64', but got 'bfloat16'"),
+        (dict(padding="full"), ValueError, "Invalid padding string: padding='full'"),
+        (dict(stride=1.5), TypeError, "stride=1.5"),
+        (dict(groups=3), RuntimeError, "groups=3"),
+    ],
+    ids=str,
+)
+def test_bad_names(wrong, error, text):
+    with pytest.raises(error, match=text):
+        nhwc_conv.explain((1, 4, 4, 8), (1, 1, 8, 2), **wrong)
+
+
+COMMON = {"algorithm", "instruction_set", "source", "reduction", "tile", "packed_weights", "flops"}
+COMMON |= {"workspace_shared", "workspace_per_thread", "arithmetic_intensity"}
+WINOGRAD = {"winograd_tile", "block_tiles"}
+
+
+def test_every_key_is_documented():
+    dense, depthwise = ((1, 28, 28, 64), (3, 3, 64, 64), 1, 1), ((1, 8, 8, 32), (3, 3, 1, 32), 1, 1, 1, 32)
+    for arguments, options, algorithm, others in (
+        (dense, dict(), "winograd", {"reduction_blocks", "phases", *WINOGRAD}),
+        (dense, dict(algorithm="im2col"), "im2col", {"reduction_blocks", "phases"}),
+        (dense, dict(direction="weight_gradient"), "winograd", {"partials"}),
+        (dense, dict(direction="weight_gradient", algorithm="im2col"), "direct", {"partials"}),
+        (depthwise, dict(), "depthwise", {"phases"}),
+        (depthwise, dict(direction="weight_gradient"), "depthwise", {"partials"}),
+    ):
+        plan = nhwc_conv.explain(*arguments, **options)
+        assert plan["algorithm"] == algorithm and plan.keys() == COMMON | others
+        assert all(f"`{key}`" in nhwc_conv.explain.__doc__ for key in plan)

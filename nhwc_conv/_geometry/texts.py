@@ -77,6 +77,10 @@ OVERFLOW = "expected the {what} to have at most {limit} elements, but got size {
 GRAD = "expected grad to be of size {expected}, but got grad of size {actual}"
 PACKABLE = "expected w to be float32 or float64 to be packed, but got {dtype}"
 PACKED = "packed was packed for another weight_size, another number of groups or another instruction set"
+PACKED_SIZE = (
+    "how much pack_weight returns depends on the instruction set that it runs on: "
+    "pack weights where they are real, and give the result to what is compiled, exported or on meta"
+)
 NO_GRADIENT = "{op} has no gradient: call it under torch.no_grad() or torch.inference_mode()"
 NO_TANGENT = "{op} has no derivative: call it on tensors without tangents"
 DTYPE = "{role_a} type ({a}: {dtype_a}) and {role_b} type ({b}: {dtype_b}) should be the same"
