@@ -165,7 +165,7 @@ def test_intensity():
 @pytest.mark.parametrize(
     ("wrong", "error", "text"),
     [
-        (dict(direction="sideways"), ValueError, "'weight_gradient', but got 'sideways'"),
+        (dict(direction="sideways"), ValueError, "direction must be .*'weight_gradient', but got 'sideways'"),
         (dict(algorithm="nonsense"), ValueError, "algorithm must be .*, but got 'nonsense'"),
         (dict(dtype=torch.bfloat16), ValueError, "dtype must be 'float32' or 'float64', but got 'bfloat16'"),
         (dict(padding="full"), ValueError, "Invalid padding string: padding='full'"),
