@@ -6,9 +6,10 @@ python bench/call_cost.py
 import argparse
 import statistics
 
+import layers  # noqa: F401  (puts the package on the path)
 import torch
 import torch.nn.functional as F
-from compare import seconds_per_call
+from timing import seconds_per_call
 
 import nhwc_conv
 
