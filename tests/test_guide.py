@@ -4,11 +4,10 @@ import re
 
 import pytest
 import torch
-from conftest import DISABLED, ROOT
+from conftest import ROOT
 
 PAGES = sorted((ROOT / "docs" / "guide").glob("*.md"))
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NEEDS_EXTENSION = "<!-- needs the extension -->"
 
 
 def blocks(text):
@@ -31,8 +30,6 @@ def test_blocks_keep_their_lines():
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_page_runs(page, tmp_path, monkeypatch):
     text = page.read_text()
-    if DISABLED and NEEDS_EXTENSION in text:
-        pytest.skip("a page about the C++ extension, which NHWC_CONV_DISABLE_EXT disables")
     assert "```python" in text
     monkeypatch.chdir(tmp_path)  # what a page saves
     torch.manual_seed(0)
