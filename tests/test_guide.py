@@ -6,7 +6,9 @@ import pytest
 import torch
 from conftest import ROOT
 
-PAGES = sorted((ROOT / "docs" / "guide").glob("*.md"))
+GUIDE = ROOT / "docs" / "guide"
+INDEX = GUIDE / "README.md"
+PAGES = [page for page in sorted(GUIDE.glob("*.md")) if page != INDEX]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -16,8 +18,9 @@ def blocks(text):
         yield "\n" * text.count("\n", 0, match.start(1)) + match[1]
 
 
-def test_there_are_pages():
-    assert PAGES
+def test_the_index_names_every_page():
+    named = re.findall(r"^\| \[\w+\]\((\w+\.md)\)", INDEX.read_text(), re.MULTILINE)
+    assert PAGES and sorted(named) == [page.name for page in PAGES]
 
 
 def test_blocks_keep_their_lines():
