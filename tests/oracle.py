@@ -95,6 +95,7 @@ def check_gradients(case, actual, x, w, bias, grad):
     """`actual` holds the gradients of x, w and bias; None where one was not asked for."""
     expected = gradients(case, x, w, bias, grad)
     magnitude = gradients(case, x.abs(), w.abs(), None if bias is None else bias.abs(), grad.abs())
-    for got, want, size, n in zip(actual, expected, magnitude, terms(case, grad)[1:], strict=False):
+    lengths = terms(case, grad)[1 : 1 + len(expected)]
+    for got, want, size, n in zip(actual, expected, magnitude, lengths, strict=True):
         if got is not None:
             assert_close(got, want, size, n)

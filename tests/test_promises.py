@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import BY_NAME, CASES, DTYPES, LAYERS
+from memory import allocated
 from oracle import same_bits
 from torch.profiler import ProfilerActivity, profile
 
@@ -245,14 +246,6 @@ def test_workspace_holds_no_batch(case, dtype):
         plans = [explain(pass_, "auto", case, dtype, batch) for batch in (256, 4096)]
         for part in ("workspace_shared", "workspace_per_thread"):
             assert plans[0][part] == plans[1][part], (pass_, part)
-
-
-def allocated(function):
-    """The bytes that torch's allocator handed out while the function ran."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        function()
-    sizes = [e.nbytes() for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    return sum(size for size in sizes if size > 0)
 
 
 @every_dtype
