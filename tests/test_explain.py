@@ -117,7 +117,13 @@ def test_pixels_of_a_pointwise_layer_are_one_row(isa):
 def test_rows_between_far_taps_are_not_copied():
     def workspace(dilation, **arguments):
         plan = nhwc_conv.explain(
-            (1, 128, 128, 256), (3, 3, 256, 64), 1, dilation, dilation, direction="weight_gradient", **arguments
+            (1, 128, 128, 256),
+            (3, 3, 256, 64),
+            1,
+            dilation,
+            dilation,
+            direction="weight_gradient",
+            **arguments,
         )
         return plan["workspace_per_thread"]
 

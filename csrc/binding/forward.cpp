@@ -56,7 +56,7 @@ Tensor forward(Algorithm algorithm, const Tensor& x, const Tensor& w, const std:
   if (!computed_here(x_info)) {
     return call_op("nhwc_conv::_aten_conv2d", x, w, bias, stride, padding, dilation, groups, auto_pad);
   }
-  const Tensor b = bias ? with_contiguous_channels(*bias, bias_info) : x;
+  const Tensor b = bias ? contiguous_bias(*bias, bias_info) : x;
   if (x_info.dtype == aoti_torch_dtype_float32()) {
     return run<float>(g, algorithm, x, x_info, {weight_view(read<float>(w), w_info, groups), nullptr, {}},
                       bias ? read<float>(b) : nullptr);
@@ -146,7 +146,7 @@ Tensor conv2d_packed(Tensor x, Tensor packed, Sizes weight_size, std::optional<T
   if (bias) bias_info = info_of(*bias);
   const ConvGeometry g = check_packed(x_info, packed_info, weight_size, bias ? &bias_info : nullptr,
                                       {stride, padding, dilation, groups, auto_pad});
-  const Tensor b = bias ? with_contiguous_channels(*bias, bias_info) : x;
+  const Tensor b = bias ? contiguous_bias(*bias, bias_info) : x;
   return x_info.dtype == aoti_torch_dtype_float32()
              ? run_packed<float>(g, x, x_info, packed, packed_info, bias ? read<float>(b) : nullptr)
              : run_packed<double>(g, x, x_info, packed, packed_info, bias ? read<double>(b) : nullptr);

@@ -65,7 +65,7 @@ class DenseConv {
   void run_view(int64_t group, int64_t n, const ImageView<const T>& x, Range ys, Range xs, Range tiles) const;
   Terms terms(const Block& block, Range taps_h, Range taps_w) const;
   static TileArgs<T> product(const Column& column, const Block& block);
-  // In these two, x is what of_group returns.
+  // From here on, x is what of_group returns.
   void run_block(const Column& column, const Block& block, const ImageView<const T>& x, Range ys, Range xs) const;
   void fill_planes(Range rows, int64_t n, Range channels, T* planes) const;
   void run_planes(Range groups, int64_t n, Range ys, T* scratch) const;

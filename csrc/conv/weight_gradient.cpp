@@ -191,6 +191,7 @@ void WeightGradient<T>::add(Block& block, const Rows& rows) const {
 template <class T>
 void WeightGradient<T>::ask(TileArgs<T>& args, Block& block) {
   args.ahead = nullptr;
+  args.ahead_k = 0;
   for (Ahead& ahead : block.ahead) {
     if (ahead.elements <= 0) continue;
     args.ahead = ahead.from;
