@@ -29,6 +29,7 @@ def test_layer(benchmark, row):
         flops=flops(case, pass_),
         threads=torch.get_num_threads(),
         instruction_set=_C.instruction_set(),
+        torch=torch.__version__,
     )
     function = contenders.contender(name, case, dtype, pass_)
     contenders.verify(name, case, dtype, pass_, function())

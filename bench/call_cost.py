@@ -6,13 +6,15 @@ python bench/call_cost.py
 import argparse
 import statistics
 
+import layers  # noqa: F401  (puts the package on the path)
 import torch
 import torch.nn.functional as F
-from compare import seconds_per_call
+from timing import seconds_per_call
 
 import nhwc_conv
 
 TO_NCHW, TO_OIHW = (0, 3, 1, 2), (3, 2, 0, 1)
+TO_NHWC, TO_HWIO = (0, 2, 3, 1), (2, 3, 1, 0)
 CALLS = 100
 
 
@@ -31,7 +33,7 @@ def rivals(x, w):
 
 
 def forward(function, x, w):
-    return lambda: function(x, w, None, 1, 1)
+    return lambda: (function(x, w, None, 1, 1),)
 
 
 def step(function, x, w):
@@ -41,9 +43,16 @@ def step(function, x, w):
         x.grad = w.grad = None
         out = function(x, w, None, 1, 1)
         out.sum().backward()
-        return out
+        return out, x.grad, w.grad
 
     return run
+
+
+def compare(ours, theirs):
+    """Raises unless the result and, of a step, both gradients are the same; gradients are as their tensors are."""
+    to_ours = (TO_NHWC, TO_NHWC, TO_HWIO)[: len(ours)]
+    for a, b, order in zip(ours, theirs, to_ours, strict=True):
+        torch.testing.assert_close(a, b if a.shape == b.shape else b.permute(order))
 
 
 def measure(mode, make, function, x, w, rounds):
@@ -53,7 +62,7 @@ def measure(mode, make, function, x, w, rounds):
         runs["ours"] = make(function, x, w)
         for name, run in runs.items():
             if name != "ours":
-                torch.testing.assert_close(runs["ours"](), run().permute(0, 2, 3, 1))
+                compare(runs["ours"](), run())
         times = {name: [] for name in runs}
         for _ in range(rounds):
             for name, run in runs.items():

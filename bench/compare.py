@@ -4,30 +4,15 @@ python bench/compare.py --pass train --dtype float64 --threads 2 --layers '3x3$'
 """
 
 import argparse
-import math
 import re
 import statistics
-import time
 
 import contenders
 import torch
 from layers import LAYERS, flops
+from timing import seconds_per_call
 
 from nhwc_conv import _C
-
-
-def seconds_per_call(function, calls):
-    start = time.perf_counter()
-    for _ in range(calls):
-        function()
-    return (time.perf_counter() - start) / calls
-
-
-def peak_gflops(dtype, seconds):
-    """What one core does on registers alone, or NaN if the extension cannot tell."""
-    if not hasattr(_C, "fma_peak"):
-        return math.nan
-    return _C.fma_peak(str(dtype).removeprefix("torch."), seconds)
 
 
 def measure(case, dtype, pass_, rounds, seconds):
@@ -42,7 +27,7 @@ def measure(case, dtype, pass_, rounds, seconds):
     times = {name: [] for name in functions}
     peaks = []
     for _ in range(rounds):
-        peaks.append(peak_gflops(dtype, seconds))
+        peaks.append(_C.fma_peak(str(dtype).removeprefix("torch."), seconds))
         for name, function in functions.items():
             times[name].append(seconds_per_call(function, calls[name]))
     work = flops(case, pass_) / 1e9

@@ -7,17 +7,18 @@ python bench/end_to_end.py --smoke            # small images, two rounds: does e
 import argparse
 import copy
 import json
-import platform
 import statistics
 import time
 from pathlib import Path
 
 import layers  # noqa: F401  (puts the package and tests/ on the path)
 import torch
+from timing import seconds_per_call
 from torch import nn
 
 import nhwc_conv
 from nhwc_conv import _C
+from verify.summary import processor
 
 import models  # isort: skip
 
@@ -112,13 +113,6 @@ def measure(functions, rounds, seconds):
     return times
 
 
-def seconds_per_call(function, calls):
-    start = time.perf_counter()
-    for _ in range(calls):
-        function()
-    return (time.perf_counter() - start) / calls
-
-
 def draw(results, machine, path):
     import matplotlib
 
@@ -141,14 +135,6 @@ def draw(results, machine, path):
     axis.margins(x=0.12)
     figure.suptitle(f"Speed relative to the channels_last original, eager\n{machine}", fontsize=9)
     figure.savefig(path, dpi=110)
-
-
-def processor():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.machine()
 
 
 def main():

@@ -5,19 +5,21 @@ python bench/linearity.py docs/benchmark
 
 import argparse
 import statistics
-import time
 from pathlib import Path
 
 import contenders
 import matplotlib
 import torch
 from layers import Case, flops
+from timing import seconds_per_call
+
+import oracle  # isort: skip  (from tests/, which layers has put on the path)
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
 LIMIT = 256 << 20  # bytes of input
-VERIFIED = 4 << 20  # bytes of input up to which a float64 answer is quick to have
+VERIFIED = 4 << 20  # bytes of the result of which a float64 answer is quick to have
 
 
 def case(n, size, c):
@@ -35,18 +37,35 @@ def sweeps():
 
 def seconds(case, op, rounds):
     function = contenders.contender(op, case, torch.float32, "forward")
-    result = function()
+    verify(op, case, function())
+    calls = max(1, round(0.01 / seconds_per_call(function)))
+    return statistics.median(seconds_per_call(function, calls) for _ in range(rounds))
+
+
+def verify(op, case, result):
+    """Raises unless the result is right, or of a large one its first and its last images, or rows of an image."""
     if result.numel() * 4 <= VERIFIED:
         contenders.verify(op, case, torch.float32, "forward", result)
-    calls = max(1, round(0.01 / timed(function)))
-    return statistics.median(timed(function, calls) for _ in range(rounds))
+        return
+    result = result.permute(0, 2, 3, 1) if op in contenders.RIVALS else result
+    by_winograd = contenders.runs_winograd(op, case, torch.float32, "forward")
+    x, w, _ = case.tensors(torch.float32)
+    n, h = result.shape[:2]
+    for images, rows in ends(n, h, result[0].numel() * 4):
+        above, below = int(rows.start > 0), int(rows.stop < h)  # rows of x there, instead of padding
+        part = x[images, rows.start - above : rows.stop + below]
+        piece = Case(case.name, tuple(part.shape), case.w, padding=(1 - above, 1 - below, 1, 1))
+        want, size = oracle.forward(piece, part, w), oracle.forward(piece, part.abs(), w.abs())
+        contenders.check(result[images, rows], want, size, oracle.terms(piece, want)[0], by_winograd)
 
 
-def timed(function, calls=1):
-    start = time.perf_counter()
-    for _ in range(calls):
-        function()
-    return (time.perf_counter() - start) / calls
+def ends(n, h, image_bytes):
+    """(images, rows) at the beginning and at the end of n images of h rows: VERIFIED bytes together."""
+    if image_bytes <= VERIFIED // 2:
+        count = VERIFIED // 2 // image_bytes
+        return [(slice(0, count), slice(0, h)), (slice(n - count, n), slice(0, h))]
+    count = max(VERIFIED // 2 * h // image_bytes, 1)
+    return [(slice(0, 1), slice(0, count)), (slice(n - 1, n), slice(h - count, h))]
 
 
 def main():

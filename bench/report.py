@@ -7,14 +7,16 @@ python bench/report.py bench.json docs/benchmark
 import argparse
 import json
 import math
+import statistics
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import contenders
 import matplotlib
 import torch
-from layers import LAYERS, flops
+from layers import LAYERS
 
 from nhwc_conv import _C
 
@@ -24,16 +26,33 @@ import matplotlib.pyplot as plt  # noqa: E402
 OURS = contenders.OPS
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What the JSON holds; nothing of it is asked of the process that draws."""
+
+    table: dict  # {(dtype, pass): {layer: {contender: median seconds}}}
+    flops: dict  # {(layer, pass): FLOP}
+    machine: str
+    instruction_set: str
+
+
 def read(path):
-    """{(dtype, pass): {layer: {contender: median seconds}}}, machine"""
     data = json.loads(Path(path).read_text())
-    table = defaultdict(lambda: defaultdict(dict))
+    table, flops = defaultdict(lambda: defaultdict(dict)), {}
     for row in data["benchmarks"]:
         layer, dtype, pass_ = row["group"].rsplit("-", 2)
         table[dtype, pass_][layer][row["extra_info"]["contender"]] = row["stats"]["median"]
-    threads = {row["extra_info"]["threads"] for row in data["benchmarks"]}
+        flops[layer, pass_] = row["extra_info"]["flops"]
+
+    def of_all_rows(name):
+        values = {str(row["extra_info"].get(name, "unknown")) for row in data["benchmarks"]}
+        return ", ".join(sorted(values))
+
     cpu = data["machine_info"]["cpu"].get("brand_raw", "unknown CPU")
-    return table, f"{data['datetime'][:10]}, {cpu}, threads: {', '.join(map(str, sorted(threads)))}"
+    instruction_set = of_all_rows("instruction_set")
+    date, threads, torch_version = data["datetime"][:10], of_all_rows("threads"), of_all_rows("torch")
+    machine = f"{date}, {cpu}, threads: {threads}, torch {torch_version}, {instruction_set}"
+    return Measured(table, flops, machine, instruction_set)
 
 
 def speed_up(times):
@@ -41,16 +60,9 @@ def speed_up(times):
     return min(times[name] for name in contenders.RIVALS) / times["conv2d"]
 
 
-def geometric_mean(values):
-    return math.exp(sum(map(math.log, values)) / len(values))
-
-
-def markdown(table, machine):
-    lines = [
-        f"Measured {machine}, torch {torch.__version__}, {_C.instruction_set()}; GFLOP/s by the formula.",
-        "",
-    ]
-    for (dtype, pass_), layers in table.items():
+def markdown(measured):
+    lines = [f"Measured {measured.machine}; GFLOP/s by the formula.", ""]
+    for (dtype, pass_), layers in measured.table.items():
         columns = OURS + contenders.RIVALS
         lines += [f"### {dtype}, {pass_}", "", f"| layer | {' | '.join(columns)} | speed-up |"]
         lines += ["|---|" + "---:|" * (len(columns) + 1)]
@@ -58,14 +70,16 @@ def markdown(table, machine):
             times = layers.get(case.name)
             if not times:
                 continue
-            rates = [f"{flops(case, pass_) / times[c] * 1e-9:.1f}" if c in times else "" for c in columns]
+            work = measured.flops[case.name, pass_] * 1e-9
+            rates = [f"{work / times[c]:.1f}" if c in times else "" for c in columns]
             lines.append(f"| {case.name} | {' | '.join(rates)} | {speed_up(times):.2f} |")
-        mean = geometric_mean([speed_up(times) for times in layers.values()])
+        mean = statistics.geometric_mean(map(speed_up, layers.values()))
         lines += [f"| geometric mean | {'| ' * len(columns)}| {mean:.2f} |", ""]
     return "\n".join(lines)
 
 
-def draw_speed_up(table, machine, path):
+def draw_speed_up(measured, path):
+    table = measured.table
     figure, axes = plt.subplots(
         1, len(table), figsize=(4.2 * len(table), 9), sharey=True, layout="constrained"
     )
@@ -81,7 +95,9 @@ def draw_speed_up(table, machine, path):
         axis.set_title(f"{dtype}, {pass_}", fontsize=10)
         axis.tick_params(axis="y", labelsize=7)
         axis.margins(x=0.15)
-    figure.suptitle(f"Speed of conv2d relative to the better layout of F.conv2d\n{machine}", fontsize=9)
+    figure.suptitle(
+        f"Speed of conv2d relative to the better layout of F.conv2d\n{measured.machine}", fontsize=9
+    )
     figure.savefig(path, dpi=110)
 
 
@@ -96,28 +112,35 @@ def bandwidth():
     return 2 * source.nbytes / best
 
 
-def draw_roofline(table, machine, path):
+def draw_roofline(measured, path):
+    """Peak and bandwidth are measured here: on the machine, and with the instruction set, of the JSON."""
     torch.set_num_threads(1)
+    _C.set_instruction_set(measured.instruction_set)
     moved_per_second = bandwidth()
     figure, axis = plt.subplots(figsize=(7, 5), layout="constrained")
     for dtype, colour in (("float32", "tab:blue"), ("float64", "tab:orange")):
-        layers = table.get((dtype, "forward"), {})
+        layers = measured.table.get((dtype, "forward"))
+        if not layers:
+            continue
         size = torch.empty((), dtype=getattr(torch, dtype)).element_size()
         peak = _C.fma_peak(dtype, 0.5)
         points = []
         for case in LAYERS:
             times = layers.get(case.name)
             if times:
-                result = flops(case, "forward") / (2 * math.prod(case.w[:3]))
+                work = measured.flops[case.name, "forward"]
+                result = work / (2 * math.prod(case.w[:3]))
                 moved = size * (math.prod(case.x) + math.prod(case.w) + result)
                 best = min(times[name] for name in ("im2col", "matmul"))
-                points.append((flops(case, "forward") / moved, flops(case, "forward") / best * 1e-9))
+                points.append((work / moved, work / best * 1e-9))
         intensities = [2.0**e for e in range(-1, 11)]
         roof = [min(peak, i * moved_per_second * 1e-9) for i in intensities]
         axis.plot(intensities, roof, color=colour, label=f"{dtype}: peak {peak:.0f} GFLOP/s")
         axis.scatter(*zip(*points, strict=True), color=colour, s=18)
     axis.set(xscale="log", yscale="log", xlabel="FLOP per byte of x, w and result", ylabel="GFLOP/s")
-    axis.set_title(f"Forward, direct; copy {moved_per_second * 1e-9:.0f} GB/s\n{machine}", fontsize=9)
+    axis.set_title(
+        f"Forward, direct; copy {moved_per_second * 1e-9:.0f} GB/s\n{measured.machine}", fontsize=9
+    )
     axis.grid(which="both", alpha=0.3)
     axis.legend()
     figure.savefig(path, dpi=110)
@@ -128,12 +151,13 @@ def main():
     parser.add_argument("json")
     parser.add_argument("out", help="a folder")
     args = parser.parse_args()
-    table, machine = read(args.json)
+    measured = read(args.json)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "table.md").write_text(markdown(table, machine) + "\n")
-    draw_speed_up(table, machine, out / "speed_up.png")
-    draw_roofline(table, machine, out / "roofline.png")
+    (out / "table.md").write_text(markdown(measured) + "\n")
+    draw_speed_up(measured, out / "speed_up.png")
+    if any(pass_ == "forward" for _, pass_ in measured.table):
+        draw_roofline(measured, out / "roofline.png")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ from math import prod
 import torch
 
 from . import _extension
-from ._geometry import forward_geometry, padding_argument
-
-PASSES = ("forward", "input_gradient", "weight_gradient")
+from ._geometry import forward_geometry, op_geometry, padding_argument
 
 
 def explain(
@@ -33,12 +31,26 @@ def explain(
         direction: "forward", "input_gradient" or "weight_gradient".
 
     Returns:
-        A dict: `algorithm`, `instruction_set`, `source` ("view": the input is read where it lies; "window":
-        from copies of a block at a time; "panel": through a buffer of one tile; "planes": from copies with
-        pixels as neighbours, and tiles of channels by pixels), `reduction` (loop lengths of the tile
-        kernel), `tile` [rows, columns], `packed_weights`, for Winograd `winograd_tile` and `block_tiles`,
-        `workspace_shared` and `workspace_per_thread` in bytes, `flops` (multiplications and additions,
-        padding counted) and `arithmetic_intensity` (flops per byte of x, w and result).
+        A dict:
+        `algorithm`: "im2col", "matmul", "winograd", "depthwise" (lanes over the channels of all groups), "direct" (of
+            weight gradients: products over output pixels), or "zero" (an input gradient that no output pixel reaches;
+            then nothing else is told);
+        `instruction_set`;
+        `source`: "view" (the input is read where it lies), "window" (from copies of a block at a time), "panel"
+            (through a buffer of one tile) or "planes" (from copies with pixels as neighbours, and tiles of channels by
+            pixels);
+        `reduction`: loop lengths of the tile kernel, and `reduction_blocks`, how many blocks they are cut into, over
+            kernel rows and within one (of Winograd, over channels); those only of dense layers forward and of their
+            input gradients;
+        `tile`: [rows, columns];
+        `packed_weights`: whether a call packs them first, or reads them where they lie;
+        `phases`: convolutions of stride 1 that an input gradient consists of, 1 in forward;
+        `partials`: sums over parts of the batch and the image that a weight gradient adds at the end;
+        `winograd_tile`, `block_tiles`: of Winograd forward and input gradient, outputs of a tile along an axis, and
+            tiles transformed together;
+        `workspace_shared`, `workspace_per_thread`: bytes;
+        `flops`: multiplications and additions, padding counted;
+        `arithmetic_intensity`: flops per byte of x, w and result.
 
     Raises:
         RuntimeError: shapes that do not fit, or no extension. ValueError: unknown names or dtypes.
@@ -48,11 +60,7 @@ def explain(
             f"explain tells what the C++ extension does, but there is none: {_extension.reason}"
         )
     sides, auto_pad = padding_argument(padding)
-
-    def as_list(value):
-        return (value,) if isinstance(value, int) else tuple(value)
-
-    steps = as_list(stride), as_list(sides), as_list(dilation)
+    *steps, groups, _ = op_geometry(stride, sides, dilation, groups, auto_pad)
     g = forward_geometry(tuple(x_shape), tuple(w_shape), None, *steps, groups, auto_pad)
     name = str(dtype).removeprefix("torch.")
     plan = _extension.module.explain(

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
+from torch._C import _get_tracing_state as tracing_state
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from ._geometry import check_tensors, padding_argument, transposed_geometry
+from ._geometry import (
+    as_ints,
+    check_tensors,
+    op_geometry,
+    padding_argument,
+    require_tensors,
+    transposed_geometry,
+)
 from ._ops import SHORTCUTS, cast_as_active, nothing_listens, ops
 
 ALGORITHMS = {
@@ -21,6 +29,10 @@ def check_algorithm(algorithm: str) -> None:
         raise ValueError(
             f"Unknown algorithm: algorithm={algorithm!r}; valid ones are {', '.join(ALGORITHMS)}"
         )
+
+
+def only_ints(*values) -> bool:
+    return all(only_ints(*v) if isinstance(v, (tuple, list)) else type(v) in (int, bool) for v in values)
 
 
 def conv2d(
@@ -61,6 +73,7 @@ def conv2d(
         number of times.
 
     Raises:
+        TypeError: an argument that is no tensor, or no integer or integers; those of NumPy and torch are.
         ValueError: unknown `algorithm` or padding string.
         RuntimeError: shapes, dtypes, devices or values that do not fit, in F.conv2d's wording.
     """
@@ -74,7 +87,15 @@ def conv2d(
     auto_pad = 0
     if isinstance(padding, str):
         padding, auto_pad = padding_argument(padding)
-    return call(x, w, bias, stride, padding, dilation, groups, auto_pad)
+    try:
+        return call(x, w, bias, stride, padding, dilation, groups, auto_pad)
+    except (AttributeError, TypeError, RuntimeError):
+        # What the op cannot read: here, where it costs the other calls nothing.
+        require_tensors(x, w, bias)
+        geometry = op_geometry(stride, padding, dilation, groups, auto_pad)
+        if only_ints(stride, padding, dilation, groups):
+            raise
+    return call(x, w, bias, *geometry)
 
 
 def conv_transpose2d(
@@ -113,6 +134,7 @@ def conv_transpose2d(
         Differentiable in x, w and bias any number of times.
 
     Raises:
+        TypeError: as for conv2d.
         ValueError: unknown padding string.
         RuntimeError: shapes, dtypes, devices or values that do not fit, in F.conv_transpose2d's wording.
     """
@@ -120,14 +142,28 @@ def conv_transpose2d(
         arguments = x, w, bias, stride, padding, output_padding, groups, dilation
         return handle_torch_function(conv_transpose2d, (x, w, bias), *arguments, output_size=output_size)
     sides, auto_pad = padding_argument(padding)
+    try:
+        return _transposed(x, w, bias, stride, sides, dilation, groups, auto_pad, output_padding, output_size)
+    except (AttributeError, TypeError, RuntimeError):
+        require_tensors(x, w, bias)
+        geometry = op_geometry(stride, sides, dilation, groups, auto_pad)
+        more = as_ints("output_padding", output_padding)
+        size = None if output_size is None else as_ints("output_size", output_size)
+        if only_ints(stride, sides, dilation, groups, output_padding, output_size is None or output_size):
+            raise
+    return _transposed(x, w, bias, *geometry, more, size)
+
+
+def _transposed(x, w, bias, stride, sides, dilation, groups, auto_pad, output_padding, output_size):
     steps = [(v, v) if isinstance(v, int) else tuple(v) for v in (stride, sides, output_padding, dilation)]
     stride, sides, output_padding, dilation = steps
     x, w, bias = cast_as_active(x, w, bias)
     check_tensors(x=x, w=w, bias=bias)
-    bias_shape = None if bias is None else bias.shape
-    g = transposed_geometry(
-        x.shape, w.shape, bias_shape, stride, sides, output_padding, dilation, groups, auto_pad, output_size
-    )
+    shapes = x.shape, w.shape, None if bias is None else bias.shape
+    if tracing_state() is not None:
+        # torch.jit.trace has tensors for sizes; the op takes ints.
+        shapes = [shape and tuple(map(int, shape)) for shape in shapes]
+    g = transposed_geometry(*shapes, stride, sides, output_padding, dilation, groups, auto_pad, output_size)
     if any(g.more):
         x = F.pad(x, (0, 0, 0, g.more[1], 0, g.more[0]))
     out = ops.conv2d_input(x, w, g.size, stride, sides, dilation, groups, auto_pad)

@@ -250,6 +250,10 @@ LAYERS = [
     Case("patch_embedding", (1, 32, 48, 3), (16, 16, 3, 24), stride=16, bias=True),
     Case("last_layer", (1, 16, 16, 32), (3, 3, 32, 1), padding=1, bias=True),
     Case("depthwise_28", (1, 28, 28, 40), (3, 3, 1, 40), padding=1, groups=40),
+    # Taps further apart than rows of a block of pixels: windows of x hold one kernel row's.
+    Case("dilated_far", (1, 8, 300, 64), (3, 1, 64, 70), padding=(3, 0), dilation=(3, 1)),
+    Case("dilated_far_o2", (1, 8, 600, 40), (3, 2, 40, 2), padding=(3, 2), dilation=(3, 2), bias=True),
+    Case("dilated_far_groups", (1, 7, 300, 36), (2, 2, 18, 40), padding=(0, 1), dilation=(4, 1), groups=2),
 ]
 
 # More weights than a second-level cache holds, few pixels: items take them a piece at a time.

@@ -242,6 +242,22 @@ def test_weights_beyond_memory_are_not_packed():
         torch.ops.nhwc_conv.pack_weight(w)
 
 
+def test_workspace_beyond_int64_is_refused(threads):
+    """Its bytes are counted for each thread; wrapped around, they would be few and the first store out of bounds."""
+    ops, grown = torch.ops.nhwc_conv, 2**43
+    x, w = zeros(1, 1, 1, 2).double(), zeros(1, 2, 1, 4).double()
+    wide_x, wide_w = zeros(1).expand(1, 4, 4, grown), zeros(1).expand(3, 3, grown, 1)
+    for count in (1, 4):
+        threads(count)
+        with pytest.raises(RuntimeError, match="elements|memory"):
+            ops.winograd(wide_x, wide_w, None, 1, 1)
+        far = 2**44
+        out = ops.conv2d(x, w, None, [1, far], [0, 0, far - 1, far - 1], 1, 2)
+        assert torch.equal(out, zeros(1, 1, 2, 4).double())
+    with pytest.raises(RuntimeError, match=r"at most 140737488355327, .*got padding=\[0, 0, 140737488355328"):
+        ops.conv2d(x, w, None, 1, [0, 0, 2**47, 0])
+
+
 @pytest.mark.needs_extension
 def test_plans_of_huge_convolutions():
     """A plan costs no time that grows with a size: it is made before memory runs out."""
@@ -258,6 +274,6 @@ def test_plans_of_huge_convolutions():
 def test_kernel_of_more_rows_than_memory_holds(op):
     """By stride 0. Packed block by block, for few pixels, it would not end."""
     x = torch.randn(2, 10, 11, 10, dtype=torch.float64)
-    w = torch.randn(1, 3, 5, 10, dtype=torch.float64).expand(2**40, 3, 5, 10)
+    w = torch.randn(1, 3, 5, 10, dtype=torch.float64).expand(2**36, 3, 5, 10)
     with pytest.raises(RuntimeError, match="not enough memory"):
         getattr(torch.ops.nhwc_conv, op)(x, w, groups=2, auto_pad=1)

@@ -93,3 +93,51 @@ def test_packed_layers_and_autocast_compile():
             out, expected = compiled(x), model(x)
         assert out.dtype == expected.dtype == torch.bfloat16
         torch.testing.assert_close(out, expected)
+
+
+CHANGING = {
+    "padding": lambda x, w, n: nhwc_conv.conv2d(x, w, padding=n),
+    "stride and dilation": lambda x, w, n: nhwc_conv.conv2d(x, w, stride=n, dilation=n),
+    "from a size": lambda x, w, n: nhwc_conv.conv2d(x, w, padding=x.shape[0 + n] // 4),
+    "transposed": lambda x, w, n: nhwc_conv.conv_transpose2d(x, w, stride=n, padding=n),
+}
+
+
+@pytest.mark.parametrize("name", CHANGING)
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_integers_that_change_from_call_to_call(name, dynamic):
+    torch._dynamo.reset()
+    function, w = CHANGING[name], torch.randn(3, 3, 3, 3, dtype=torch.float64)
+    compiled = torch.compile(function, backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    for n, size in ((1, SIZES[0]), (2, SIZES[0]), (2, SIZES[3])):
+        torch.testing.assert_close(compiled(image(size), w, n), function(image(size), w, n))
+
+
+DATA_DEPENDENT = {
+    "height": lambda x, w, chosen: nhwc_conv.conv2d(x[:, chosen], w, stride=2, padding=1),
+    "width, same": lambda x, w, chosen: nhwc_conv.conv2d(x[:, :, chosen], w, stride=2, padding="same"),
+    "channels": lambda x, w, chosen: nhwc_conv.conv2d(
+        x.transpose(1, 3)[..., chosen], w[:, :, :1].expand(3, 3, 16, 3)[:, :, chosen]
+    ),
+    "kernel": lambda x, w, chosen: nhwc_conv.conv2d(x, w[:1].expand(16, 3, 3, 3)[chosen]),
+    "winograd": lambda x, w, chosen: nhwc_conv.conv2d(x[:, chosen], w, algorithm="winograd"),
+    "transposed": lambda x, w, chosen: nhwc_conv.conv_transpose2d(x[:, chosen], w, stride=2, padding=1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DATA_DEPENDENT)
+@torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True)
+def test_sizes_that_depend_on_data(name):
+    """One graph, forward and backward, as for F.conv2d; what does not fit raises where it runs."""
+    torch._dynamo.reset()
+    function, w = DATA_DEPENDENT[name], torch.randn(3, 3, 3, 3, dtype=torch.float64, requires_grad=True)
+    compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
+    x = image((2, 16, 16)).requires_grad_()
+    for count in (5, 9):
+        chosen = torch.arange(16) < count
+        outs = [f(x, w, chosen) for f in (compiled, function)]
+        torch.testing.assert_close(*outs)
+        torch.testing.assert_close(*(torch.autograd.grad(out.pow(2).sum(), (x, w)) for out in outs))
+    if name != "channels":
+        with pytest.raises(RuntimeError, match="Only zero batch|Kernel size|at least 1|Runtime assertion"):
+            compiled(x, w, torch.arange(16) < 0)

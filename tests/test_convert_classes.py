@@ -227,3 +227,21 @@ def test_the_report_names_every_convolution_and_why():
     assert "  left       own: Own computes its convolution itself" in text.splitlines()
     convert(layer(), report=reports.append)
     assert "  converted  (the model)" in str(reports[1]).splitlines()
+
+
+class KeepsAList(nn.Module):
+    """Calls its layers by a list that is no ModuleList."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = [nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)]
+        for i, module in enumerate(self.layers):
+            self.add_module(str(i), module)
+        self.last = nn.Conv2d(3, 3, 1)
+
+
+def test_the_report_tells_of_layers_that_something_else_holds():
+    reports = []
+    convert(nn.Sequential(KeepsAList()), report=reports.append)
+    text = "0.layers goes on holding the old layer"
+    assert reports[0].converted == {"0.0": text, "0.1": text, "0.last": ""}

@@ -98,6 +98,41 @@ def test_depthwise_layers_whose_pixels_collide_in_the_cache_are_copied(isa):
     assert copied == ([] if isa == "avx512" else ["few sets, many lines"])
 
 
+def test_depthwise_rows_are_not_copied_with_padding_that_dwarfs_the_image():
+    for algorithm in ("auto", "im2col"):
+        far = nhwc_conv.explain(
+            (1, 8, 8, 16), (3, 3, 1, 16), (1, 10**6), (1, 1, 10**6, 10**6), groups=16, algorithm=algorithm
+        )
+        assert far["workspace_per_thread"] < 2**20
+    assert (
+        nhwc_conv.explain((1, 8, 8, 16), (3, 3, 1, 16), 1, 1, 1, 16, algorithm="im2col")["source"] == "panel"
+    )
+
+
+def test_pixels_of_a_pointwise_layer_are_one_row(isa):
+    image, row = (nhwc_conv.explain((8, *x, 64), (1, 1, 64, 200)) for x in ((1, 7), (7, 1)))
+    assert image["tile"] == row["tile"] == nhwc_conv.explain((1, 1, 56, 64), (1, 1, 64, 200))["tile"]
+
+
+def test_rows_between_far_taps_are_not_copied():
+    def workspace(dilation, **arguments):
+        plan = nhwc_conv.explain(
+            (1, 128, 128, 256),
+            (3, 3, 256, 64),
+            1,
+            dilation,
+            dilation,
+            direction="weight_gradient",
+            **arguments,
+        )
+        return plan["workspace_per_thread"]
+
+    with nhwc_conv.flags(winograd=False):
+        assert workspace(64) <= workspace(1)
+    plan = nhwc_conv.explain((1, 224, 224, 256), (3, 3, 8, 256), 1, 8, 8, groups=32)
+    assert plan["source"] != "planes" and plan["workspace_per_thread"] < 2**16
+
+
 def test_phases_of_a_strided_input_gradient():
     plan = nhwc_conv.explain((1, 56, 56, 64), (3, 3, 64, 64), 2, 1, direction="input_gradient")
     assert plan["phases"] == 4
@@ -133,8 +168,38 @@ def test_intensity():
     assert plan["arithmetic_intensity"] == pytest.approx(512 / (4 * (128 + 16 + 32)))
 
 
-def test_bad_names():
-    shapes = (1, 4, 4, 8), (1, 1, 8, 2)
-    for wrong in (dict(direction="sideways"), dict(algorithm="nonsense"), dict(dtype=torch.bfloat16)):
-        with pytest.raises(ValueError):
-            nhwc_conv.explain(*shapes, **wrong)
+@pytest.mark.parametrize(
+    ("wrong", "error", "text"),
+    [
+        (dict(direction="sideways"), ValueError, "direction must be .*'weight_gradient', but got 'sideways'"),
+        (dict(algorithm="nonsense"), ValueError, "algorithm must be .*, but got 'nonsense'"),
+        (dict(dtype=torch.bfloat16), ValueError, "dtype must be 'float32' or 'float64', but got 'bfloat16'"),
+        (dict(padding="full"), ValueError, "Invalid padding string: padding='full'"),
+        (dict(stride=1.5), TypeError, "stride=1.5"),
+        (dict(groups=3), RuntimeError, "groups=3"),
+    ],
+    ids=str,
+)
+def test_bad_names(wrong, error, text):
+    with pytest.raises(error, match=text):
+        nhwc_conv.explain((1, 4, 4, 8), (1, 1, 8, 2), **wrong)
+
+
+COMMON = {"algorithm", "instruction_set", "source", "reduction", "tile", "packed_weights", "flops"}
+COMMON |= {"workspace_shared", "workspace_per_thread", "arithmetic_intensity"}
+WINOGRAD = {"winograd_tile", "block_tiles"}
+
+
+def test_every_key_is_documented():
+    dense, depthwise = ((1, 28, 28, 64), (3, 3, 64, 64), 1, 1), ((1, 8, 8, 32), (3, 3, 1, 32), 1, 1, 1, 32)
+    for arguments, options, algorithm, others in (
+        (dense, dict(), "winograd", {"reduction_blocks", "phases", *WINOGRAD}),
+        (dense, dict(algorithm="im2col"), "im2col", {"reduction_blocks", "phases"}),
+        (dense, dict(direction="weight_gradient"), "winograd", {"partials"}),
+        (dense, dict(direction="weight_gradient", algorithm="im2col"), "direct", {"partials"}),
+        (depthwise, dict(), "depthwise", {"phases"}),
+        (depthwise, dict(direction="weight_gradient"), "depthwise", {"partials"}),
+    ):
+        plan = nhwc_conv.explain(*arguments, **options)
+        assert plan["algorithm"] == algorithm and plan.keys() == COMMON | others
+        assert all(f"`{key}`" in nhwc_conv.explain.__doc__ for key in plan)

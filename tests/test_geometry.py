@@ -119,7 +119,7 @@ def test_a_stride_beyond_int64_arithmetic(auto_pad):
 
 
 @pytest.mark.parametrize("name", ["padding", "dilation"])
-@pytest.mark.parametrize("value", [2**59, 2**62, 2**63 - 1])
+@pytest.mark.parametrize("value", [2**47, 2**62, 2**63 - 1])
 def test_huge_values_are_named(name, value):
     with pytest.raises(RuntimeError, match=f"expected {name} to be at most .* but got {name}=.*{value}"):
         forward((1, 5, 6, 1), (3, 3, 1, 1), **{name: (0 if name == "padding" else 1, value)})

@@ -4,11 +4,12 @@ import re
 
 import pytest
 import torch
-from conftest import DISABLED, ROOT
+from conftest import ROOT
 
-PAGES = sorted((ROOT / "docs" / "guide").glob("*.md"))
+GUIDE = ROOT / "docs" / "guide"
+INDEX = GUIDE / "README.md"
+PAGES = [page for page in sorted(GUIDE.glob("*.md")) if page != INDEX]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NEEDS_EXTENSION = "<!-- needs the extension -->"
 
 
 def blocks(text):
@@ -17,8 +18,9 @@ def blocks(text):
         yield "\n" * text.count("\n", 0, match.start(1)) + match[1]
 
 
-def test_there_are_pages():
-    assert PAGES
+def test_the_index_names_every_page():
+    named = re.findall(r"^\| \[\w+\]\((\w+\.md)\)", INDEX.read_text(), re.MULTILINE)
+    assert PAGES and sorted(named) == [page.name for page in PAGES]
 
 
 def test_blocks_keep_their_lines():
@@ -31,8 +33,6 @@ def test_blocks_keep_their_lines():
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_page_runs(page, tmp_path, monkeypatch):
     text = page.read_text()
-    if DISABLED and NEEDS_EXTENSION in text:
-        pytest.skip("a page about the C++ extension, which NHWC_CONV_DISABLE_EXT disables")
     assert "```python" in text
     monkeypatch.chdir(tmp_path)  # what a page saves
     torch.manual_seed(0)

@@ -1,5 +1,6 @@
 """Prepacked weights: the same results, and never those of an old weight where PyTorch can see the change."""
 
+import contextlib
 import copy
 import io
 import pickle
@@ -10,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import CASES, DTYPES
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils.parametrizations import weight_norm
 
 import nhwc_conv
@@ -216,3 +218,48 @@ def test_packed_ops_have_no_silent_gradient():
 def test_other_dtypes_cannot_be_packed(dtype):
     with pytest.raises(RuntimeError, match="float32 or float64"):
         torch.ops.nhwc_conv.pack_weight(torch.ones(1, 1, 4, 4, dtype=dtype))
+
+
+@pytest.mark.parametrize("device", ["meta", "fake"])
+def test_no_fake_guesses_the_size_of_a_packed_weight(device):
+    """It depends on the instruction set; without the extension it is known."""
+    w = torch.ones(3, 3, 64, 64)
+    pack = torch.ops.nhwc_conv.pack_weight
+    size = pack(w).shape
+    with FakeTensorMode() if device == "fake" else contextlib.nullcontext():
+        w = torch.empty(w.shape, device="cpu" if device == "fake" else "meta")
+        if nhwc_conv._extension.available:
+            with pytest.raises(RuntimeError, match="depends on the instruction set"):
+                pack(w)
+        else:
+            assert pack(w).shape == size
+        with pytest.raises(RuntimeError, match="groups=3"):
+            pack(w, 3)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_fake_takes_what_the_op_takes(case, isa):
+    x, w, bias = case.tensors(torch.float32)
+    packed = torch.ops.nhwc_conv.pack_weight(w, case.groups)
+    arguments = [None if t is None else t.to("meta") for t in (x, packed, bias)]
+
+    def call(x, packed, bias):
+        return torch.ops.nhwc_conv.conv2d_packed(x, packed, w.shape, bias, **case.geometry)
+
+    assert call(*arguments).shape == call(x, packed, bias).shape
+
+
+def test_what_a_fake_knows_of_foreign_packings():
+    x, packed = torch.ones(1, 4, 4, 8), torch.ops.nhwc_conv.pack_weight(torch.ones(2, 2, 8, 16))
+    for wrong, size in (
+        (packed, (2, 2, 8, 400)),
+        (packed[:-300], (2, 2, 8, 16)),
+        (packed[None], (2, 2, 8, 16)),
+        (packed.to(torch.bfloat16), (2, 2, 8, 16)),
+    ):
+        messages = []
+        for device in ("cpu", "meta"):
+            with pytest.raises(RuntimeError) as error:
+                torch.ops.nhwc_conv.conv2d_packed(x.to(device), wrong.to(device), size)
+            messages.append(str(error.value))
+        assert messages[0] == messages[1] or wrong.dtype != packed.dtype

@@ -9,7 +9,7 @@ from torch.autograd import forward_ad, gradcheck
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
 import nhwc_conv
-from nhwc_conv import Conv2d, NHWCConv2d
+from nhwc_conv import Conv2d, NHWCConv2d, NHWCConvTranspose2d
 
 # PyTorch's own forward-mode formulas still go through torch.jit.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
@@ -204,3 +204,39 @@ def test_jit_trace_sees_the_op():
     x, w, _ = (t.requires_grad_() for t in tensors())
     traced = torch.jit.trace(lambda x, w: nhwc_conv.conv2d(x, w, groups=2), (x, w))
     assert "nhwc_conv::conv2d" in str(traced.graph)
+
+
+padded_layers = pytest.mark.parametrize(
+    ("kernel", "steps"),
+    [(3, dict(stride=1)), (4, dict(stride=1)), (3, dict(stride=(3, 2), dilation=2))],
+    ids=str,
+)
+
+
+@padded_layers
+@pytest.mark.parametrize("how", ["jit", "fx"])
+@pytest.mark.parametrize("padding", ["same", "same_lower"])
+@pytest.mark.parametrize("mode", ["reflect", "circular"])
+def test_traces_of_padded_layers_take_any_size(how, padding, mode, kernel, steps):
+    layer = NHWCConv2d(4, 6, kernel, padding=padding, padding_mode=mode, **steps)
+    x = torch.randn(2, 8, 11, 4)
+    traced = torch.jit.trace(layer, x) if how == "jit" else torch.fx.symbolic_trace(layer)
+    for image in (x, torch.randn(1, 9, 6, 4), torch.randn(7, 10, 4)):
+        if image.dim() == 4 or how == "fx":
+            assert torch.equal(traced(image), layer(image))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # that sizes become constants
+@pytest.mark.parametrize(
+    "steps",
+    [dict(stride=2, padding=1), dict(stride=2, padding="same"), dict(dilation=3, output_padding=2)],
+    ids=str,
+)
+def test_jit_trace_of_the_transposed_layer(steps):
+    """Of the image's size; any other one raises."""
+    layer, x = NHWCConvTranspose2d(4, 6, 3, **steps), torch.randn(2, 5, 7, 4)
+    traced = torch.jit.trace(layer, x)
+    for batch in (x, torch.randn(3, 5, 7, 4)):
+        assert torch.equal(traced(batch), layer(batch))
+    with pytest.raises(RuntimeError, match="expected grad to be of size"):
+        traced(torch.randn(2, 6, 7, 4))

@@ -186,7 +186,6 @@ def test_layer_is_a_layer():
         (dict(padding_mode="reflect"), "padding_mode='reflect'"),
         (dict(padding="same", stride=2, output_padding=1), "output_padding=1"),
         (dict(output_padding=(1, 2, 3)), r"output_padding=\(1, 2, 3\)"),
-        (dict(stride="2"), "stride='2'"),
     ],
     ids=str,
 )

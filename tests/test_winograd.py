@@ -145,6 +145,22 @@ def test_what_forward_was_forbidden_backward_does_not_do():
     assert not torch.equal(auto, direct)
 
 
+def test_packed_weights_take_winograd_only_where_they_hold_its_own():
+    """float64 at 7x7x512: transforming them in each call costs more than it saves, and they are too many to keep."""
+    x, w = torch.randn(1, 7, 7, 512, dtype=torch.float64), torch.randn(3, 3, 512, 512, dtype=torch.float64)
+    result = ops.conv2d_packed(x, ops.pack_weight(w), w.shape, padding=1)
+    assert torch.equal(result, ops.im2col(x, w, padding=1))
+
+
+def test_packed_weights_are_the_same_every_time():
+    """Nothing that happens to lie in memory gets into their gaps."""
+    for w in (torch.randn(1, 1, 40, 17), torch.randn(3, 3, 40, 17, dtype=torch.float64)):
+        first = ops.pack_weight(w)
+        for junk in (float("nan"), 1e30):
+            torch.full(first.shape, junk, dtype=first.dtype)  # freed at once
+            assert torch.equal(ops.pack_weight(w), first)
+
+
 def test_flags_are_restored_and_returned():
     assert nhwc_conv.set_flags(winograd=False) == {"winograd": True}
     assert nhwc_conv.set_flags(winograd=True) == {"winograd": False}

@@ -28,7 +28,7 @@ class Promise:
 
 # Winograd F(4x4, 3x3) computes with sums of pixels and of weights, of which the last bits are lost.
 SPECIAL = {"winograd": Promise(bound=40, refuses=True)}
-FORWARD = {name: SPECIAL.get(name, Promise()) for name in FORWARD_OPS if hasattr(torch.ops.nhwc_conv, name)}
+FORWARD = {name: SPECIAL.get(name, Promise()) for name in FORWARD_OPS}
 EXACT = [name for name, promise in FORWARD.items() if promise.exact]
 
 

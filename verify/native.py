@@ -22,7 +22,10 @@ FLAGS = ["-std=c++17", "-Wall", "-pthread"]
 
 @dataclass(frozen=True)
 class Variant:
-    """Flags of the compiler: for everything, for the kernels alone, and for the link."""
+    """Flags of the compiler: for everything (the link as well), and for the kernels alone.
+
+    `environment` and `place` (of buffers: on the heap, or between guard pages) are for the driver's run.
+    """
 
     name: str
     common: tuple[str, ...]
@@ -133,7 +136,6 @@ def run(
     cases: list,
     *,
     threads=(1, 3),
-    seed=0,
     jobs=None,
     timeout=None,
     stop=False,
@@ -145,7 +147,7 @@ def run(
     Raises:
         subprocess.TimeoutExpired: a process took longer than `timeout` seconds.
     """
-    command = [str(driver), "--place", variant.place, "--seed", str(seed)]
+    command = [str(driver), "--place", variant.place]
     command += ["--threads", ",".join(map(str, threads)), "--stop", str(int(stop))]
     jobs = min(jobs or os.cpu_count() or 1, len(cases))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import nullcontext
 
 import oracle
 import torch
@@ -16,12 +15,6 @@ from .algorithms import EXACT, FORWARD, try_forward
 from .geometries import random_cases, table_cases
 
 DIRECT = 1  # the `algorithm` of gradients that is never Winograd
-
-
-def direct_only():
-    """conv2d by direct algorithms, whatever it would choose."""
-    flags = getattr(nhwc_conv, "flags", None)
-    return nullcontext() if flags is None else flags(winograd=False)
 
 
 def stored(t: torch.Tensor, turn: int) -> torch.Tensor:
@@ -66,7 +59,7 @@ def exactness(count: int, seed: int) -> dict:
                     stored(t, turn // k) for t, k in ((data[0], 1), (data[1], 2), (data[3], 3))
                 )
                 torch.set_num_threads(2 if turn % 16 == 0 else 1)
-                with direct_only():
+                with nhwc_conv.flags(winograd=False):
                     for name, result in _calls(case, *data, EXACT):
                         calls += 1
                         if not torch.equal(result.double(), expected.get(name, y)):

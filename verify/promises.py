@@ -19,7 +19,7 @@ PROMISES = {
         "test_promises.py::test_forward_bits_do_not_depend_on_grad_mode_or_layout",
         "test_promises.py::test_input_gradient_bits_do_not_depend_on_layout",
         "test_promises.py::test_weight_gradient_bits_do_not_depend_on_layout",
-        "test_layers.py::test_every_product_is_fused_with_its_addition",
+        "test_borders.py::test_every_product_is_fused_with_its_addition",
     ],
     "Direct algorithms are exact on integers": [
         "test_ops.py",

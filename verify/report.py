@@ -8,6 +8,7 @@ from . import ROOT
 from .summary import FOLDER
 
 PAGE = ROOT / "docs/reliability.md"
+MARKS = {True: "yes", False: "**no**", None: "-"}
 HEAD = """# Reliability: what was looked at, and what came out
 
 Made by `verify/report.py` from the last full runs of `make verify`, `make sanitize` and `make mutate`; do not edit.
@@ -50,7 +51,7 @@ def part(name: str) -> str:
         return text + "\nNot run yet.\n"
     data = json.loads(path.read_text())
     text += f"\n{data['date']}, {data['processor']}:\n\n"
-    rows = [[x["what"], x["size"], x["result"], "yes" if x["ok"] else "**no**"] for x in data["lines"]]
+    rows = [[x["what"], x["size"], x["result"], MARKS[x["ok"]]] for x in data["lines"]]
     text += table(["what", "size", "result", "as promised"], rows)
     if "promises" in data:
         rows = [[x["what"], x["size"].replace(", ", "<br>"), x["result"]] for x in data["promises"]]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import oracle
 import torch
-from torch.profiler import ProfilerActivity, profile
+from memory import allocated
 
 from nhwc_conv import _C
 
@@ -61,13 +61,6 @@ def growth_over_calls(calls: int) -> int:
     return resident() - before
 
 
-def _allocated(function) -> int:
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        function()
-    sizes = [e.nbytes() for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    return sum(size for size in sizes if size > 0)
-
-
 def workspace(count: int) -> dict:
     """Calls that allocate their result and what the plan says, fewer bytes, or (wrongly) more."""
     ops, seen = torch.ops.nhwc_conv, dict(equal=0, less=0, more=0)
@@ -86,7 +79,7 @@ def workspace(count: int) -> dict:
                     list(oracle.four_sides(case)), list(oracle.pair(case.dilation)), case.groups, 0,
                 )  # fmt: skip
                 planned = plan.get("workspace_shared", 0) + 2 * plan.get("workspace_per_thread", 0)
-                extra = _allocated(call) - result.numel() * result.element_size() - planned
+                extra = allocated(call) - result.numel() * result.element_size() - planned
                 seen["equal" if extra == 0 else "less" if extra < 0 else "more"] += 1
     return seen
 

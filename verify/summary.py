@@ -11,16 +11,20 @@ from pathlib import Path
 from . import ROOT
 
 FOLDER = ROOT / "docs/reliability"
+MARKS = {True: "ok", False: "FAIL", None: "-"}
 
 
 @dataclass(frozen=True)
 class Line:
-    """One thing that was looked at: how much of it, what came out, and whether that is as promised."""
+    """One thing that was looked at: how much of it, what came out, and whether that is as promised.
+
+    ok is None where nothing is promised: the result is a measurement.
+    """
 
     what: str
     size: str
     result: str
-    ok: bool = True
+    ok: bool | None
 
 
 def show(lines: list[Line]) -> int:
@@ -28,10 +32,10 @@ def show(lines: list[Line]) -> int:
     width = [max(len(getattr(line, field)) for line in lines) for field in ("what", "size")]
     print()
     for line in lines:
-        mark = "ok  " if line.ok else "FAIL"
-        print(f"{mark}  {line.what:{width[0]}}  {line.size:{width[1]}}  {line.result}")
-    bad = sum(not line.ok for line in lines)
-    print(f"\n{len(lines) - bad} of {len(lines)} as promised")
+        print(f"{MARKS[line.ok]:4}  {line.what:{width[0]}}  {line.size:{width[1]}}  {line.result}")
+    promised = [line.ok for line in lines if line.ok is not None]
+    bad = promised.count(False)
+    print(f"\n{len(promised) - bad} of {len(promised)} as promised")
     return bad
 
 

@@ -31,6 +31,11 @@ class Axis:
         )
         self.outputs = (size + sum(sides) - extent) // stride + 1
 
+    def taps(self):
+        """Those that can meet the input: of 2**40, which stride 0 makes possible, only a few."""
+        first = -((self.stride * (self.outputs - 1) - self.before) // self.dilation)
+        return range(max(first, 0), min((self.size - 1 + self.before) // self.dilation + 1, self.kernel))
+
     def pairs(self, tap):
         """(outputs, inputs) that meet at this tap: two lists of equal length."""
         shift = tap * self.dilation - self.before
@@ -67,7 +72,7 @@ def _groups(channels, groups):
 
 
 def _walk(h, w):
-    for i, j in product(range(h.kernel), range(w.kernel)):
+    for i, j in product(h.taps(), w.taps()):
         (oh, ih), (ow, iw) = h.pairs(i), w.pairs(j)
         if oh and ow:
             yield (i, j), np.ix_(oh, ow), np.ix_(ih, iw)

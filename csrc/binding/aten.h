@@ -1,4 +1,4 @@
-// The way back into the dispatcher: dtypes without a kernel here, and copies into a layout a kernel can read.
+// The way back into the dispatcher: dtypes without a kernel here, and the bias where its values are no neighbours.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -24,10 +24,10 @@ Tensor call_op(const char* name, const Tensor& first, const Arguments&... others
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
-// tensor itself if its last dimension (channels) is contiguous, else a contiguous copy.
-inline Tensor with_contiguous_channels(const Tensor& tensor, const TensorInfo& info) {
-  if (info.sizes[info.dim - 1] == 1 || info.strides[info.dim - 1] == 1) return tensor;
-  return call_op("aten::clone", tensor,
+// The bias itself, or a copy whose values are neighbours.
+inline Tensor contiguous_bias(const Tensor& bias, const TensorInfo& info) {
+  if (info.sizes[0] == 1 || info.strides[0] == 1) return bias;
+  return call_op("aten::clone", bias,
                  std::optional<torch::headeronly::MemoryFormat>(torch::headeronly::MemoryFormat::Contiguous));
 }
 

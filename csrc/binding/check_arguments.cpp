@@ -5,8 +5,9 @@ namespace nhwc_conv {
 
 namespace {
 
-// Of 16 bytes each: neither counts nor byte counts overflow 64 bits.
-constexpr Wide kMostElements = (Wide(1) << 59) - 1;
+// More than any memory holds, and few enough that what plans compute of them, a few hundred times as much, stays within
+// 64 bits.
+constexpr Wide kMostElements = (Wide(1) << 47) - 1;
 
 }  // namespace
 

@@ -91,8 +91,10 @@ PyObject* explain_pass(const std::string& pass, Algorithm algorithm, const ConvG
   const ImageView<const T> grad = contiguous_image<T>(g.h.output, g.w.output, g.O);
   const WeightView<const T> w = {nullptr, g.w.kernel * Cg * g.O, Cg * g.O, g.O, 1, g.O_per_group()};
   if (pass == "forward") {
-    const ConvPlan plan = make_plan(kernels, g, x, w, algorithm, threads);
-    return describe<T>(g, plan, plan.packed_elements * size, plan.scratch_elements * size, 1);
+    ConvGeometry joined = g;
+    join_pixels(joined, x);
+    const ConvPlan plan = make_plan(kernels, joined, x, w, algorithm, threads);
+    return describe<T>(joined, plan, plan.packed_elements * size, plan.scratch_elements * size, 1);
   }
   const Algorithm of_gradient = is_direct_by_name(algorithm) ? Algorithm::direct : algorithm;
   if (pass == "input_gradient") {
@@ -149,11 +151,11 @@ PyObject* explain(PyObject*, PyObject* args) {
   }
   if (which != "forward" && which != "input_gradient" && which != "weight_gradient") {
     return PyErr_Format(PyExc_ValueError,
-                        "pass_ must be 'forward', 'input_gradient' or 'weight_gradient', but got '%s'", pass);
+                        "direction must be 'forward', 'input_gradient' or 'weight_gradient', but got '%s'", pass);
   }
   try {
-    const TensorInfo x_info = {static_cast<int64_t>(x.size()), x.data(), nullptr, 0, 0, 0};
-    const TensorInfo w_info = {static_cast<int64_t>(w.size()), w.data(), nullptr, 0, 0, 0};
+    const TensorInfo x_info = {static_cast<int64_t>(x.size()), x.data(), nullptr, 0, 0};
+    const TensorInfo w_info = {static_cast<int64_t>(w.size()), w.data(), nullptr, 0, 0};
     const ConvOptions options = {strides, pads, dilations, groups, auto_pad};
     const ConvGeometry g = check_forward(x_info, w_info, nullptr, options);
     if (found->second == Algorithm::winograd) check_winograd(g, options);

@@ -1,3 +1,5 @@
+#include <cstring>
+
 #include "../conv/packed_weights.h"
 #include "../kernels/dispatch.h"
 #include "aten.h"
@@ -17,18 +19,6 @@ struct CallWeights {
   Prepacked layout;
 };
 
-// A 1x1 convolution of stride 1 without padding is one matrix product over all pixels, if they lie evenly in memory.
-template <class T>
-void join_pixels(ConvGeometry& g, ImageView<const T>& x, ImageView<T>& y) {
-  const bool pointwise = g.h.kernel == 1 && g.w.kernel == 1 && g.h.stride == 1 && g.w.stride == 1 && g.h.pad == 0 &&
-                         g.w.pad == 0 && g.h.output == g.h.input && g.w.output == g.w.input;
-  if (!pointwise || x.h != g.w.input * x.w || (g.N > 1 && x.n != g.h.input * x.h)) return;
-  const int64_t pixels = g.N * g.h.input * g.w.input;
-  g.N = 1;
-  g.h.input = g.h.output = 1;
-  g.w.input = g.w.output = pixels;
-}
-
 template <class T>
 Tensor run(ConvGeometry g, Algorithm algorithm, const Tensor& x, const TensorInfo& x_info, const CallWeights<T>& w,
            const T* bias) {
@@ -37,14 +27,14 @@ Tensor run(ConvGeometry g, Algorithm algorithm, const Tensor& x, const TensorInf
   if (g.N == 0) return y;
   ImageView<const T> from = image_view(read<T>(x), x_info);
   ImageView<T> to = {write<T>(y), g.h.output * g.w.output * g.O, g.w.output * g.O, g.O, 1};
-  join_pixels(g, from, to);
+  join_pixels(g, from);
 
   const Kernels<T>& kernels = kernels_of<T>(active_kernels());
   const Parallel parallel = torch_threads();
   const ConvPlan plan =
       make_plan(kernels, g, from, w.view, algorithm, parallel.threads, w.packed ? &w.layout : nullptr);
   const int64_t to_pack = w.packed ? 0 : plan.packed_elements;
-  const Workspace<T> workspace(to_pack + plan.scratch_elements * parallel.threads);
+  const Workspace<T> workspace(to_pack, plan.scratch_elements, parallel.threads);
   // Not written unless it is the workspace.
   T* packed = w.packed ? const_cast<T*>(w.packed) + plan.prepacked_offset : workspace.data();
   const Convolution<T> conv(kernels, plan, g, from, w.view, to, bias, packed);
@@ -66,7 +56,7 @@ Tensor forward(Algorithm algorithm, const Tensor& x, const Tensor& w, const std:
   if (!computed_here(x_info)) {
     return call_op("nhwc_conv::_aten_conv2d", x, w, bias, stride, padding, dilation, groups, auto_pad);
   }
-  const Tensor b = bias ? with_contiguous_channels(*bias, bias_info) : x;
+  const Tensor b = bias ? contiguous_bias(*bias, bias_info) : x;
   if (x_info.dtype == aoti_torch_dtype_float32()) {
     return run<float>(g, algorithm, x, x_info, {weight_view(read<float>(w), w_info, groups), nullptr, {}},
                       bias ? read<float>(b) : nullptr);
@@ -94,6 +84,8 @@ Tensor pack(const Tensor& w, const TensorInfo& w_info, int64_t groups, bool with
   const int64_t size = kPackedHeader + plan.elements();
   const Tensor result = empty_contiguous(1, &size, w_info.dtype);
   T* packed = write<T>(result);
+  // Gaps too, which nothing reads: they end up in files.
+  std::memset(packed, 0, size * sizeof(T));
   write_header(packed, g, plan);
   const WeightView<const T> view = weight_view(read<T>(w), w_info, groups);
   const Convolution<T> direct(kernels, plan.direct, g, {}, view, {}, nullptr, packed + kPackedHeader);
@@ -154,7 +146,7 @@ Tensor conv2d_packed(Tensor x, Tensor packed, Sizes weight_size, std::optional<T
   if (bias) bias_info = info_of(*bias);
   const ConvGeometry g = check_packed(x_info, packed_info, weight_size, bias ? &bias_info : nullptr,
                                       {stride, padding, dilation, groups, auto_pad});
-  const Tensor b = bias ? with_contiguous_channels(*bias, bias_info) : x;
+  const Tensor b = bias ? contiguous_bias(*bias, bias_info) : x;
   return x_info.dtype == aoti_torch_dtype_float32()
              ? run_packed<float>(g, x, x_info, packed, packed_info, bias ? read<float>(b) : nullptr)
              : run_packed<double>(g, x, x_info, packed, packed_info, bias ? read<double>(b) : nullptr);

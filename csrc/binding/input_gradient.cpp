@@ -20,7 +20,7 @@ Tensor run(const ConvGeometry& g, const Tensor& grad, const TensorInfo& grad_inf
   const ImageView<T> to = {write<T>(dx), g.h.input * g.w.input * g.C, g.w.input * g.C, g.C, 1};
   const InputGradient<T> gradient(kernels_of<T>(active_kernels()), g, algorithm, parallel.threads,
                                   image_view(read<T>(grad), grad_info), weight_view(read<T>(w), w_info, g.groups), to);
-  const Workspace<T> workspace(gradient.packed_elements() + gradient.scratch_elements() * parallel.threads);
+  const Workspace<T> workspace(gradient.packed_elements(), gradient.scratch_elements(), parallel.threads);
   gradient.run(parallel, workspace.data());
   return dx;
 }

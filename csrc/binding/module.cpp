@@ -1,6 +1,7 @@
 #include "module.h"
 
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 

@@ -27,7 +27,7 @@ struct TensorInfo {
   int64_t dim;
   const int64_t* sizes;
   const int64_t* strides;
-  int32_t dtype, device_type, device_index;
+  int32_t dtype, device_type;
 };
 
 inline TensorInfo info_of(const Tensor& tensor) {
@@ -38,7 +38,6 @@ inline TensorInfo info_of(const Tensor& tensor) {
   check_call(aoti_torch_get_strides(tensor.get(), &strides), "reading a tensor's strides");
   check_call(aoti_torch_get_dtype(tensor.get(), &info.dtype), "reading a tensor's dtype");
   check_call(aoti_torch_get_device_type(tensor.get(), &info.device_type), "reading a tensor's device");
-  check_call(aoti_torch_get_device_index(tensor.get(), &info.device_index), "reading a tensor's device");
   info.sizes = sizes;
   info.strides = strides;
   return info;
@@ -81,13 +80,15 @@ T* write(const Tensor& tensor) {
   return static_cast<T*>(data);
 }
 
-// The one allocation of a call besides its result; freed when it goes out of scope.
+// The one allocation of a call besides its result, freed when it goes out of scope: `shared` elements for all threads,
+// and `scratch` for each.
 template <class T>
 class Workspace {
  public:
-  explicit Workspace(int64_t elements) : data_(nullptr) {
-    if (elements == 0) return;
-    const int64_t bytes = elements * static_cast<int64_t>(sizeof(T)), stride = 1;
+  Workspace(int64_t shared, int64_t scratch, int threads) : data_(nullptr) {
+    const __int128 wanted = (shared + static_cast<__int128>(scratch) * threads) * sizeof(T);
+    if (wanted == 0) return;
+    const int64_t most = INT64_MAX, bytes = wanted < most ? static_cast<int64_t>(wanted) : most, stride = 1;
     AtenTensorHandle handle;
     if (aoti_torch_empty_strided(1, &bytes, &stride, aoti_torch_dtype_uint8(), aoti_torch_device_type_cpu(), 0,
                                  &handle) != AOTI_TORCH_SUCCESS) {

@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -36,7 +35,7 @@ void run_on_new_threads(int64_t slots, void (*body)(void*, int64_t), void* conte
   others.reserve(slots);
   try {
     for (int64_t slot = 1; slot < slots; ++slot) others.emplace_back(body, context, slot);
-  } catch (const std::system_error&) {
+  } catch (...) {  // no thread, or no memory for one
   }
   body(context, 0);
   for (std::thread& other : others) other.join();

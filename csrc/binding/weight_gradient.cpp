@@ -19,7 +19,7 @@ Tensor run_winograd(const ConvGeometry& g, const Tensor& grad, const Tensor& x, 
   const Kernels<T>& kernels = kernels_of<T>(active_kernels());
   const Parallel parallel = torch_threads();
   const WinogradGradientPlan plan = make_winograd_gradient_plan(kernels, g);
-  const Workspace<T> workspace(plan.shared_elements + plan.scratch_elements * parallel.threads);
+  const Workspace<T> workspace(plan.shared_elements, plan.scratch_elements, parallel.threads);
   const WinogradWeightGradient<T> gradient(kernels, plan, g, image_view(read<T>(x), info_of(x)),
                                            image_view(read<T>(grad), info_of(grad)), write<T>(dw));
   gradient.run(parallel, workspace.data());
@@ -40,12 +40,12 @@ Tensor run(const ConvGeometry& g, const Tensor& grad, const Tensor& x, Algorithm
   const ImageView<const T> from = image_view(read<T>(x), info_of(x)), grads = image_view(read<T>(grad), info_of(grad));
   if (is_depthwise(kernels, g)) {
     const DepthwiseWeightGradient<T> gradient(kernels, g, from, grads, write<T>(dw));
-    const Workspace<T> workspace(gradient.partial_elements() + gradient.scratch_elements() * parallel.threads);
+    const Workspace<T> workspace(gradient.partial_elements(), gradient.scratch_elements(), parallel.threads);
     gradient.run(parallel, workspace.data());
     return dw;
   }
   const WeightGradientPlan plan = make_weight_gradient_plan(kernels, g, from, grads);
-  const Workspace<T> workspace(plan.partial_elements + plan.scratch_elements() * parallel.threads);
+  const Workspace<T> workspace(plan.partial_elements, plan.scratch_elements(), parallel.threads);
   const WeightGradient<T> gradient(kernels, plan, g, from, grads, write<T>(dw));
   gradient.run(parallel, workspace.data());
   return dw;

@@ -32,6 +32,19 @@ WeightView<const T> dense_weights(const ConvPlan& plan, const ConvGeometry& g, c
   return {packed, g.w.kernel * tap, tap, plan.lanewise_row, 1, g.O_per_group()};
 }
 
+// A 1x1 convolution of stride 1 without padding is one matrix product over all pixels, if they lie evenly in memory:
+// its geometry becomes that of one long row. The result, which is contiguous, needs no other view.
+template <class T>
+void join_pixels(ConvGeometry& g, const ImageView<const T>& x) {
+  const bool pointwise = g.h.kernel == 1 && g.w.kernel == 1 && g.h.stride == 1 && g.w.stride == 1 && g.h.pad == 0 &&
+                         g.w.pad == 0 && g.h.output == g.h.input && g.w.output == g.w.input;
+  if (!pointwise || x.h != g.w.input * x.w || (g.N > 1 && x.n != g.h.input * x.h)) return;
+  const int64_t pixels = g.N * g.h.input * g.w.input;
+  g.N = 1;
+  g.h.input = g.h.output = 1;
+  g.w.input = g.w.output = pixels;
+}
+
 // Algorithm::winograd takes geometries that fit it only; automatic takes it where it wins and may.
 //
 // Where groups are narrow, lanes run over the channels of all of them: im2col then copies the rows that a region of
@@ -42,16 +55,18 @@ ConvPlan make_plan(const Kernels<T>& kernels, const ConvGeometry& g, const Image
                    const Prepacked* prepacked = nullptr) {
   ConvPlan plan = {};
   const bool lanewise = is_depthwise(kernels, g);
-  if (takes_winograd<T>(algorithm, g, prepacked ? WinogradWeights::prepacked : WinogradWeights::given)) {
+  const bool transformed = prepacked && keeps_winograd(*prepacked, g);
+  if (takes_winograd<T>(algorithm, g, transformed ? WinogradWeights::prepacked : WinogradWeights::given)) {
     plan.method = Method::winograd;
     plan.winograd = make_winograd_plan(kernels, g, threads, prepacked);
-    if (prepacked && plan.winograd.pack_weights) plan.prepacked_offset = prepacked->direct_elements;
+    if (transformed) plan.prepacked_offset = prepacked->direct_elements;
     plan.packed_elements = plan.winograd.packed_elements;
     plan.scratch_elements = plan.winograd.scratch_elements;
   } else if (lanewise && (is_direct_by_name(algorithm) || g.C_per_group() == 1 || !takes_planes(kernels, g))) {
     plan.method = Method::depthwise;
-    plan.lanewise = make_depthwise_plan(kernels, g, x, lanes_contiguous(g, w), threads,
-                                        algorithm == Algorithm::im2col ? Rows::packed : Rows::packed_if_better);
+    plan.lanewise =
+        make_depthwise_plan(kernels, g, x, lanes_contiguous(g, w), threads,
+                            algorithm == Algorithm::im2col ? RegionRows::packed : RegionRows::packed_if_better);
     plan.packed_elements = plan.lanewise.packed_elements;
     plan.scratch_elements = plan.lanewise.region_elements;
   } else {

@@ -168,7 +168,7 @@ TileArgs<T> DenseConv<T>::product(const Column& column, const Block& block) {
   args.b_j = column.b_j;
   args.b_k = column.b_k;
   args.columns = column.columns;
-  args.bias = block.first ? column.bias : nullptr;
+  args.bias = block.first ? column.bias : kNothing<T>.values;
   args.mode = block.first ? Mode::fresh : Mode::add;
   return args;
 }

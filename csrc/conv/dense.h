@@ -6,6 +6,18 @@
 
 namespace nhwc_conv {
 
+// What sums of a later block of the reduction start from. Added to the result where no tap falls into the block, it
+// leaves even the sign of a zero, so that it does not matter whether it is added.
+template <class T>
+struct Nothing {
+  T values[kMaxTileColumns];
+  constexpr Nothing() : values() {
+    for (T& value : values) value = T(-0.0);
+  }
+};
+template <class T>
+constexpr Nothing<T> kNothing;
+
 // One call's convolution. Weights are packed by pack(item), item < pack_items(), all of them before the first
 // run(item, ...), item < items(). Items write disjoint parts of y and may run in any order, in any thread.
 template <class T>
@@ -53,7 +65,7 @@ class DenseConv {
   void run_view(int64_t group, int64_t n, const ImageView<const T>& x, Range ys, Range xs, Range tiles) const;
   Terms terms(const Block& block, Range taps_h, Range taps_w) const;
   static TileArgs<T> product(const Column& column, const Block& block);
-  // In these two, x is what of_group returns.
+  // From here on, x is what of_group returns.
   void run_block(const Column& column, const Block& block, const ImageView<const T>& x, Range ys, Range xs) const;
   void fill_planes(Range rows, int64_t n, Range channels, T* planes) const;
   void run_planes(Range groups, int64_t n, Range ys, T* scratch) const;

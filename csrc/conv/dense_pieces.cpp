@@ -180,7 +180,7 @@ void DenseConv<T>::multiply(const Column& column, const Piece& piece, const Imag
   args.c_m = piece.first_block ? y_.w : column.columns;
   args.columns = column.columns;
   const Range xs = g_.w.outputs(piece.j), ys = xs.empty() ? Range{0, 0} : g_.h.outputs(piece.rows.begin);
-  if (piece.opens) args.bias = piece.first_block ? column.bias : nullptr;
+  if (piece.opens) args.bias = piece.first_block ? column.bias : kNothing<T>.values;
   args.mode = piece.opens ? Mode::fresh : Mode::go_on;
   if (piece.opens && ys.size() * xs.size() < OH * OW) {
     // Some outputs have no such tap: all sums begin before its products.

@@ -8,6 +8,9 @@ namespace nhwc_conv {
 
 namespace {
 
+// Columns of an image with its padding that rows are copied with: so many for each of the image's, and these always.
+constexpr int64_t kMostPadding = 4, kAnyPadding = 64;
+
 // The axis over an input that has its padding around it.
 Axis padded(const Axis& axis) {
   Axis result = axis;
@@ -23,7 +26,7 @@ Axis region_columns(const ConvGeometry& g, const DepthwisePlan& plan) { return p
 // are lost before the next vector of channels reads their other half.
 template <class T>
 bool collides(const Kernels<T>& kernels, const ConvGeometry& g, int64_t pixel) {
-  const int64_t line = 64, way = 4096, ways = 8, step = pixel * static_cast<int64_t>(sizeof(T));
+  const int64_t line = kLineBytes, way = kPageBytes, ways = 8, step = pixel * static_cast<int64_t>(sizeof(T));
   if (kernels.lanewise[0].lanes * static_cast<int64_t>(sizeof(T)) >= line || step % line != 0) return false;
   int64_t sets = way / line;
   for (int64_t apart = step / line; apart % 2 == 0 && sets > 1; apart /= 2) sets /= 2;
@@ -35,16 +38,18 @@ bool collides(const Kernels<T>& kernels, const ConvGeometry& g, int64_t pixel) {
 
 template <class T>
 DepthwisePlan make_depthwise_plan(const Kernels<T>& kernels, const ConvGeometry& g, const ImageView<const T>& x,
-                                  bool lanes_contiguous, int threads, Rows rows) {
+                                  bool lanes_contiguous, int threads, RegionRows rows) {
   // Elements of one item's input, in the order of half a second-level cache.
   const int64_t budget = 96 * 1024 / static_cast<int64_t>(sizeof(T)) * 2;
   const int64_t Cg = g.C_per_group();
   DepthwisePlan plan;
   const bool is_short = g.w.kernel > 1 && 2 * g.w.interior().size() < g.w.output;
   const bool expands = Cg > 1 || g.O_per_group() > 1;
-  // By the geometry alone: zeros of the padding times infinite weights show.
+  // By the geometry alone: zeros of the padding times infinite weights show. Not where the image is lost in its
+  // padding.
   const bool better = is_short || (!expands && collides(kernels, g, g.C));
-  plan.pad_columns = rows == Rows::packed || (rows == Rows::packed_if_better && better);
+  const bool fits = g.w.span(g.w.output) <= kMostPadding * g.w.input + kAnyPadding;
+  plan.pad_columns = fits && (rows == RegionRows::packed || (rows == RegionRows::packed_if_better && better));
   plan.expand = plan.pad_columns || expands || x.c != 1;
   plan.pack_weights = !lanes_contiguous || (plan.expand && collides(kernels, g, g.O));
   plan.packed_row = spread<T>(g.O);
@@ -58,6 +63,10 @@ DepthwisePlan make_depthwise_plan(const Kernels<T>& kernels, const ConvGeometry&
   if (2 * plan.item_columns > OW) plan.item_columns = OW;
   const int64_t row = pixel * region_columns(g, plan).reach(plan.item_columns) * g.h.stride;
   plan.item_rows = clamp(budget / (row > 0 ? row : 1), 1, OH);
+  // Rows between the taps of dilated kernels are copied too: fewer outputs than those would not be worth it.
+  if (plan.expand && g.h.dilation > 1) {
+    plan.item_rows = clamp((g.h.kernel - 1) * g.h.dilation / g.h.stride, plan.item_rows, OH);
+  }
   if (threads > 1) {
     const int64_t others = g.N * plan.channel_blocks(g) * ceil_div(OW, plan.item_columns);
     plan.item_rows = clamp(ceil_div(OH * others, 4 * threads), 1, plan.item_rows);
@@ -80,7 +89,8 @@ template <class T>
 ExpandedRegion<T> ExpandedRegion<T>::fill(const Kernels<T>& kernels, const DepthwisePlan& plan, const ConvGeometry& g,
                                           const ImageView<const T>& x, int64_t n, Range ys, Range xs, Range lanes,
                                           T* to) {
-  const int64_t Cg = g.C_per_group(), Og = g.O_per_group(), width = lanes.size(), pixel = spread<T>(Cg * width);
+  const int64_t Cg = g.C_per_group(), Og = g.O_per_group(), width = lanes.size();
+  const int64_t pixel = spread<T>(Cg * plan.item_channels);
   const Axis across = region_columns(g, plan);
   const int64_t shift = plan.pad_columns ? g.w.pad : 0, channels = width / Og * Cg;
   T* contiguous_row = to + plan.region_elements - plan.row_elements;
@@ -189,7 +199,7 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
 
 #define NHWC_INSTANTIATE(T)                                                                                        \
   template DepthwisePlan make_depthwise_plan<T>(const Kernels<T>&, const ConvGeometry&, const ImageView<const T>&, \
-                                                bool, int, Rows);                                                  \
+                                                bool, int, RegionRows);                                            \
   template void size_region(const ConvGeometry&, const ImageView<const T>&, DepthwisePlan&);                       \
   template struct ExpandedRegion<T>;                                                                               \
   template class DepthwiseConv<T>;

@@ -40,12 +40,12 @@ struct DepthwisePlan {
 };
 
 // Whether a region's rows are copied with their padding: always, where that is faster, or never.
-enum class Rows { packed, packed_if_better, viewed };
+enum class RegionRows { packed, packed_if_better, viewed };
 
 // lanes_contiguous: neighbouring output channels are neighbours in the weights.
 template <class T>
 DepthwisePlan make_depthwise_plan(const Kernels<T>& kernels, const ConvGeometry& g, const ImageView<const T>& x,
-                                  bool lanes_contiguous, int threads, Rows rows);
+                                  bool lanes_contiguous, int threads, RegionRows rows);
 
 // Sizes the scratch of a plan for the layout of x, which items then copy if its channels are no neighbours.
 template <class T>
@@ -54,7 +54,7 @@ void size_region(const ConvGeometry& g, const ImageView<const T>& x, DepthwisePl
 // Elements from one row of `elements` to the next, so that many do not fall into few cache sets.
 template <class T>
 int64_t spread(int64_t elements) {
-  const int64_t line = 64 / sizeof(T);
+  const int64_t line = kLineBytes / sizeof(T);
   return elements % (4 * line) == 0 ? elements + line : elements;
 }
 

@@ -11,7 +11,7 @@ DepthwiseWeightGradient<T>::DepthwiseWeightGradient(const Kernels<T>& kernels, c
                                                     const ImageView<const T>& x, const ImageView<const T>& grad, T* dw)
     : kernels_(kernels), g_(g), x_(x), grad_(grad), dw_(dw) {
   // As for one thread and contiguous channels, whatever they are: blocks of pixels show in the last bits.
-  plan_ = make_depthwise_plan<T>(kernels, g, {nullptr, 0, 0, g.C, 1}, true, 1, Rows::viewed);
+  plan_ = make_depthwise_plan<T>(kernels, g, {nullptr, 0, 0, g.C, 1}, true, 1, RegionRows::viewed);
   elements_ = g.h.kernel * g.w.kernel * g.C_per_group() * g.O;
   blocks_h_ = ceil_div(g.h.output, plan_.item_rows);
   blocks_w_ = ceil_div(g.w.output, plan_.item_columns);

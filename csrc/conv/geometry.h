@@ -33,7 +33,7 @@ inline Range share_of(int64_t count, int64_t index, int64_t shares) {
 
 // One spatial axis. Output o reads input o*stride + tap*dilation - pad for each tap < kernel; outside the input is
 // zero. `pad` stands before the input only, since padding after it follows from `output`. It is negative where a
-// convolution starts inside its input, as input gradients may; `kernel` is zero where a phase of one meets no tap.
+// convolution starts inside its input, as input gradients may.
 struct Axis {
   int64_t input, output, kernel, stride, dilation, pad;
 
@@ -49,7 +49,6 @@ struct Axis {
 
   // The outputs whose every tap falls inside the input.
   Range interior() const {
-    if (kernel == 0) return {0, output};
     const int64_t begin = clamp(ceil_div(pad, stride), 0, output);
     const int64_t reach = input - 1 + pad - (kernel - 1) * dilation;
     return {begin, clamp(floor_div(reach, stride) + 1, begin, output)};
@@ -68,6 +67,9 @@ struct Axis {
     const int64_t end = (outputs.end - 1) * stride - pad + (kernel - 1) * dilation + 1;
     return {begin, clamp(end, begin, input)};
   }
+
+  // The axis of one tap alone.
+  Axis of_tap(int64_t tap) const { return {input, output, 1, stride, 1, pad - tap * dilation}; }
 
   // The inputs and the padding that so many neighbouring outputs read, and the most of them that are inputs.
   int64_t span(int64_t outputs) const { return (outputs - 1) * stride + (kernel - 1) * dilation + 1; }

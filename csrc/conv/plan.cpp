@@ -4,7 +4,8 @@ namespace nhwc_conv {
 
 namespace {
 
-// Bytes of weights, and of input, that one pass may use of a second-level cache that is half a megabyte or more.
+// Bytes of weights, and of input, that one pass may use of a second-level cache: a large part of half a megabyte, a
+// smaller one of more.
 constexpr int64_t kWeightBytes = 384 * 1024;
 constexpr int64_t kInputBytes = 192 * 1024;
 // Multiply-adds in flight that keep one unit busy.
@@ -26,9 +27,9 @@ constexpr int64_t kFewestPlaneTaps = 4, kPlaneBytes = 1024 * 1024;
 // Channels of a group so few that copying them into a window, where the taps of a row are one run, costs less than a
 // loop for each tap.
 constexpr int64_t kShortBytes = 32;
-// Bytes of a row of a weight gradient's panel of columns, where there are several panels: with those of all pixels of a
-// block it stays in a first-level cache, to be read again for every tile of rows (Emerald Rapids: 3x3 layers 1.13 times
-// as fast as with twice the width).
+// Bytes of a row of a weight gradient's panel of columns, where there are several panels: it is read again for every
+// tile of rows, and with the rows of a block of 256 pixels it stays in a first-level cache (Emerald Rapids: 3x3 layers
+// 1.13 times as fast as with twice the width).
 constexpr int64_t kPanelWidth = 128;
 
 }  // namespace
@@ -36,7 +37,7 @@ constexpr int64_t kPanelWidth = 128;
 // The fewest cycles. A step of the reduction in a tile of m rows and v vectors takes m*v multiply-adds; loads of B and
 // of A run beside them and only count a little.
 template <class T>
-ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t run, bool equal_rows) {
+ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t run, bool of_weight_gradient) {
   int lanes = 1;
   for (int f = kernels.families - 1; f >= 0; --f) {
     if (kernels.family[f].lanes <= columns) lanes = kernels.family[f].lanes;
@@ -50,9 +51,10 @@ ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t r
     if (family.lanes != lanes || family.vectors > total || (partial && total > 1 && family.vectors == 1)) continue;
     const ColumnTiles candidate = {columns, lanes, family.vectors, total, ceil_div(total, family.vectors)};
     const int64_t width = family.vectors * lanes * static_cast<int64_t>(sizeof(T));
-    if (equal_rows && candidate.tiles > 1 && width > kPanelWidth) continue;
+    if (of_weight_gradient && candidate.tiles > 1 && width > kPanelWidth) continue;
     const auto cost_of = [&](int64_t v) {
-      const int64_t pieces = ceil_div(run, equal_rows ? family.max_rows : family_of(kernels, lanes, v).max_rows);
+      const int64_t pieces =
+          ceil_div(run, of_weight_gradient ? family.max_rows : family_of(kernels, lanes, v).max_rows);
       const double fma = double(run) / pieces * v;
       return pieces * ((fma > kLatency ? fma : kLatency) + 0.05 * v + 0.5) + 0.02 * run;
     };
@@ -140,7 +142,10 @@ bool takes_planes(const Kernels<T>& kernels, const ConvGeometry& g) {
       (g.w.kernel - 1) * g.w.dilation > g.w.output) {
     return false;
   }
-  return g.h.reach(1) * plane_groups(kernels, g) * g.C_per_group() * plane_width(kernels, g) * size <= kPlaneBytes;
+  // Rows between taps far apart would be copied for each row of outputs.
+  const int64_t row_bytes = plane_groups(kernels, g) * g.C_per_group() * plane_width(kernels, g) * size;
+  if (g.h.dilation > 1 && 2 * (g.h.kernel - 1) * g.h.dilation * row_bytes > kInputBytes) return false;
+  return g.h.reach(1) * row_bytes <= kPlaneBytes;
 }
 
 template <class T>
@@ -201,7 +206,7 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
                                                                      : kSharingPixels;
   plan.in_pieces = plan.pack_weights && !plan.dot && whole_input && deep && pixels <= most_pixels &&
                    packed * size >= kManyWeightBytes && packed < kImpossibleBytes / size &&
-                   g.groups * plan.columns.tiles >= 2 * threads;
+                   g.groups * plan.columns.tiles >= threads;
   plan.piece_depth = pixels <= kVeryFewPixels || inputs * size <= kSmallInputBytes ? kFlatPiece : kDeepPiece;
   plan.packed_elements = plan.pack_weights && (prepacked || !plan.in_pieces) ? packed : 0;
 
@@ -230,6 +235,12 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   if (threads > 1) target = clamp(ceil_div(pixels * g.groups, threads * 4), 4 * plan.rows, target);
   const int64_t OH = max(g.h.output, 1), OW = max(g.w.output, 1);
   plan.item_rows = clamp(target / OW, 1, OH);
+  // A window holds the rows between taps too: with fewer outputs than those, most of its copies would serve few
+  // products.
+  if (plan.source == Source::window) {
+    const int64_t between = (g.h.kernel - 1) * g.h.dilation / g.h.stride;
+    plan.item_rows = max(plan.item_rows, min(between, ceil_div(OH, threads)));
+  }
   // Where most columns lack some tap, tiles run down the rows: each thread has as many of them as it can.
   if (plan.source == Source::view && 2 * interior <= OW) plan.item_rows = max(plan.item_rows, ceil_div(OH, threads));
   // Wide rows are cut at multiples of the tile; narrow ones are left whole.

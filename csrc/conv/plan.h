@@ -54,7 +54,7 @@ struct DensePlan {
   Source source;
   bool dot;
   ColumnTiles columns;
-  int rows;           // of the tallest tile
+  int rows;           // of the widest tile, at most
   bool pack_weights;  // into rows of one column tile; else they are read where they lie
   bool prepacked;     // weights are packed already
   // Weights that outgrow the second-level cache and meet few pixels: an item takes them a piece at a time, which it
@@ -89,9 +89,10 @@ struct DenseLayout {
 template <class T>
 DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const T>& x, const WeightView<const T>& w);
 
-// Vectors per tile for runs of `run` rows. equal_rows: narrow tiles are no taller than the widest.
+// Vectors per tile for runs of `run` rows. of_weight_gradient: narrow tiles are no taller than the widest, and where
+// there are several, none is wider than what its panel may be.
 template <class T>
-ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t run, bool equal_rows = false);
+ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t run, bool of_weight_gradient = false);
 
 // Groups whose outputs fill half a vector or less, and rows of outputs that fill one: there lanes run along the rows,
 // if enough products share the work of copying x into planes and results back.
@@ -122,6 +123,7 @@ struct WeightGradientPlan {
   // Operands in windows: of a block, and of the channels of window_row_tiles on the side of a tile's rows; of one tile
   // of columns each, for one of column_shares, on the other.
   int64_t window_row_tiles, column_shares;
+  bool window_of_tap_rows;                              // of x: what one kernel row reads, else what all do
   int64_t row_window_elements, column_window_elements;  // of each thread; zero: read where it lies
   // Shared by all threads; the first sum stands in the result itself, unless swapped.
   int64_t partial_elements;

@@ -17,12 +17,14 @@ Range WeightGradient<T>::run_of(int64_t row_tile) const {
   return share_of(run, row_tile, plan_.row_tiles);
 }
 
-// Units whose rows read the same channels are neighbours, so that windows of them are copied once a block.
+// Units whose rows read the same window are neighbours, so that it is copied once a block: one window holds the same
+// channels for all kernel rows, or one of several the channels for its own.
 template <class T>
 typename WeightGradient<T>::Rows WeightGradient<T>::rows(int64_t unit) const {
-  const int64_t across = plan_.merge_taps ? 1 : g_.w.kernel, taps = g_.h.kernel * across;
-  const int64_t tap = unit % taps, row_tile = unit / taps % plan_.row_tiles;
-  return {unit / taps / plan_.row_tiles, row_tile, tap / across, tap % across, run_of(row_tile)};
+  const int64_t across = plan_.merge_taps ? 1 : g_.w.kernel, KH = g_.h.kernel, tiles = plan_.row_tiles;
+  const int64_t j = unit % across, index = unit / across % (KH * tiles), group = unit / across / KH / tiles;
+  const int64_t row_tile = plan_.window_of_tap_rows ? index % tiles : index / KH;
+  return {group, row_tile, plan_.window_of_tap_rows ? index / tiles : index % KH, j, run_of(row_tile)};
 }
 
 // To the next unit.
@@ -30,11 +32,14 @@ template <class T>
 void WeightGradient<T>::advance(Rows& rows) const {
   if (!plan_.merge_taps && ++rows.j < g_.w.kernel) return;
   rows.j = 0;
-  if (++rows.i < g_.h.kernel) return;
-  rows.i = 0;
-  if (++rows.row_tile == plan_.row_tiles) {
-    rows.row_tile = 0;
-    ++rows.group;
+  const bool apart = plan_.window_of_tap_rows;
+  int64_t &inner = apart ? rows.row_tile : rows.i, &outer = apart ? rows.i : rows.row_tile;
+  if (++inner == (apart ? plan_.row_tiles : g_.h.kernel)) {
+    inner = 0;
+    if (++outer == (apart ? g_.h.kernel : plan_.row_tiles)) {
+      outer = 0;
+      ++rows.group;
+    }
   }
   rows.range = run_of(rows.row_tile);
 }
@@ -51,7 +56,7 @@ typename WeightGradient<T>::Block WeightGradient<T>::block(int64_t index) const 
   block.n = index / across / down;
   block.ys = share_of(g_.h.output, index / across % down, down);
   block.xs = share_of(g_.w.output, index % across, across);
-  block.group = block.window = -1;
+  block.group = block.window = block.kernel_row = -1;
   return block;
 }
 
@@ -78,7 +83,7 @@ void WeightGradient<T>::run(const Parallel& parallel, T* workspace) const {
       part.dw = partial == 0 ? total : partials + (partial - 1) * elements;
       part.first = b == mine.begin;
       part.scratch = scratch + slot * plan_.scratch_elements();
-      if (b + 1 < mine.end) look_ahead(part, block(b + 1));
+      if (b + 1 < mine.end && !plan_.window_of_tap_rows) look_ahead(part, block(b + 1));
       Rows unit = rows(units.begin);
       for (int64_t u = units.begin; u < units.end; ++u, advance(unit)) add(part, unit);
     }
@@ -95,7 +100,8 @@ void WeightGradient<T>::run(const Parallel& parallel, T* workspace) const {
 template <class T>
 Window WeightGradient<T>::window(const Block& block, bool of_x, Range channels) const {
   if (!of_x) return {block.ys, block.xs, channels};
-  return {g_.h.inputs(block.ys), g_.w.inputs(block.xs), channels};
+  const Axis h = plan_.window_of_tap_rows ? g_.h.of_tap(block.kernel_row) : g_.h;
+  return {h.inputs(block.ys), g_.w.inputs(block.xs), channels};
 }
 
 // Calls visit(columns, panel) for each tile of columns of a group: its channels, counted in the group, and where its
@@ -131,9 +137,13 @@ void WeightGradient<T>::look_ahead(Block& block, const Block& next) const {
 // Brings the channels of these rows and the columns of their group, unless they are there.
 template <class T>
 void WeightGradient<T>::read(Block& block, const Rows& rows) const {
-  const bool same_group = rows.group == block.group;
   const int64_t index = rows.row_tile / plan_.window_row_tiles;
-  if (same_group && index == block.window) return;
+  const bool same_group = rows.group == block.group;
+  const bool same_x = same_group && (!plan_.window_of_tap_rows || rows.i == block.kernel_row);
+  const bool same_rows = plan_.swapped ? same_group : same_x, same_columns = plan_.swapped ? same_x : same_group;
+  block.group = rows.group;
+  block.kernel_row = rows.i;
+  if (same_rows && same_columns && index == block.window) return;
   const ImageView<const T>& by_rows = plan_.swapped ? grad_ : x_;
   const ImageView<const T>& by_columns = plan_.swapped ? x_ : grad_;
   if (plan_.row_window_elements > 0) {
@@ -148,14 +158,13 @@ void WeightGradient<T>::read(Block& block, const Rows& rows) const {
   } else {
     block.by_rows = of_image(by_rows, block.n);
   }
-  if (plan_.column_window_elements > 0 && !same_group) {
+  if (plan_.column_window_elements > 0 && !same_columns) {
     const int64_t first = rows.group * plan_.columns.columns;
     each_tile(block, [&](Range columns, T* panel) {
       const Window part = window(block, plan_.swapped, {first + columns.begin, first + columns.end});
       copy_window(kernels_, by_columns, block.n, part, panel);
     });
   }
-  block.group = rows.group;
   block.window = index;
 }
 
@@ -182,6 +191,7 @@ void WeightGradient<T>::add(Block& block, const Rows& rows) const {
 template <class T>
 void WeightGradient<T>::ask(TileArgs<T>& args, Block& block) {
   args.ahead = nullptr;
+  args.ahead_k = 0;
   for (Ahead& ahead : block.ahead) {
     if (ahead.elements <= 0) continue;
     args.ahead = ahead.from;

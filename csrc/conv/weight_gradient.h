@@ -39,7 +39,7 @@ class WeightGradient {
     T* scratch;
     // What is there to read: the rows' operand, where it lies or in a window, of these channels.
     ImageView<const T> by_rows;
-    int64_t group, window;
+    int64_t group, window, kernel_row;
     // What tiles ask for meanwhile: the next block's pixels of x and of grad.
     Ahead ahead[2];
   };

@@ -68,15 +68,21 @@ WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const Co
   const bool column_window =
       by_columns.c != 1 || (pays(by_columns) && by_columns.w > tile_columns && taps * plan.row_tiles >= kManyTiles);
   plan.column_shares = column_window ? max(ceil_div(plan.columns.columns, kWindowColumns), 1) : 1;
-  const int64_t x_pixels = g.h.reach(plan.block_rows) * g.w.reach(plan.block_columns);
+  // Rows between the taps of dilated kernels are not worth copying: kernel row by kernel row there are fewer.
+  const Axis tap_rows = g.h.of_tap(0);
+  plan.window_of_tap_rows = g.h.reach(plan.block_rows) > g.h.kernel * tap_rows.reach(plan.block_rows);
+  const int64_t x_rows = (plan.window_of_tap_rows ? tap_rows : g.h).reach(plan.block_rows);
+  const int64_t x_pixels = x_rows * g.w.reach(plan.block_columns);
   const int64_t grad_pixels = plan.block_rows * plan.block_columns;
+  // Whole lines each, so that vectors do not cross from one to the next.
+  const int64_t line = kLineBytes / size;
   if (row_window) {
-    plan.row_window_elements = row_channels * (plan.swapped ? grad_pixels : x_pixels);
+    plan.row_window_elements = ceil_div(row_channels * (plan.swapped ? grad_pixels : x_pixels), line) * line;
   }
   if (column_window) {
     const int64_t vectors = ceil_div(plan.columns.tiles, plan.column_shares) * plan.columns.vectors;
-    plan.column_window_elements =
-        min(vectors * plan.columns.lanes, plan.columns.columns) * (plan.swapped ? x_pixels : grad_pixels);
+    const int64_t columns = min(vectors * plan.columns.lanes, plan.columns.columns);
+    plan.column_window_elements = ceil_div(columns * (plan.swapped ? x_pixels : grad_pixels), line) * line;
   }
   return plan;
 }

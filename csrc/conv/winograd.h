@@ -14,9 +14,6 @@
 
 namespace nhwc_conv {
 
-// Whether it can compute this geometry at all.
-bool winograd_fits(const ConvGeometry& g);
-
 // What a pass does with weights: transforms them, has them transformed already, or sums their gradient.
 enum class WinogradWeights { given, prepacked, gradient };
 
@@ -30,6 +27,11 @@ void set_winograd_enabled(bool value);
 
 // Outputs of a tile, down and across: 4, or 2 for images so low or narrow that larger tiles would mostly lie outside.
 int64_t winograd_tile(const ConvGeometry& g);
+
+// Whether what was packed ahead holds this geometry's weights transformed.
+inline bool keeps_winograd(const Prepacked& packed, const ConvGeometry& g) {
+  return packed.winograd_elements > 0 && winograd_tile(g) == 4;
+}
 
 struct WinogradPlan {
   int64_t tile;         // outputs of a tile, down and across

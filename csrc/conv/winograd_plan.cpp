@@ -43,16 +43,16 @@ int64_t packed_size(const ConvGeometry& g, const ColumnTiles& columns, int64_t t
 
 void set_winograd_enabled(bool value) { enabled.store(value, std::memory_order_relaxed); }
 
-bool winograd_fits(const ConvGeometry& g) {
-  const auto fits = [](const Axis& axis) { return axis.kernel == 3 && axis.stride == 1 && axis.dilation == 1; };
-  return fits(g.h) && fits(g.w);
-}
-
 int64_t winograd_tile(const ConvGeometry& g) {
   return tiles_of_one_image(g, 2) * winograd_points(2) < tiles_of_one_image(g, 4) * winograd_points(4) ? 2 : 4;
 }
 
 namespace {
+
+bool winograd_fits(const ConvGeometry& g) {
+  const auto fits = [](const Axis& axis) { return axis.kernel == 3 && axis.stride == 1 && axis.dilation == 1; };
+  return fits(g.h) && fits(g.w);
+}
 
 // Costs in products of one input and one output channel: transforms cost their operations, loads and stores, for each
 // tile and channel; that of the weights for each pair of channels. The sums of a weight gradient outgrow the caches,
@@ -98,7 +98,7 @@ WinogradPlan make_winograd_plan(const Kernels<T>& kernels, const ConvGeometry& g
   plan.columns = prepacked ? prepacked->form.columns : choose_columns(kernels, g.O_per_group(), kFewTiles);
   plan.depth_blocks = depth_blocks_of(g);
   const int64_t points = winograd_points(plan.tile), packed = packed_size(g, plan.columns, plan.tile);
-  plan.pack_weights = prepacked ? prepacked->winograd_elements > 0 && plan.tile == 4 : packed * size <= kPackedBytes;
+  plan.pack_weights = prepacked ? keeps_winograd(*prepacked, g) : packed * size <= kPackedBytes;
   plan.from_panels = prepacked && !plan.pack_weights;
   plan.packed_elements = plan.pack_weights && !prepacked ? packed : 0;
 

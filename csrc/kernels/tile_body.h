@@ -1,10 +1,12 @@
 // The body of the broadcast tile kernel; its contract is TileArgs in kernels.h.
 
-// Rows of C one after the other. Were all their addresses known at once, the compiler would keep every one of them from
-// the prefetches to the stores, on the stack: a tenth of a tile over 64 channels.
-template <class T>
-inline T* next_row(T* row, int64_t distance) {
-  row += distance;
+// To row m of C. Were the addresses of all rows known at once, the compiler would keep every one of them from the
+// prefetches to the stores, on the stack: a tenth of a tile over 64 channels. So each STEP rows have a pointer of their
+// own.
+template <int STEP, class T>
+inline T* next_row(T* row, int m, int64_t c_m) {
+  if (m % STEP != 0) return row;
+  row += STEP * c_m;
   NHWC_POINTER(row);
   return row;
 }
@@ -19,6 +21,8 @@ void tile(const TileArgs<T>& t) {
   // Where the accumulators, all vectors of B and one value of A are one too many for the registers, the last vector
   // comes after the others, and meets A in memory.
   const int TOGETHER = ROWS * VECTORS + VECTORS + 1 > NHWC_ISA_REGISTERS ? VECTORS - 1 : VECTORS;
+  // Rows of C with few vectors share a pointer: else stores wait for a chain of additions.
+  const int STEP = VECTORS <= 2 ? 4 : VECTORS == 3 ? 2 : 1;
   const int64_t last = t.columns - LANES;
   const int64_t c_m = t.c_m;
   T* const c = t.c;
@@ -29,9 +33,10 @@ void tile(const TileArgs<T>& t) {
   V sum[ROWS][VECTORS];
   if (t.mode == Mode::go_on) {
     NHWC_UNROLL(16)
-    for (int m = 0; m < ROWS; ++m, row = next_row(row, c_m)) {
+    for (int m = 0; m < ROWS; row = next_row<STEP>(row, ++m, c_m)) {
       NHWC_UNROLL(4)
-      for (int v = 0; v < VECTORS; ++v) sum[m][v] = load<A, LANES>(row + (v == VECTORS - 1 ? last : v * LANES));
+      for (int v = 0; v < VECTORS; ++v)
+        sum[m][v] = load<A, LANES>(row + m % STEP * c_m + (v == VECTORS - 1 ? last : v * LANES));
     }
   } else {
     NHWC_UNROLL(4)
@@ -50,9 +55,9 @@ void tile(const TileArgs<T>& t) {
       c_step = (rows_of_c + steps - 1) / (steps > 0 ? steps : 1);
     } else {
       NHWC_UNROLL(16)
-      for (int m = 0; m < ROWS; ++m, row = next_row(row, c_m)) {
+      for (int m = 0; m < ROWS; row = next_row<STEP>(row, ++m, c_m)) {
         NHWC_UNROLL(4)
-        for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(row + v * LANES, 1);
+        for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(row + m % STEP * c_m + v * LANES, 1);
       }
     }
   }
@@ -103,16 +108,18 @@ void tile(const TileArgs<T>& t) {
   if (t.mode == Mode::add) {
     row = c;
     NHWC_UNROLL(16)
-    for (int m = 0; m < ROWS; ++m, row = next_row(row, c_m)) {
+    for (int m = 0; m < ROWS; row = next_row<STEP>(row, ++m, c_m)) {
       NHWC_UNROLL(4)
-      for (int v = 0; v < VECTORS; ++v) sum[m][v] += load<A, LANES>(row + (v == VECTORS - 1 ? last : v * LANES));
+      for (int v = 0; v < VECTORS; ++v)
+        sum[m][v] += load<A, LANES>(row + m % STEP * c_m + (v == VECTORS - 1 ? last : v * LANES));
     }
   }
   row = c;
   NHWC_UNROLL(16)
-  for (int m = 0; m < ROWS; ++m, row = next_row(row, c_m)) {
+  for (int m = 0; m < ROWS; row = next_row<STEP>(row, ++m, c_m)) {
     NHWC_UNROLL(4)
-    for (int v = 0; v < VECTORS; ++v) store<A, LANES>(row + (v == VECTORS - 1 ? last : v * LANES), sum[m][v]);
+    for (int v = 0; v < VECTORS; ++v)
+      store<A, LANES>(row + m % STEP * c_m + (v == VECTORS - 1 ? last : v * LANES), sum[m][v]);
   }
 }
 

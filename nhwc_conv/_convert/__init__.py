@@ -1,7 +1,7 @@
 """Replacing the convolutions of a model, and back.
 
-`public` is what users call; `layers` walks modules, `classes` decides which, `graph` rewrites torch.fx graphs for
-inference, `check` compares what comes out.
+`public` is what users call; `layers` walks modules, `classes` decides which, `tracing` makes torch.fx graphs and
+`graph` rewrites them for inference, `check` compares what comes out.
 """
 
 from .layers import revert

@@ -8,7 +8,7 @@ from math import sqrt
 
 import torch
 from torch.func import functional_call
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 DRAWS = 2
 SAFETY = 8
@@ -53,7 +53,8 @@ def compare(original: torch.nn.Module, model: torch.nn.Module, example) -> tuple
 
 def results(model, example):
     """The floating-point tensors among the results of model(*example), which gets a copy: it may write to it."""
-    args = copy.deepcopy(example if isinstance(example, tuple) else (example,))
+    args = example if isinstance(example, tuple) else (example,)
+    args = copy.deepcopy(tree_map_only(torch.Tensor, torch.Tensor.detach, args))  # deepcopy takes only leaves
     return [t for t in tree_leaves(model(*args)) if isinstance(t, torch.Tensor) and t.is_floating_point()]
 
 

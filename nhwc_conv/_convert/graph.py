@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
@@ -12,47 +10,30 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from ..nn.drop_in import Conv2d
 from ..nn.fused import ConvReLU2d
-from ..nn.packed import Prepackable
 from ..nn.twin import shallow_copy
-from .classes import CONVOLUTION, why_left
+from .classes import why_left
 from .report import ConvertReport
+from .tracing import Calls, Tracer, has_hooks
 
-HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 RELU_FUNCTIONS = (F.relu, F.relu_, torch.relu, torch.relu_)
 
 
-def has_hooks(module):
-    return any(getattr(module, hooks) for hooks in HOOKS)
-
-
-class Tracer(fx.Tracer):
-    """Goes into neither convolutions of ours nor modules with hooks, which would run once, while tracing."""
-
-    def is_leaf_module(self, module, path):
-        return has_hooks(module) or self.is_layer(module, path)
-
-    def is_layer(self, module, path):
-        return isinstance(module, (CONVOLUTION, Prepackable)) or super().is_leaf_module(module, path)
-
-
-def simplify(model: nn.Module, given: int, found: ConvertReport) -> nn.Module:
+def simplify(model: nn.Module, example, found: ConvertReport) -> nn.Module:
     """A model that computes what `model`, in eval mode, computes, without its BatchNorms where that is possible.
 
-    Where torch.fx cannot trace `model` this is a copy of it, with its children treated so. `model` stays. It is called
-    with `given` arguments; to others, torch.fx sees their defaults, which code may branch on.
+    Where torch.fx cannot trace `model` this is a copy of it, with its children treated so. `model` stays. To arguments
+    that are left out in the calls that compute `example`, torch.fx sees their defaults, which code may branch on.
     """
-    others = list(inspect.signature(model.forward).parameters.values())[given:]
-    defaults = {p.name: p.default for p in others if p.default is None or isinstance(p.default, int | float)}
-    return _simplified(model, found, "", {}, defaults)
+    return _simplified(model, found, "", {}, Calls(model, example))
 
 
-def _simplified(model, found, path, memo, defaults=None):
+def _simplified(model, found, path, memo, calls):
     if model not in memo:
-        memo[model] = _simplify(model, found, path, memo, defaults)
+        memo[model] = _simplify(model, found, path, memo, calls)
     return memo[model]
 
 
-def _simplify(model, found, path, memo, defaults):
+def _simplify(model, found, path, memo, calls):
     prefix = path + "." if path else ""
     if not isinstance(model, (nn.ModuleList, nn.ModuleDict)):
         if Tracer().is_layer(model, path):
@@ -61,14 +42,14 @@ def _simplify(model, found, path, memo, defaults):
             if has_hooks(model):
                 raise TypeError("it has hooks")
             tracer = Tracer()
-            graph = tracer.trace(model, defaults)
+            graph = tracer.trace(model, calls.constants_of(model))
         except Exception as error:  # tracing runs the model's own code, which may raise anything
             found.untraced[path] = f"{error}".partition("\n")[0]
         else:
             traced = fx.GraphModule(tracer.root, graph, type(model).__name__)
             for target in dict.fromkeys(n.target for n in graph.nodes if n.op == "call_module"):
                 traced.set_submodule(
-                    target, _simplified(traced.get_submodule(target), found, prefix + target, memo)
+                    target, _simplified(traced.get_submodule(target), found, prefix + target, memo, calls)
                 )
             fold_batch_norms(traced, found, prefix)
             fuse_relus(traced, found, prefix)
@@ -81,7 +62,7 @@ def _simplify(model, found, path, memo, defaults):
     copied = shallow_copy(model, type_before_parametrizations(model))
     for name, child in model._modules.items():
         if child is not None:
-            copied._modules[name] = _simplified(child, found, prefix + name, memo)
+            copied._modules[name] = _simplified(child, found, prefix + name, memo, calls)
     return copied
 
 
@@ -92,7 +73,7 @@ def fold_batch_norms(traced: fx.GraphModule, found: ConvertReport, prefix: str) 
         if type(norm) is not nn.BatchNorm2d or has_hooks(norm) or norm.running_mean is None or norm.training:
             continue
         conv = plain_convolution(traced, before)
-        if conv is None or conv.weight.dtype != norm.running_var.dtype:
+        if conv is None or conv.weight.dtype != norm.running_var.dtype or is_read(traced, before.target):
             continue
         found.folded[prefix + node.target] = prefix + before.target
         put(traced, before, folded(conv, norm))
@@ -131,6 +112,11 @@ def plain_convolution(traced, node):
         return None
     is_ours = type_before_parametrizations(conv) is Conv2d
     return conv if is_ours or why_left(conv, False) is None else None
+
+
+def is_read(traced, path):
+    """Whether the graph reads parameters of the module at `path` past its calls."""
+    return any(n.op == "get_attr" and n.target.startswith(path + ".") for n in traced.graph.nodes)
 
 
 def is_relu(traced, node):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from .._prepack import prepack
 from .check import compare
@@ -51,7 +52,7 @@ def convert(
         ValueError: `inference` without `example`, or with a part of `model` in training mode.
         RuntimeError: the result of `inference` is further from the original's than rounding explains.
     """
-    found = survey(model, subclasses)
+    found = survey(model, subclasses, {} if inference else held_aside(model))
     if inference:
         original, model = model, for_inference(model, example, subclasses, found)
         found.deviation, found.tolerance = compare(original, model, example)
@@ -69,21 +70,32 @@ def for_inference(model, example, subclasses, found):
         if module.training:
             where = f"{path!r} is" if path else "it is"
             raise ValueError(f"inference=True needs a model in eval mode, but {where} in training mode")
-    given = len(example) if isinstance(example, tuple) else 1
-    return prepack(replace_convolutions(simplify(model, given, found), subclasses).eval())
+    return prepack(replace_convolutions(simplify(model, example, found), subclasses).eval())
 
 
-def survey(model, subclasses) -> ConvertReport:
+def survey(model, subclasses, aside) -> ConvertReport:
     """Which convolutions will be converted, and why the others will not."""
     found = ConvertReport()
     for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, CONVOLUTION):
             why = why_left(module, subclasses)
             if why is None:
-                found.converted[path] = note(module)
+                found.converted[path] = "; ".join(filter(None, (note(module), aside.get(module))))
             else:
                 found.left[path] = why
     return found
+
+
+def held_aside(model) -> dict[torch.nn.Module, str]:
+    """Modules that a list, tuple or dict holds too, where nothing can replace them, and what is to be said of that."""
+    return {
+        leaf: f"{path + '.' if path else ''}{name} goes on holding the old layer"
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if name != "_modules" and isinstance(value, list | tuple | dict)
+        for leaf in tree_leaves(value)
+        if isinstance(leaf, torch.nn.Module)
+    }
 
 
 def note(module) -> str:

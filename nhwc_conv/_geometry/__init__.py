@@ -1,17 +1,17 @@
 """Sizes of a convolution: the only size formulas in Python, and every check of an argument.
 
 `texts` holds what errors say, `sizes` the formulas, `checks` turns the ops' arguments into a Geometry
-(RuntimeError), `transposed` those of a transposed convolution, `arguments` normalises what Python constructors
-are given (ValueError).
+(RuntimeError), `transposed` those of a transposed convolution, `arguments` normalises what users give
+(TypeError, ValueError).
 """
 
-from .arguments import as_pair, as_sides, padding_argument
+from .arguments import as_int, as_ints, as_pair, as_sides, op_geometry, padding_argument, require_tensors
 from .checks import Geometry, check_tensors, check_winograd, forward_geometry, input_geometry, weight_geometry
-from .sizes import EXPLICIT, SAME, SAME_LOWER, four_sides, same_sides
+from .sizes import EXPLICIT, SAME, SAME_LOWER, four_sides, holds, same_sides
 from .transposed import transposed_geometry
 
 __all__ = [
-    "EXPLICIT", "SAME", "SAME_LOWER", "Geometry", "as_pair", "as_sides", "check_tensors",
-    "check_winograd", "forward_geometry", "four_sides", "input_geometry", "padding_argument", "same_sides",
-    "transposed_geometry", "weight_geometry",
+    "EXPLICIT", "SAME", "SAME_LOWER", "Geometry", "as_int", "as_ints", "as_pair", "as_sides", "check_tensors",
+    "check_winograd", "forward_geometry", "four_sides", "holds", "input_geometry", "op_geometry", "padding_argument",
+    "require_tensors", "same_sides", "transposed_geometry", "weight_geometry",
 ]  # fmt: skip

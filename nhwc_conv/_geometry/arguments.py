@@ -1,22 +1,62 @@
-"""Arguments of Python constructors and strings, normalised. Everything wrong raises ValueError."""
+"""What users give, in the form that the ops take. Wrong types raise TypeError, everything else wrong ValueError."""
 
-from .sizes import EXPLICIT, SAME, SAME_LOWER, four_sides
+from operator import index
+
+from torch import SymInt, Tensor
+
+from .sizes import EXPLICIT, SAME, SAME_LOWER, four_sides, two
 
 PADDING_STRINGS = {"valid": EXPLICIT, "same": SAME, "same_lower": SAME_LOWER}
 
 
+def require_tensors(x, w, bias) -> None:
+    """TypeError unless all are tensors; the bias may be None."""
+    for name, value in (("x", x), ("w", w), ("bias", bias)):
+        if not isinstance(value, Tensor) and (name != "bias" or value is not None):
+            raise TypeError(f"expected {name} to be a Tensor, but got {name} of type {type(value).__name__}")
+
+
+def as_int(name, value) -> int:
+    """An integer of any kind, NumPy's and tensors of one element included. TypeError otherwise."""
+    try:
+        return _index(value)
+    except TypeError:
+        raise TypeError(f"expected {name} to be an int, but got {name}={value!r}") from None
+
+
+def as_ints(name, value) -> tuple[int, ...]:
+    """(n, n) of an integer n, a sequence of integers as a tuple. TypeError otherwise."""
+    try:
+        if not isinstance(value, (tuple, list)):
+            try:
+                return (_index(value),) * 2
+            except TypeError:
+                pass
+        return tuple([_index(v) for v in value])
+    except TypeError:
+        raise TypeError(
+            f"expected {name} to be an int or a tuple of ints, but got {name}={value!r}"
+        ) from None
+
+
+def op_geometry(stride, padding, dilation, groups, auto_pad) -> tuple:
+    """The geometry of an op in plain and symbolic ints."""
+    steps = as_ints("stride", stride), as_ints("padding", padding), as_ints("dilation", dilation)
+    return *steps, as_int("groups", groups), auto_pad
+
+
 def as_pair(name, value) -> tuple[int, int]:
-    """(h, w) of an int or a pair. ValueError otherwise."""
-    values = (value, value) if isinstance(value, int) else tuple(value)
-    if len(values) != 2 or not all(isinstance(v, int) for v in values):
+    """(h, w) of an int, (n,) or a pair."""
+    values = as_ints(name, value)
+    if len(values) not in (1, 2):
         raise ValueError(f"expected {name} to be an int or a pair of ints, but got {name}={value!r}")
-    return values
+    return two(values)
 
 
 def as_sides(padding) -> tuple[int, int, int, int]:
-    """(top, bottom, left, right) of an int, (h, w) or (top, bottom, left, right). ValueError otherwise."""
-    values = (padding, padding) if isinstance(padding, int) else tuple(padding)
-    if len(values) not in (2, 4) or not all(isinstance(v, int) for v in values):
+    """(top, bottom, left, right) of an int, (n,), (h, w) or (top, bottom, left, right)."""
+    values = as_ints("padding", padding)
+    if len(values) not in (1, 2, 4):
         raise ValueError(
             f"expected padding to be an int, (h, w) or (top, bottom, left, right), "
             f"but got padding={padding!r}"
@@ -34,3 +74,8 @@ def padding_argument(padding):
             f"Invalid padding string: padding={padding!r}; valid ones are {', '.join(PADDING_STRINGS)}"
         )
     return 0, auto_pad
+
+
+def _index(value):
+    # index() would fix a symbolic int at the value that it has while a graph is made.
+    return value if isinstance(value, (int, SymInt)) else index(value)

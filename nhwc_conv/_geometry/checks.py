@@ -12,6 +12,7 @@ from .sizes import (
     SAME_LOWER,
     extent,
     four_sides,
+    holds,
     output_size,
     same_output_size,
     same_sides,
@@ -58,11 +59,11 @@ def forward_geometry(x, w, bias, stride, padding, dilation, groups, auto_pad) ->
     stride, padding, dilation = _check_steps(stride, padding, dilation, groups, auto_pad)
     _check_rank("x", x)
     _check_weight(w, groups)
-    if x[-1] != w[2] * groups:
+    if holds(x[-1] != w[2] * groups):
         texts.fail(texts.CHANNELS, groups=groups, w=w, x=x, expected=w[2] * groups, actual=x[-1])
-    if bias is not None and (len(bias) != 1 or bias[0] != w[3]):
+    if bias is not None and (len(bias) != 1 or holds(bias[0] != w[3])):
         texts.fail(texts.BIAS, w=w, O=w[3], bias=bias)
-    if x[-3] < 1 or x[-2] < 1:
+    if holds(x[-3] < 1) or holds(x[-2] < 1):
         texts.fail(texts.EMPTY_IMAGE, size=x)
     return _geometry(x, w[0], w[1], w[3], stride, padding, dilation, groups, auto_pad)
 
@@ -88,7 +89,7 @@ def weight_geometry(grad, x, kernel_size, stride, padding, dilation, groups, aut
     _check_rank("x", x)
     _check_size("kernel_size", kernel_size)
     for name, shape in (("x", x), ("grad", grad)):
-        if shape[-1] < groups or shape[-1] % groups:
+        if holds(shape[-1] < groups) or holds(shape[-1] % groups != 0):
             texts.fail(
                 texts.DIVISIBLE,
                 groups=groups,
@@ -97,7 +98,7 @@ def weight_geometry(grad, x, kernel_size, stride, padding, dilation, groups, aut
                 name=name,
                 size=shape,
             )
-    if x[-3] < 1 or x[-2] < 1:
+    if holds(x[-3] < 1) or holds(x[-2] < 1):
         texts.fail(texts.EMPTY_IMAGE, size=x)
     g = _geometry(x, *kernel_size, grad[-1], stride, padding, dilation, groups, auto_pad)
     _check_grad(g, grad)
@@ -111,7 +112,7 @@ def check_winograd(g: Geometry) -> Geometry:
         ("stride", 1, "1", g.stride),
         ("dilation", 1, "1", g.dilation),
     ):
-        if value[0] != needed or value[1] != needed:
+        if holds(value[0] != needed) or holds(value[1] != needed):
             texts.fail(texts.WINOGRAD, name=name, expected=shown, value=tuple(value))
     return g
 
@@ -139,7 +140,7 @@ def _geometry(x, KH, KW, O, stride, padding, dilation, groups, auto_pad) -> Geom
         padded = (H + top + bottom, W + left + right)
         kernel = (extent(KH, dilation[0]), extent(KW, dilation[1]))
         _check_count("padded input x", (*x[:-3], *padded, x[-1]))
-        if kernel[0] > padded[0] or kernel[1] > padded[1]:
+        if holds(kernel[0] > padded[0]) or holds(kernel[1] > padded[1]):
             texts.fail(texts.KERNEL, H=padded[0], W=padded[1], KH=kernel[0], KW=kernel[1])
         OH = output_size(H, KH, stride[0], dilation[0], top, bottom)
         OW = output_size(W, KW, stride[1], dilation[1], left, right)
@@ -195,22 +196,22 @@ def _check_weight(w, groups):
     if len(w) != 4:
         texts.fail(texts.WEIGHT_RANK, size=w)
     for dim, least in enumerate((1, 1, 1, groups)):
-        if w[dim] < least:
+        if holds(w[dim] < least):
             texts.fail(texts.AT_LEAST, groups=groups, least=least, dim=dim, size=w)
-    if w[3] % groups:
+    if holds(w[3] % groups != 0):
         texts.fail(texts.DIVISIBLE, groups=groups, role="weight", dim=3, name="w", size=w)
 
 
 def _check_size(name, size):
     if len(size) != 2:
         texts.fail(texts.SIZE_LENGTH, name=name, value=tuple(size))
-    if size[0] < 1 or size[1] < 1:
+    if holds(size[0] < 1) or holds(size[1] < 1):
         texts.fail(texts.NOT_POSITIVE, name=name, value=tuple(size))
 
 
 def _check_grad(g, grad):
     expected = g.out_shape
-    if len(grad) != len(expected) or any(a != b for a, b in zip(grad, expected, strict=True)):
+    if len(grad) != len(expected) or any(holds(a != b) for a, b in zip(grad, expected, strict=True)):
         texts.fail(texts.GRAD, expected=expected, actual=grad)
 
 

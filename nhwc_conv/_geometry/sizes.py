@@ -5,6 +5,17 @@ import torch
 EXPLICIT, SAME, SAME_LOWER = 0, 1, 2
 
 
+def holds(condition) -> bool:
+    """Whether `condition` is known to hold. Sizes that depend on data a compiler cannot know; the op asks again."""
+    if condition is True or condition is False:
+        return condition
+    if not (isinstance(condition, torch.SymBool) or torch.compiler.is_compiling()):
+        return bool(condition)  # of NumPy's numbers, say
+    from torch.fx.experimental.symbolic_shapes import guard_or_false  # with it comes sympy
+
+    return guard_or_false(condition)
+
+
 def extent(kernel, dilation):
     """Pixels from the first tap to the last one."""
     return dilation * (kernel - 1) + 1
@@ -22,7 +33,9 @@ def same_output_size(size, stride):
 
 def same_sides(size, kernel, stride, dilation, auto_pad):
     """(before, after) under auto_pad: as little as it takes. The odd pixel goes after (1) or before (2)."""
-    total = torch.sym_max((same_output_size(size, stride) - 1) * stride + extent(kernel, dilation) - size, 0)
+    total = (same_output_size(size, stride) - 1) * stride + extent(kernel, dilation) - size
+    # torch.jit.trace has tensors for sizes.
+    total = total.clamp(min=0) if isinstance(total, torch.Tensor) else torch.sym_max(total, 0)
     small = total // 2
     return (small, total - small) if auto_pad == SAME else (total - small, small)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from . import texts
 from .checks import _check_rank, _check_steps, _check_weight
-from .sizes import EXPLICIT, extent, four_sides, two
+from .sizes import EXPLICIT, extent, four_sides, holds, two
 
 
 class Transposed(NamedTuple):
@@ -27,12 +27,12 @@ def transposed_geometry(
     stride, padding, dilation = _check_steps(stride, padding, dilation, groups, auto_pad)
     _check_rank("x", x, "conv_transpose2d")
     _check_weight(w, groups)
-    if x[-1] != w[3]:
+    if holds(x[-1] != w[3]):
         texts.fail(texts.TRANSPOSED_CHANNELS, w=w, x=x, expected=w[3], actual=x[-1])
     O = w[2] * groups  # noqa: E741
-    if bias is not None and (len(bias) != 1 or bias[0] != O):
+    if bias is not None and (len(bias) != 1 or holds(bias[0] != O)):
         texts.fail(texts.TRANSPOSED_BIAS, w=w, O=O, bias=bias)
-    if x[-3] < 1 or x[-2] < 1:
+    if holds(x[-3] < 1) or holds(x[-2] < 1):
         texts.fail(texts.EMPTY_IMAGE, size=x)
     output_padding = _check_output_padding(output_padding, stride, dilation, auto_pad)
     if auto_pad == EXPLICIT:
@@ -47,14 +47,12 @@ def transposed_geometry(
         size = x[-3] * stride[0], x[-2] * stride[1]
     if output_size is not None:
         size = _check_output_size(output_size, output_padding, least, stride)
-    if size[0] < 1 or size[1] < 1:
+    if holds(size[0] < 1) or holds(size[1] < 1):
         texts.fail(texts.TRANSPOSED_SIZE, H=x[-3], W=x[-2], OH=size[0], OW=size[1])
     # Under a wide dilation output_padding may reach past where another input would have been.
-    more = (
-        (0, 0)
-        if output_size is not None
-        else tuple(p // s for p, s in zip(output_padding, stride, strict=True))
-    )
+    more = (0, 0)
+    if output_size is None and any(output_padding):
+        more = tuple(p // s for p, s in zip(output_padding, stride, strict=True))
     return Transposed(size, more)
 
 
@@ -62,9 +60,11 @@ def _check_output_padding(output_padding, stride, dilation, auto_pad):
     output_padding = tuple(output_padding)
     if len(output_padding) not in (1, 2):
         texts.fail(texts.LENGTH, name="output_padding", length="2", value=output_padding)
+    if not any(output_padding):
+        return 0, 0
     if min(output_padding) < 0:
         texts.fail(texts.NEGATIVE_OUTPUT_PADDING, value=output_padding)
-    if auto_pad and any(output_padding):
+    if auto_pad:
         texts.fail(texts.AUTO_PAD_AND_OUTPUT_PADDING, auto_pad=auto_pad, value=output_padding)
     output_padding = two(output_padding)
     if any(p >= max(s, d) for p, s, d in zip(output_padding, stride, dilation, strict=True) if p):
@@ -79,6 +79,6 @@ def _check_output_size(output_size, output_padding, least, stride):
     if any(output_padding):
         texts.fail(texts.OUTPUT_SIZE_AND_PADDING, size=output_size, value=output_padding)
     most = least[0] + stride[0] - 1, least[1] + stride[1] - 1
-    if any(not low <= n <= high for low, n, high in zip(least, output_size, most, strict=True)):
+    if any(holds(n < low) or holds(n > high) for low, n, high in zip(least, output_size, most, strict=True)):
         texts.fail(texts.OUTPUT_SIZE, size=output_size, least=least, most=most)
     return output_size

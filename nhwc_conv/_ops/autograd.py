@@ -17,6 +17,7 @@ from torch._C import _is_fwd_grad_enabled as forward_ad_enabled
 from torch._C import _len_torch_function_stack as function_modes
 from torch.autograd import forward_ad
 
+from .._geometry import op_geometry
 from .derivatives import RULES, overload, remember
 from .functorch import differentiable
 from .schema import FORWARD_OPS, library
@@ -101,7 +102,8 @@ def shortcut(name):
 
     def call(x, w, bias, *geometry):
         if not nothing_listens():
-            return overloaded(x, w, bias, *geometry)
+            # In pairs: the compiler's ints are symbols, which an op takes in a list only.
+            return overloaded(x, w, bias, *op_geometry(*geometry))
         if not (
             torch.is_grad_enabled()
             and (x.requires_grad or w.requires_grad or (bias is not None and bias.requires_grad))

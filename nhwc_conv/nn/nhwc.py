@@ -27,6 +27,7 @@ class NHWCConv2d(Prepackable, HWIOLayer):
     Input [N, H, W, C] or [H, W, C], output [N, OH, OW, O] or [OH, OW, O], contiguous.
 
     Raises:
+        TypeError: an argument that is no integer or integers.
         ValueError: arguments that do not fit together, or unknown strings.
     """
 
@@ -146,9 +147,10 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         if self._auto_pad == EXPLICIT:
             top, bottom, left, right = (0, 0, 0, 0) if self.padding == "valid" else self.padding
         else:
+            size = x.shape[-3], x.shape[-2]  # one by one: torch.fx cannot take a shape apart
             (top, bottom), (left, right) = (
                 same_sides(*axis, self._auto_pad)
-                for axis in zip(x.shape[-3:-1], self.kernel_size, self.stride, self.dilation, strict=True)
+                for axis in zip(size, self.kernel_size, self.stride, self.dilation, strict=True)
             )
         image = F.pad(x.movedim(-1, -3), (left, right, top, bottom), mode=self.padding_mode)
         return image.movedim(-3, -1)

@@ -16,11 +16,12 @@ class NHWCConvTranspose2d(HWIOLayer):
     The arguments are those of torch.nn.ConvTranspose2d. `padding` may also be (top, bottom, left, right), "valid",
     "same" or "same_lower" (then the result is `stride` times as large as the input); see
     nhwc_conv.conv_transpose2d. The same seed gives the initial values of torch.nn.ConvTranspose2d, permuted.
-    `.to(memory_format=...)`, which is about NCHW, leaves the weight alone.
+    `.to(memory_format=...)`, which is about NCHW, leaves the weight alone. torch.jit.trace fixes the size of images.
 
     Input [N, H, W, in_channels] or [H, W, in_channels], output [N, OH, OW, out_channels] or [OH, OW, out_channels].
 
     Raises:
+        TypeError: an argument that is no integer or integers.
         ValueError: arguments that do not fit together, or unknown strings.
     """
 
