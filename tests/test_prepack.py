@@ -82,6 +82,17 @@ def replace_data(layer):
     layer.weight.data = layer.weight.data * 3
 
 
+def replace_data_twice(layer):
+    """The allocator gives the second what the first has left, unless somebody holds it."""
+    for _ in range(2):
+        layer.weight.data = layer.weight.data * 3
+
+
+def transpose_data(layer):
+    kernel = (2, 3) if isinstance(layer, nhwc_conv.Conv2d) else (0, 1)
+    layer.weight.data = layer.weight.data.transpose(*kernel)
+
+
 def replace_parameter(layer):
     layer.weight = torch.nn.Parameter(layer.weight.detach() + 1)
 
@@ -105,12 +116,19 @@ def train_with_fused_optimiser(layer):
     layer.eval()
 
 
-CHANGES = [double, replace_data, replace_parameter, load(False), load(True), train_with_fused_optimiser]
+CHANGES = {
+    "in_place": double,
+    "data": replace_data,
+    "data_twice": replace_data_twice,
+    "data_transposed": transpose_data,
+    "parameter": replace_parameter,
+    "load": load(False),
+    "load_assign": load(True),
+    "fused_optimiser": train_with_fused_optimiser,
+}
 
 
-@pytest.mark.parametrize(
-    "change", CHANGES, ids=["in_place", "data", "parameter", "load", "load_assign", "fused_optimiser"]
-)
+@pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
 def test_a_changed_weight_is_seen(packed, change):
     layer, x = packed
     before = direct(layer, x).detach()
@@ -119,6 +137,22 @@ def test_a_changed_weight_is_seen(packed, change):
     assert_current(layer, x)
     nhwc_conv.prepack(layer)
     assert_current(layer, x)
+
+
+def test_a_changed_algorithm_is_seen():
+    layer = nhwc_conv.prepack(nhwc_conv.Conv2d(64, 64, 3, padding=1).eval())
+    x = torch.randn(1, 64, 28, 28)
+    with torch.no_grad():
+        layer.algorithm = "im2col"
+        by_name = layer(x)
+        layer._packed = None
+        assert torch.equal(by_name, layer(x))
+
+
+def test_torch_fx_traces_a_packed_model(packed):
+    layer, x = packed
+    with torch.no_grad():
+        torch.testing.assert_close(torch.fx.symbolic_trace(torch.nn.Sequential(layer))(x), layer(x))
 
 
 def test_weight_norm(packed):

@@ -48,6 +48,10 @@ KERNEL = (
     "Calculated padded input size per channel: ({H} x {W}). Kernel size: ({KH} x {KW}). "
     "Kernel size can't be greater than actual input size"
 )
+NCHW_CHANNELS = (
+    "Given groups={groups}, weight of size {weight}, expected input{input} to "
+    "have {expected} channels, but got {actual} channels instead"
+)
 TRANSPOSED_CHANNELS = (
     "Given transposed=1, weight w of size {w}, expected input x{x} to "
     "have {expected} channels, but got {actual} channels instead"

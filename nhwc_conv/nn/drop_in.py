@@ -13,12 +13,6 @@ from .packed import Prepackable
 from .twin import twin
 
 
-CHANNELS = (
-    "Given groups={groups}, weight of size {weight}, expected input{input} to "
-    "have {expected} channels, but got {actual} channels instead"
-)
-
-
 @torch.fx.wrap
 def conv2d_nchw(
     input: Tensor,
@@ -31,7 +25,7 @@ def conv2d_nchw(
     algorithm: str = "auto",
 ) -> Tensor:
     """F.conv2d by nhwc_conv.conv2d: NCHW (or CHW) input, OIHW weight, F.conv2d's memory formats."""
-    check_shapes(input, weight, groups)
+    check_shapes(input, weight, stride, dilation, groups)
     if nchw.is_plain(input, weight, bias):
         check_algorithm(algorithm)
         op = "conv2d" if algorithm == "auto" else algorithm
@@ -42,16 +36,17 @@ def conv2d_nchw(
     return nchw.result(out, input, weight)
 
 
-def check_shapes(input: Tensor, weight: Tensor, groups: int) -> None:
+def check_shapes(input: Tensor, weight: Tensor, stride, dilation, groups: int) -> None:
     """In F.conv2d's words, what could not be viewed as NHWC and HWIO, or would be shown so by the op."""
     if weight.dim() != 4:
         texts.fail(texts.RANKS, dims=weight.dim(), weight=weight.shape, input=input.shape, actual=input.dim())
     if input.dim() not in (3, 4):
         texts.fail(texts.RANK, name="input", size=input.shape, op="conv2d")
     channels, expected = input.shape[-3], weight.shape[1] * groups
-    if channels != expected:
+    steps = stride, dilation, groups  # the op refuses these first
+    if channels != expected and all((s if isinstance(s, int) else min(s)) > 0 for s in steps):
         shapes = dict(weight=weight.shape, input=input.shape)
-        texts.fail(CHANNELS, groups=groups, expected=expected, actual=channels, **shapes)
+        texts.fail(texts.NCHW_CHANNELS, groups=groups, expected=expected, actual=channels, **shapes)
 
 
 class Conv2d(Prepackable, torch.nn.Conv2d):
@@ -90,7 +85,7 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
             padding = 0
         packed = self.packing_for(input, weight, bias)
         if packed is not None:
-            check_shapes(input, weight, self.groups)
+            check_shapes(input, weight, self.stride, self.dilation, self.groups)
             sides, auto_pad = padding_argument(padding)
             geometry = self.stride, sides, self.dilation, self.groups, auto_pad
             return nchw.convolve_packed(input, weight, packed.tensor, packed.size, bias, *geometry)

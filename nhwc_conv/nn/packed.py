@@ -15,6 +15,7 @@ class PackedWeight:
     def __init__(self, parameter: torch.nn.Parameter, w: Tensor, groups: int, winograd: bool) -> None:
         # Read first: a change while packing makes this copy stale, not the next one.
         self.parameter, self.state = parameter, state_of(parameter)
+        self.memory = parameter.detach()  # else the next weight might come to lie at the same address
         self.size = w.shape
         with torch.no_grad():
             self.tensor = ops.pack_weight(w, groups, winograd)
@@ -26,7 +27,7 @@ class PackedWeight:
 def state_of(parameter):
     """Whatever changes when a weight is replaced or written to in a way that PyTorch sees."""
     isa = _extension.module.instruction_set() if _extension.available else None
-    return parameter._version, parameter.data_ptr(), parameter.dtype, parameter.shape, isa
+    return parameter._version, parameter.data_ptr(), parameter.dtype, parameter.shape, parameter.stride(), isa
 
 
 def is_packable(parameter: Tensor | None) -> bool:
