@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._geometry import padding_argument, texts
+from .._geometry import forward_geometry, op_geometry, padding_argument, texts
 from .._ops import nchw
 from ..functional import check_algorithm, conv2d
 from .packed import Prepackable
@@ -25,7 +25,7 @@ def conv2d_nchw(
     algorithm: str = "auto",
 ) -> Tensor:
     """F.conv2d by nhwc_conv.conv2d: NCHW (or CHW) input, OIHW weight, F.conv2d's memory formats."""
-    check_shapes(input, weight, stride, dilation, groups)
+    check_shapes(input, weight, stride, padding, dilation, groups)
     if nchw.is_plain(input, weight, bias):
         check_algorithm(algorithm)
         op = "conv2d" if algorithm == "auto" else algorithm
@@ -36,15 +36,20 @@ def conv2d_nchw(
     return nchw.result(out, input, weight)
 
 
-def check_shapes(input: Tensor, weight: Tensor, stride, dilation, groups: int) -> None:
+def check_shapes(input: Tensor, weight: Tensor, stride, padding, dilation, groups: int) -> None:
     """In F.conv2d's words, what could not be viewed as NHWC and HWIO, or would be shown so by the op."""
     if weight.dim() != 4:
         texts.fail(texts.RANKS, dims=weight.dim(), weight=weight.shape, input=input.shape, actual=input.dim())
     if input.dim() not in (3, 4):
         texts.fail(texts.RANK, name="input", size=input.shape, op="conv2d")
     channels, expected = input.shape[-3], weight.shape[1] * groups
-    steps = stride, dilation, groups  # the op refuses these first
-    if channels != expected and all((s if isinstance(s, int) else min(s)) > 0 for s in steps):
+    if channels != expected:
+        sides, auto_pad = padding_argument(padding)
+        geometry = op_geometry(stride, sides, dilation, groups, auto_pad)
+        # Other values first, as F.conv2d does: with enough channels, this is what the op would be asked for.
+        x = *input.shape[:-3], *input.shape[-2:], expected
+        w = *weight.shape[2:], weight.shape[1], weight.shape[0]
+        forward_geometry(x, w, None, *geometry)
         shapes = dict(weight=weight.shape, input=input.shape)
         texts.fail(texts.NCHW_CHANNELS, groups=groups, expected=expected, actual=channels, **shapes)
 
@@ -85,7 +90,7 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
             padding = 0
         packed = self.packing_for(input, weight, bias)
         if packed is not None:
-            check_shapes(input, weight, self.stride, self.dilation, self.groups)
+            check_shapes(input, weight, self.stride, padding, self.dilation, self.groups)
             sides, auto_pad = padding_argument(padding)
             geometry = self.stride, sides, self.dilation, self.groups, auto_pad
             return nchw.convolve_packed(input, weight, packed.tensor, packed.size, bias, *geometry)
