@@ -62,7 +62,7 @@ def conv2d(
             chosen for accuracy), or "auto", which takes Winograd where it is clearly faster and
             nhwc_conv.flags allows it, else one of the others.
 
-    Winograd multiplies four times less and rounds differently: in float32 its rms error is 8e-7 of the result's
+    Winograd multiplies four times less and rounds differently: in float32 its rms error is 9e-7 of the result's
     rms or less for 8 to 512 channels (the others': 2e-7 to 9e-7), since channels are summed in blocks of 64.
     No element is off by more than 40 * 2^-24 * the largest sum |x||w| of the image. One NaN or infinity
     spreads to the 4x4 tiles that read it, and an output whose inputs are all zero may be a tiny number.

@@ -50,7 +50,7 @@ def convolve(name: str, input: Tensor, weight: Tensor, bias: Tensor | None, *geo
     ):
         return NCHWConvolution.apply(op, input, weight, bias, geometry)
     with BelowViews():
-        out = op._op(to_nhwc(input), weight.permute(HWIO), bias, *geometry)
+        out = op._op(*views(input, weight), bias, *geometry)
         return result(out, input, weight)
 
 
@@ -59,6 +59,10 @@ def convolve_packed(input, weight, packed: Tensor, size, bias: Tensor | None, *g
     with BelowViews():
         out = ops.conv2d_packed(to_nhwc(input), packed, size, bias, *geometry)
         return result(out, input, weight)
+
+
+def views(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    return to_nhwc(input), weight.permute(HWIO)
 
 
 def result(out: Tensor, input: Tensor, weight: Tensor) -> Tensor:
@@ -73,7 +77,7 @@ class NCHWConvolution(torch.autograd.Function):
         ctx.save_for_backward(input if need_weight else None, weight if need_input else None)
         ctx.formats = is_result_channels_last(input, weight), weight_format(weight)
         with BelowViews():
-            x, w = to_nhwc(input), weight.permute(HWIO)
+            x, w = views(input, weight)
             remember(ctx, op, x, w, None, geometry)
             return in_format(to_nchw(op._op(x, w, bias, *geometry)), ctx.formats[0])
 
@@ -88,38 +92,3 @@ class NCHWConvolution(torch.autograd.Function):
             dinput = None if dx is None else in_format(to_nchw(dx), channels_last)
             dweight = None if dw is None else dw.permute(OIHW).clone(memory_format=format_of_weight)
         return None, dinput, dweight, dbias, None
-
-
-def views(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """NHWC and HWIO views. In torch.compile, their gradients come back in the right memory formats."""
-    # Exported graphs are for inference.
-    if not torch.is_grad_enabled() or not torch.compiler.is_compiling() or torch.compiler.is_exporting():
-        return to_nhwc(input), weight.permute(HWIO)
-    image = (0, 2, 3, 1) if input.dim() == 4 else (1, 2, 0)
-    kept = is_result_channels_last(input, weight)
-    return (
-        Permuted.apply(input, image, torch.preserve_format if kept else torch.contiguous_format),
-        Permuted.apply(weight, HWIO, weight_format(weight)),
-    )
-
-
-class Permuted(torch.autograd.Function):
-    """permute, with a memory format for the gradient. torch.compile takes no Function with a jvp."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(t, order, memory_format):
-        return t.permute(order)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _, order, ctx.memory_format = inputs
-        ctx.inverse = [order.index(dim) for dim in range(len(order))]
-
-    @staticmethod
-    def backward(ctx, grad):
-        grad = grad.permute(ctx.inverse)
-        if ctx.memory_format != torch.preserve_format:
-            grad = grad.clone(memory_format=ctx.memory_format)
-        return grad, None, None

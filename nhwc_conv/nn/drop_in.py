@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from .._geometry import forward_geometry, op_geometry, padding_argument, texts
 from .._ops import nchw
@@ -67,14 +68,36 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
 
     algorithm = "auto"  # for layers unpickled from before they had one
 
-    def __init__(self, *args, algorithm: str = "auto", **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        algorithm: str = "auto",
+    ) -> None:
+        steps = stride, padding, dilation, groups
+        super().__init__(in_channels, out_channels, kernel_size, *steps, bias, padding_mode, device, dtype)
         check_algorithm(algorithm)
         self.algorithm = algorithm
 
     @classmethod
     def from_torch(cls, module: torch.nn.Conv2d, algorithm: str = "auto") -> Conv2d:
-        """The layer that shares the parameters, the hooks and everything else of `module`."""
+        """The layer that shares the parameters, the hooks and everything else of `module`.
+
+        Raises:
+            ValueError: unknown `algorithm`, or a `module` that computes something else than torch.nn.Conv2d.
+        """
+        check_algorithm(algorithm)
+        check_convolution(module)
         layer = twin(module, cls)
         layer.algorithm = algorithm
         return layer
@@ -104,6 +127,18 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
     def extra_repr(self) -> str:
         algorithm = "" if self.algorithm == "auto" else f", algorithm={self.algorithm}"
         return super().extra_repr() + algorithm
+
+
+def check_convolution(module) -> None:
+    """ValueError unless `module` computes what torch.nn.Conv2d does. What a subclass adds to it would be lost."""
+    cls = type(module)
+    if isinstance(module, torch.nn.Conv2d) and not isinstance(module, LazyModuleMixin):
+        forward = torch.nn.Conv2d.forward, (torch.nn.Conv2d._conv_forward, Conv2d._conv_forward)
+        if cls.forward is forward[0] and cls._conv_forward in forward[1]:
+            return
+    raise ValueError(
+        f"expected a torch.nn.Conv2d that knows its shape and computes nothing else, but got {cls.__name__}"
+    )
 
 
 def as_torch(layer: Conv2d, cls: type) -> torch.nn.Conv2d:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.lazy import LazyModuleMixin
+
+from .drop_in import check_convolution
 
 
 def from_torch(cls, conv: nn.Conv2d, algorithm: str):
-    if not isinstance(conv, nn.Conv2d) or isinstance(conv, LazyModuleMixin):
-        raise ValueError(f"expected a torch.nn.Conv2d that knows its shape, but got {type(conv).__name__}")
+    check_convolution(conv)
     layer = cls(
         conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups,
         conv.bias is not None, conv.padding_mode, device="meta", algorithm=algorithm,
@@ -73,9 +73,17 @@ def from_depthwise_kernel(cls, kernel, bias, **arguments):
 
 def as_tensor(name, array, dim) -> Tensor:
     # Arrays of JAX are read-only: torch.as_tensor would warn of that.
-    tensor = array.detach() if isinstance(array, Tensor) else torch.tensor(np.asarray(array))
+    if isinstance(array, Tensor):
+        tensor = array.detach()
+    else:
+        array = np.ascontiguousarray(
+            array
+        )  # nor has torch strides that go backwards, or bytes in another order
+        tensor = torch.tensor(array.astype(array.dtype.newbyteorder("="), copy=False))
     if tensor.dim() != dim:
         raise ValueError(f"expected {name} to have {dim} dimensions, but got shape {list(tensor.shape)}")
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        raise ValueError(f"expected {name} to be of a floating point dtype, but got {tensor.dtype}")
     return tensor
 
 

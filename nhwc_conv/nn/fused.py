@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .drop_in import Conv2d
@@ -12,3 +13,7 @@ class ConvReLU2d(Conv2d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return super()._conv_forward(input, weight, bias).relu_()
+
+    def to_torch(self) -> torch.nn.Sequential:
+        """A torch.nn.Conv2d that shares everything with this layer, and a ReLU behind it."""
+        return torch.nn.Sequential(super().to_torch(), torch.nn.ReLU())

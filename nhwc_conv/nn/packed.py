@@ -94,4 +94,4 @@ class Prepackable(torch.nn.Module):
         return super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self):
-        return {k: v for k, v in self.__dict__.items() if k != "_packed"}
+        return {k: v for k, v in super().__getstate__().items() if k != "_packed"}

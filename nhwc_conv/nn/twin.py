@@ -30,6 +30,7 @@ def shallow_copy(module: torch.nn.Module, cls: type) -> torch.nn.Module:
         cls = over(type(module), cls)
     layer = cls.__new__(cls)
     layer.__dict__.update(module.__dict__)
+    layer.__dict__.pop("_compiled_call_impl", None)  # of module.compile(): it would call `module`
     # Hook dictionaries stay shared, so that handles keep working. Tensors are shared one by one: assigning a new one
     # to either module leaves the other alone.
     for name in OWN_COPIES:

@@ -1,0 +1,83 @@
+"""Layers made of other layers: what compile() left behind, subclasses that do more, arrays of any layout."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import nhwc_conv
+
+X = torch.ones(1, 3, 5, 5)
+
+
+def compiled(layer):
+    layer.compile(backend="eager")
+    layer(X)
+    return layer
+
+
+def zeroed(module):
+    module.load_state_dict({k: v * 0 for k, v in module.state_dict().items()}, assign=True)
+    return module
+
+
+def test_copies_of_a_compiled_layer_have_their_own_weights():
+    layer = compiled(nhwc_conv.Conv2d(3, 4, 3))
+    expected = layer(X)
+    for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert zeroed(copied)(X).abs().max() == 0
+    torch.testing.assert_close(layer(X), expected)
+
+
+def test_a_converted_layer_forgets_that_it_was_compiled():
+    model = nhwc_conv.convert(nn.Sequential(compiled(nn.Conv2d(3, 4, 3))))
+    assert isinstance(model[0], nhwc_conv.Conv2d) and zeroed(model)(X).abs().max() == 0
+    assert zeroed(nhwc_conv.revert(model))(X).abs().max() == 0
+
+
+class Doubled(nn.Conv2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize("layer", [nhwc_conv.Conv2d, nhwc_conv.NHWCConv2d])
+@pytest.mark.parametrize(
+    "module",
+    [nn.ConvTranspose2d(4, 4, 3), nn.Linear(3, 4), nn.LazyConv2d(4, 3), Doubled(3, 4, 3),
+     nhwc_conv.nn.ConvReLU2d(3, 4, 3)],
+    ids=lambda module: type(module).__name__,
+)  # fmt: skip
+def test_what_is_no_plain_convolution_is_refused(layer, module):
+    with pytest.raises(ValueError, match=f"but got {type(module).__name__}"):
+        layer.from_torch(module)
+
+
+def test_an_unknown_algorithm_is_refused():
+    with pytest.raises(ValueError, match="algorithm='nonsense'"):
+        nhwc_conv.Conv2d.from_torch(nn.Conv2d(3, 4, 3), "nonsense")
+
+
+def test_a_fused_relu_comes_back_as_a_module():
+    layer = nhwc_conv.nn.ConvReLU2d(3, 4, 3)
+    model = layer.to_torch()
+    assert [type(module) for module in model] == [nn.Conv2d, nn.ReLU]
+    torch.testing.assert_close(model(X), layer(X))
+
+
+def test_skip_init():
+    layer = nn.utils.skip_init(nhwc_conv.Conv2d, 3, 4, 3, dtype=torch.float64)
+    assert layer.weight.shape == (4, 3, 3, 3) and layer.weight.dtype == torch.float64
+
+
+def test_kernels_in_any_order_of_memory():
+    kernel = np.random.default_rng(0).standard_normal((3, 2, 3, 4))
+    for array in (kernel[::-1, ::-1], kernel.astype(">f8")[::-1, ::-1], kernel.T[::-1].T):
+        got = nhwc_conv.NHWCConv2d.from_kernel(array).weight.detach().numpy()
+        np.testing.assert_array_equal(got, array)
+    with pytest.raises(
+        ValueError, match="expected kernel to be of a floating point dtype, but got torch.int64"
+    ):
+        nhwc_conv.NHWCConv2d.from_kernel(np.ones((3, 3, 2, 4), np.int64))
