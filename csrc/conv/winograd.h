@@ -14,6 +14,9 @@
 
 namespace nhwc_conv {
 
+// Whether it can compute this geometry at all.
+bool winograd_fits(const ConvGeometry& g);
+
 // What a pass does with weights: transforms them, has them transformed already, or sums their gradient.
 enum class WinogradWeights { given, prepacked, gradient };
 

@@ -47,12 +47,12 @@ int64_t winograd_tile(const ConvGeometry& g) {
   return tiles_of_one_image(g, 2) * winograd_points(2) < tiles_of_one_image(g, 4) * winograd_points(4) ? 2 : 4;
 }
 
-namespace {
-
 bool winograd_fits(const ConvGeometry& g) {
   const auto fits = [](const Axis& axis) { return axis.kernel == 3 && axis.stride == 1 && axis.dilation == 1; };
   return fits(g.h) && fits(g.w);
 }
+
+namespace {
 
 // Costs in products of one input and one output channel: transforms cost their operations, loads and stores, for each
 // tile and channel; that of the weights for each pair of channels. The sums of a weight gradient outgrow the caches,
