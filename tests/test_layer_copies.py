@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from test_convert_classes import call_every_hook, with_hooks_of_every_kind
 from torch import nn
 
 import nhwc_conv
@@ -36,6 +37,32 @@ def test_a_converted_layer_forgets_that_it_was_compiled():
     model = nhwc_conv.convert(nn.Sequential(compiled(nn.Conv2d(3, 4, 3))))
     assert isinstance(model[0], nhwc_conv.Conv2d) and zeroed(model)(X).abs().max() == 0
     assert zeroed(nhwc_conv.revert(model))(X).abs().max() == 0
+
+
+@pytest.mark.parametrize("traced", [True, False])
+def test_the_copy_for_inference_has_hooks_of_its_own(traced):
+    """Those of the original go along; what is registered or removed later is of one of them alone."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nhwc_conv.Conv2d(4, 4, 3)).eval()
+    originals = [*model] if traced else [*model, model]  # torch.fx does not trace a model with hooks
+    seen = []
+    handles = []
+    for module in originals:
+        handles += with_hooks_of_every_kind(module, lambda m, *_: seen.append(m))
+    copied = nhwc_conv.convert(model, inference=True, example=X)
+    copies = [copied.get_submodule("0"), copied.get_submodule("1"), copied][: len(originals)]
+    assert model[1]._packed is None and copies[1]._packed is not None
+
+    def seen_by(model):
+        seen.clear()
+        call_every_hook(model, X)
+        return set(seen)
+
+    assert seen_by(copied) == {*copies} and seen_by(model) == {*originals} and not {*copies} & {*originals}
+    for module in copies:
+        with_hooks_of_every_kind(module, lambda *_: seen.append("of the copy"))
+    for handle in handles:
+        handle.remove()
+    assert seen_by(copied) == {*copies, "of the copy"} and not seen_by(model)
 
 
 class Doubled(nn.Conv2d):
