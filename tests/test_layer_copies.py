@@ -65,6 +65,16 @@ def test_the_copy_for_inference_has_hooks_of_its_own(traced):
     assert seen_by(copied) == {*copies, "of the copy"} and not seen_by(model)
 
 
+def test_a_fused_layer_keeps_its_algorithm():
+    layer = nhwc_conv.Conv2d(3, 4, 3, algorithm="im2col")
+    for follows in ([nn.ReLU()], [nn.BatchNorm2d(4), nn.ReLU()]):
+        model = nn.Sequential(layer, *follows).eval()
+        (fused,) = nhwc_conv.convert(model, inference=True, example=X).children()
+        assert isinstance(fused, nhwc_conv.nn.ConvReLU2d) and fused.algorithm == "im2col"
+    assert nhwc_conv.Conv2d.from_torch(layer).algorithm == "im2col"
+    assert nhwc_conv.Conv2d.from_torch(layer, algorithm="auto").algorithm == "auto"
+
+
 class Doubled(nn.Conv2d):
     def forward(self, x):
         return 2 * super().forward(x)
@@ -82,6 +92,28 @@ def test_what_is_no_plain_convolution_is_refused(layer, module):
         layer.from_torch(module)
 
 
+@pytest.mark.parametrize("layer", [nhwc_conv.Conv2d, nhwc_conv.NHWCConv2d])
+@pytest.mark.parametrize("name", ["forward", "_conv_forward"])
+def test_a_forward_of_the_instance_is_not_lost(layer, name):
+    module = nn.Conv2d(3, 4, 3)
+    setattr(module, name, lambda *args: None)
+    with pytest.raises(ValueError, match=f"but got Conv2d with a {name} of its own"):
+        layer.from_torch(module)
+
+
+class DoubledOurs(nhwc_conv.Conv2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "module", [DoubledOurs(3, 4, 3), nhwc_conv.LazyConv2d(4, 3)], ids=lambda m: type(m).__name__
+)
+def test_what_is_no_plain_layer_of_ours_does_not_become_one_of_torch(module):
+    with pytest.raises(ValueError, match=f"but got {type(module).__name__}"):
+        module.to_torch()
+
+
 def test_an_unknown_algorithm_is_refused():
     with pytest.raises(ValueError, match="algorithm='nonsense'"):
         nhwc_conv.Conv2d.from_torch(nn.Conv2d(3, 4, 3), "nonsense")
@@ -92,6 +124,7 @@ def test_a_fused_relu_comes_back_as_a_module():
     model = layer.to_torch()
     assert [type(module) for module in model] == [nn.Conv2d, nn.ReLU]
     torch.testing.assert_close(model(X), layer(X))
+    assert model.training and not any(module.training for module in layer.eval().to_torch().modules())
 
 
 def test_skip_init():
