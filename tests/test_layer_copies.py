@@ -1,6 +1,7 @@
 """Layers made of other layers: what compile() left behind, subclasses that do more, arrays of any layout."""
 
 import copy
+import inspect
 import pickle
 
 import numpy as np
@@ -125,6 +126,16 @@ def test_a_fused_relu_comes_back_as_a_module():
     assert [type(module) for module in model] == [nn.Conv2d, nn.ReLU]
     torch.testing.assert_close(model(X), layer(X))
     assert model.training and not any(module.training for module in layer.eval().to_torch().modules())
+
+
+def test_signatures_are_those_of_torch():
+    for ours, theirs in ((nhwc_conv.Conv2d, nn.Conv2d), (nhwc_conv.LazyConv2d, nn.LazyConv2d)):
+        parameters = dict(inspect.signature(ours).parameters)
+        assert parameters.pop("algorithm").kind is inspect.Parameter.KEYWORD_ONLY
+        expected = inspect.signature(theirs).parameters
+        assert [(p.name, p.default) for p in parameters.values()] == [
+            (p.name, p.default) for p in expected.values()
+        ]
 
 
 def test_skip_init():
