@@ -152,3 +152,7 @@ def test_kernels_in_any_order_of_memory():
         ValueError, match="expected kernel to be of a floating point dtype, but got torch.int64"
     ):
         nhwc_conv.NHWCConv2d.from_kernel(np.ones((3, 3, 2, 4), np.int64))
+    with pytest.raises(ValueError, match="expected kernel to be of a dtype that PyTorch has, but got <U1"):
+        nhwc_conv.NHWCConv2d.from_kernel(np.full((3, 3, 2, 4), "x"))
+    layer = nhwc_conv.NHWCConv2d.from_kernel(kernel, np.zeros(4, np.int64))  # bias: in the kernel's dtype
+    assert layer.bias.dtype == torch.float64
