@@ -56,7 +56,11 @@ def use_nhwc_conv(graph: fx.GraphModule) -> int:
 def rewrite(graph: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_module":
         module = graph.get_submodule(node.target)
-        if type(module) is not torch.nn.Conv2d or not is_ours(node, value(node.args[0]), module.weight):
+        if (
+            type(module) is not torch.nn.Conv2d
+            or {"forward", "_conv_forward"} & vars(module).keys()
+            or not is_ours(node, value(node.args[0]), module.weight)
+        ):
             return False
         graph.set_submodule(node.target, Conv2d.from_torch(module))
         return True

@@ -120,6 +120,15 @@ def test_a_graph_that_calls_modules():
     assert graph.get_submodule("0").weight is model[0].weight and type(model[0]) is nn.Conv2d
 
 
+def test_a_graph_that_calls_a_module_with_a_forward_of_its_own():
+    graph = torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(4, 4, 1).double()))
+    graph.get_submodule("0").forward = lambda x: 2 * x
+    x = images(2, 4, 8, 10)
+    for node in graph.graph.nodes:
+        node.meta["example_value"] = x
+    assert use_nhwc_conv(graph) == 0 and torch.equal(graph(x), 2 * x)
+
+
 def test_under_checkpoint():
     model, spy = network(), Spy()
     model[1].eval()  # whose statistics would otherwise be updated twice

@@ -106,32 +106,36 @@ def test_a_parametrisation_comes_off_either_layer():
     assert torch.equal(original(X), expected) and parametrize.is_parametrized(original)
 
 
+def with_hooks_of_every_kind(module, hook):
+    """The handles. What load_state_dict calls is bound to its module, weakly."""
+    kinds = [
+        "register_forward_pre_hook", "register_forward_hook", "register_full_backward_pre_hook",
+        "register_full_backward_hook", "register_state_dict_pre_hook", "register_state_dict_post_hook",
+        "register_load_state_dict_pre_hook", "register_load_state_dict_post_hook",
+    ]  # fmt: skip
+    return [getattr(module, kind)(hook) for kind in kinds]
+
+
+def call_every_hook(model, x):
+    model(x.clone().requires_grad_()).sum().backward()
+    model.load_state_dict(model.state_dict())
+
+
 def test_hooks_see_the_new_layer():
-    """Every kind that PyTorch has; a hook for load_state_dict is bound to its module, weakly."""
     seen = []
 
     def note(m, *_):
         seen.append(m)
 
     model = nn.Sequential(layer(), nn.ReLU())
-    kinds = [
-        "register_forward_pre_hook", "register_forward_hook", "register_full_backward_pre_hook",
-        "register_full_backward_hook", "register_state_dict_pre_hook", "register_state_dict_post_hook",
-        "register_load_state_dict_pre_hook", "register_load_state_dict_post_hook",
-    ]  # fmt: skip
-    handles = [getattr(model[0], kind)(note) for kind in kinds]
+    handles = with_hooks_of_every_kind(model[0], note)
     convert(model)
-
-    def use():
-        model(X.clone().requires_grad_()).sum().backward()
-        model.load_state_dict(model.state_dict())
-
-    use()
-    assert seen == [model[0]] * len(kinds)
+    call_every_hook(model, X)
+    assert seen == [model[0]] * len(handles)
     for handle in handles:
         handle.remove()
-    use()
-    assert len(seen) == len(kinds)
+    call_every_hook(model, X)
+    assert len(seen) == len(handles)
 
 
 @pytest.mark.parametrize("cls", [Scaled, Standardised])

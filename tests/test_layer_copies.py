@@ -1,11 +1,13 @@
 """Layers made of other layers: what compile() left behind, subclasses that do more, arrays of any layout."""
 
 import copy
+import inspect
 import pickle
 
 import numpy as np
 import pytest
 import torch
+from test_convert_classes import call_every_hook, with_hooks_of_every_kind
 from torch import nn
 
 import nhwc_conv
@@ -38,6 +40,42 @@ def test_a_converted_layer_forgets_that_it_was_compiled():
     assert zeroed(nhwc_conv.revert(model))(X).abs().max() == 0
 
 
+@pytest.mark.parametrize("traced", [True, False])
+def test_the_copy_for_inference_has_hooks_of_its_own(traced):
+    """Those of the original go along; what is registered or removed later is of one of them alone."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nhwc_conv.Conv2d(4, 4, 3)).eval()
+    originals = [*model] if traced else [*model, model]  # torch.fx does not trace a model with hooks
+    seen = []
+    handles = []
+    for module in originals:
+        handles += with_hooks_of_every_kind(module, lambda m, *_: seen.append(m))
+    copied = nhwc_conv.convert(model, inference=True, example=X)
+    copies = [copied.get_submodule("0"), copied.get_submodule("1"), copied][: len(originals)]
+    assert model[1]._packed is None and copies[1]._packed is not None
+
+    def seen_by(model):
+        seen.clear()
+        call_every_hook(model, X)
+        return set(seen)
+
+    assert seen_by(copied) == {*copies} and seen_by(model) == {*originals} and not {*copies} & {*originals}
+    for module in copies:
+        with_hooks_of_every_kind(module, lambda *_: seen.append("of the copy"))
+    for handle in handles:
+        handle.remove()
+    assert seen_by(copied) == {*copies, "of the copy"} and not seen_by(model)
+
+
+def test_a_fused_layer_keeps_its_algorithm():
+    layer = nhwc_conv.Conv2d(3, 4, 3, algorithm="im2col")
+    for follows in ([nn.ReLU()], [nn.BatchNorm2d(4), nn.ReLU()]):
+        model = nn.Sequential(layer, *follows).eval()
+        (fused,) = nhwc_conv.convert(model, inference=True, example=X).children()
+        assert isinstance(fused, nhwc_conv.nn.ConvReLU2d) and fused.algorithm == "im2col"
+    assert nhwc_conv.Conv2d.from_torch(layer).algorithm == "im2col"
+    assert nhwc_conv.Conv2d.from_torch(layer, algorithm="auto").algorithm == "auto"
+
+
 class Doubled(nn.Conv2d):
     def forward(self, x):
         return 2 * super().forward(x)
@@ -55,6 +93,28 @@ def test_what_is_no_plain_convolution_is_refused(layer, module):
         layer.from_torch(module)
 
 
+@pytest.mark.parametrize("layer", [nhwc_conv.Conv2d, nhwc_conv.NHWCConv2d])
+@pytest.mark.parametrize("name", ["forward", "_conv_forward"])
+def test_a_forward_of_the_instance_is_not_lost(layer, name):
+    module = nn.Conv2d(3, 4, 3)
+    setattr(module, name, lambda *args: None)
+    with pytest.raises(ValueError, match=f"but got Conv2d with a {name} of its own"):
+        layer.from_torch(module)
+
+
+class DoubledOurs(nhwc_conv.Conv2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "module", [DoubledOurs(3, 4, 3), nhwc_conv.LazyConv2d(4, 3)], ids=lambda m: type(m).__name__
+)
+def test_what_is_no_plain_layer_of_ours_does_not_become_one_of_torch(module):
+    with pytest.raises(ValueError, match=f"but got {type(module).__name__}"):
+        module.to_torch()
+
+
 def test_an_unknown_algorithm_is_refused():
     with pytest.raises(ValueError, match="algorithm='nonsense'"):
         nhwc_conv.Conv2d.from_torch(nn.Conv2d(3, 4, 3), "nonsense")
@@ -65,6 +125,17 @@ def test_a_fused_relu_comes_back_as_a_module():
     model = layer.to_torch()
     assert [type(module) for module in model] == [nn.Conv2d, nn.ReLU]
     torch.testing.assert_close(model(X), layer(X))
+    assert model.training and not any(module.training for module in layer.eval().to_torch().modules())
+
+
+def test_signatures_are_those_of_torch():
+    for ours, theirs in ((nhwc_conv.Conv2d, nn.Conv2d), (nhwc_conv.LazyConv2d, nn.LazyConv2d)):
+        parameters = dict(inspect.signature(ours).parameters)
+        assert parameters.pop("algorithm").kind is inspect.Parameter.KEYWORD_ONLY
+        expected = inspect.signature(theirs).parameters
+        assert [(p.name, p.default) for p in parameters.values()] == [
+            (p.name, p.default) for p in expected.values()
+        ]
 
 
 def test_skip_init():
@@ -81,3 +152,7 @@ def test_kernels_in_any_order_of_memory():
         ValueError, match="expected kernel to be of a floating point dtype, but got torch.int64"
     ):
         nhwc_conv.NHWCConv2d.from_kernel(np.ones((3, 3, 2, 4), np.int64))
+    with pytest.raises(ValueError, match="expected kernel to be of a dtype that PyTorch has, but got <U1"):
+        nhwc_conv.NHWCConv2d.from_kernel(np.full((3, 3, 2, 4), "x"))
+    layer = nhwc_conv.NHWCConv2d.from_kernel(kernel, np.zeros(4, np.int64))  # bias: in the kernel's dtype
+    assert layer.bias.dtype == torch.float64

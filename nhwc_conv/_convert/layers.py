@@ -8,19 +8,26 @@ import torch
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from ..nn.drop_in import Conv2d, as_torch
-from ..nn.twin import twin
+from ..nn.packed import Prepackable
+from ..nn.twin import shallow_copy, twin
 from .classes import CONVOLUTION, class_of_ours, class_of_torch, why_left
 
 
 def replace_convolutions(
-    model: torch.nn.Module, subclasses: bool | type | tuple[type, ...]
+    model: torch.nn.Module, subclasses: bool | type | tuple[type, ...], *, copies: bool = False
 ) -> torch.nn.Module:
-    """`model`, or what replaces it, with the convolutions that `why_left` lets go computed by nhwc_conv."""
+    """`model`, or what replaces it, with the convolutions that `why_left` lets go computed by nhwc_conv.
+
+    With `copies` another model goes on holding the layers that are replaced, and so layers of ours are replaced, too.
+    """
 
     def ours(module):
+        cls = type_before_parametrizations(module)
+        if copies and isinstance(module, Prepackable):
+            return shallow_copy(module, cls)
         if not isinstance(module, CONVOLUTION) or why_left(module, subclasses) is not None:
             return module
-        layer = twin(module, class_of_ours(type_before_parametrizations(module)))
+        layer = (shallow_copy if copies else twin)(module, class_of_ours(cls))
         layer.algorithm = "auto"
         return layer
 

@@ -26,13 +26,15 @@ def convert(
     """Replaces every torch.nn.Conv2d in `model`, in place, by an nhwc_conv.Conv2d over the same parameters.
 
     Parameters, buffers, hooks and their handles, parametrisations (weight_norm, spectral_norm), names in the
-    state_dict, the training flag, device and dtype stay; a layer that stands in several places stays one layer.
+    state_dict, the training flag, device and dtype stay; a layer that stands in several places stays one layer. A layer
+    on which `compile()` was called runs eagerly afterwards.
 
     With `inference`, `model` stays as it is, and another one is returned that computes the same, faster, as long as
     nothing is trained: BatchNorm folded into the convolution before it and ReLU done by the convolution, wherever
     torch.fx shows that nothing else sees what is between them; all weights packed (see `prepack`). Where torch.fx can
     trace `model`, the result is a torch.fx.GraphModule; otherwise a copy in which the parts that it can trace are such.
-    Tensors that are not folded are shared with `model`. Modules with hooks keep them, and are not folded.
+    Tensors that are not folded are shared with `model`, and so are modules without a convolution. Modules with hooks
+    keep them, and are not folded.
 
     Args:
         model: any module; for `inference` in eval mode.
@@ -70,7 +72,8 @@ def for_inference(model, example, subclasses, found):
         if module.training:
             where = f"{path!r} is" if path else "it is"
             raise ValueError(f"inference=True needs a model in eval mode, but {where} in training mode")
-    return prepack(replace_convolutions(simplify(model, example, found), subclasses).eval())
+    simplified = simplify(model, example, found)
+    return prepack(replace_convolutions(simplified, subclasses, copies=True).eval())
 
 
 def survey(model, subclasses, aside) -> ConvertReport:

@@ -90,20 +90,28 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
         self.algorithm = algorithm
 
     @classmethod
-    def from_torch(cls, module: torch.nn.Conv2d, algorithm: str = "auto") -> Conv2d:
-        """The layer that shares the parameters, the hooks and everything else of `module`.
+    def from_torch(cls, module: torch.nn.Conv2d, algorithm: str | None = None) -> Conv2d:
+        """The layer that shares the parameters, the hooks and everything else of `module`, but not its `compile()`.
+
+        Without `algorithm` it takes that of `module`, "auto" for one of torch.nn.
 
         Raises:
             ValueError: unknown `algorithm`, or a `module` that computes something else than torch.nn.Conv2d.
         """
-        check_algorithm(algorithm)
         check_convolution(module)
+        algorithm = getattr(module, "algorithm", "auto") if algorithm is None else algorithm
+        check_algorithm(algorithm)
         layer = twin(module, cls)
         layer.algorithm = algorithm
         return layer
 
     def to_torch(self) -> torch.nn.Conv2d:
-        """The torch.nn.Conv2d that shares the parameters, the hooks and everything else of this layer."""
+        """The torch.nn.Conv2d that shares the parameters, the hooks and everything else of this layer.
+
+        Raises:
+            ValueError: a subclass that computes something else; nhwc_conv.revert knows those that `convert` made.
+        """
+        check_convolution(self)
         return as_torch(self, torch.nn.Conv2d)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -131,13 +139,16 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
 
 def check_convolution(module) -> None:
     """ValueError unless `module` computes what torch.nn.Conv2d does. What a subclass adds to it would be lost."""
-    cls = type(module)
+    cls, found = type(module), type(module).__name__
     if isinstance(module, torch.nn.Conv2d) and not isinstance(module, LazyModuleMixin):
         forward = torch.nn.Conv2d.forward, (torch.nn.Conv2d._conv_forward, Conv2d._conv_forward)
-        if cls.forward is forward[0] and cls._conv_forward in forward[1]:
+        replaced = [name for name in ("forward", "_conv_forward") if name in vars(module)]
+        if replaced:
+            found += f" with a {replaced[0]} of its own"
+        elif cls.forward is forward[0] and cls._conv_forward in forward[1]:
             return
     raise ValueError(
-        f"expected a torch.nn.Conv2d that knows its shape and computes nothing else, but got {cls.__name__}"
+        f"expected a torch.nn.Conv2d that knows its shape and computes nothing else, but got {found}"
     )
 
 

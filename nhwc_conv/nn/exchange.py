@@ -56,6 +56,8 @@ def torch_padding(layer):
 
 def from_kernel(cls, kernel, bias, groups: int, **arguments):
     kernel = as_tensor("kernel", kernel, 4)
+    if not (kernel.is_floating_point() or kernel.is_complex()):
+        raise ValueError(f"expected kernel to be of a floating point dtype, but got {kernel.dtype}")
     bias = None if bias is None else as_tensor("bias", bias, 1).to(kernel.dtype)
     if bias is not None and bias.shape != kernel.shape[3:]:
         raise ValueError(f"expected a bias of {kernel.shape[3]} elements, but got shape {list(bias.shape)}")
@@ -72,18 +74,18 @@ def from_depthwise_kernel(cls, kernel, bias, **arguments):
 
 
 def as_tensor(name, array, dim) -> Tensor:
-    # Arrays of JAX are read-only: torch.as_tensor would warn of that.
     if isinstance(array, Tensor):
         tensor = array.detach()
-    else:
-        array = np.ascontiguousarray(
-            array
-        )  # nor has torch strides that go backwards, or bytes in another order
-        tensor = torch.tensor(array.astype(array.dtype.newbyteorder("="), copy=False))
+    else:  # copied: arrays of JAX are read-only, of which torch.as_tensor would warn
+        array = np.asarray(array, order="C")  # torch has no strides that go backwards, nor another byte order
+        try:
+            tensor = torch.tensor(array.astype(array.dtype.newbyteorder("="), copy=False))
+        except TypeError:
+            raise ValueError(
+                f"expected {name} to be of a dtype that PyTorch has, but got {array.dtype}"
+            ) from None
     if tensor.dim() != dim:
         raise ValueError(f"expected {name} to have {dim} dimensions, but got shape {list(tensor.shape)}")
-    if not (tensor.is_floating_point() or tensor.is_complex()):
-        raise ValueError(f"expected {name} to be of a floating point dtype, but got {tensor.dtype}")
     return tensor
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .drop_in import Conv2d
+from .drop_in import Conv2d, as_torch
 
 
 class ConvReLU2d(Conv2d):
@@ -16,4 +16,4 @@ class ConvReLU2d(Conv2d):
 
     def to_torch(self) -> torch.nn.Sequential:
         """A torch.nn.Conv2d that shares everything with this layer, and a ReLU behind it."""
-        return torch.nn.Sequential(super().to_torch(), torch.nn.ReLU())
+        return torch.nn.Sequential(as_torch(self, torch.nn.Conv2d), torch.nn.ReLU()).train(self.training)

@@ -23,9 +23,24 @@ class LazyConv2d(torch.nn.LazyConv2d, Conv2d):
 
     cls_to_become = Conv2d
 
-    def __init__(self, *args, algorithm: str = "auto", **kwargs) -> None:
+    def __init__(
+        self,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        algorithm: str = "auto",
+    ) -> None:
         check_algorithm(algorithm)
-        super().__init__(*args, **kwargs)
+        steps = kernel_size, stride, padding, dilation, groups
+        super().__init__(out_channels, *steps, bias, padding_mode, device, dtype)
         self.algorithm = algorithm
 
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 
 import torch
 from torch.nn.utils.parametrize import is_parametrized
 
-OWN_COPIES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
+TENSORS_AND_MODULES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
 
 def twin(module: torch.nn.Module, cls: type) -> torch.nn.Module:
     """A shallow copy of `module`, of class `cls`, that takes its place."""
     layer = shallow_copy(module, cls)
-    for hook in layer._load_state_dict_pre_hooks.values():
-        if getattr(hook, "with_module", False):  # bound to `module`, weakly: it would call a dead one
-            hook.module = weakref.ref(layer)
+    # The hook dictionaries themselves, so that handles keep working.
+    layer.__dict__.update({name: vars(module)[name] for name in hooks_of(module)})
+    bind_hooks(layer)
     return layer
 
 
 def shallow_copy(module: torch.nn.Module, cls: type) -> torch.nn.Module:
-    """A module of class `cls` that shares parameters, buffers, hooks and everything else with `module`.
+    """A module of class `cls` that shares tensors, submodules and everything else with `module`, which stays.
+
+    What is assigned to one of them, and hooks that one of them gets or loses, leave the other alone.
 
     A parametrised `module` (torch.nn.utils.parametrize) has a class of its own with a property for each parametrised
     tensor; the copy gets one too, over `cls`.
@@ -31,13 +34,29 @@ def shallow_copy(module: torch.nn.Module, cls: type) -> torch.nn.Module:
     layer = cls.__new__(cls)
     layer.__dict__.update(module.__dict__)
     layer.__dict__.pop("_compiled_call_impl", None)  # of module.compile(): it would call `module`
-    # Hook dictionaries stay shared, so that handles keep working. Tensors are shared one by one: assigning a new one
-    # to either module leaves the other alone.
-    for name in OWN_COPIES:
+    for name in (*TENSORS_AND_MODULES, *hooks_of(module)):
         layer.__dict__[name] = module.__dict__[name].copy()
+    hooks = layer._load_state_dict_pre_hooks
+    hooks.update({key: copy.copy(hook) for key, hook in hooks.items() if is_bound(hook)})
+    bind_hooks(layer)
     if parametrised:
         layer._modules["parametrizations"] = shallow_copy(module.parametrizations, torch.nn.ModuleDict)
     return layer
+
+
+def hooks_of(module: torch.nn.Module) -> list[str]:
+    """The names of its dictionaries of hooks."""
+    return [name for name in vars(module) if name.startswith("_") and "_hooks" in name]
+
+
+def is_bound(hook) -> bool:
+    """Whether a hook for load_state_dict holds its module, weakly. It would call a dead one, or the wrong one."""
+    return getattr(hook, "with_module", False)
+
+
+def bind_hooks(layer: torch.nn.Module) -> None:
+    for hook in filter(is_bound, layer._load_state_dict_pre_hooks.values()):
+        hook.module = weakref.ref(layer)
 
 
 def over(parametrised: type, base: type) -> type:
