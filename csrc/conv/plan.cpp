@@ -201,9 +201,8 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   // Pieces of it are deep enough to make up for going back to the sums after each: of one tap, or of several.
   const bool all_inside = interior == g.w.output && g.h.interior().size() == g.h.output;
   const bool deep = (im2col && all_inside ? depth : Cg) >= kFlatPiece / 2;
-  const int64_t most_pixels = prepacked                              ? kVeryFewPixels
-                              : packed * size < kVeryManyWeightBytes ? kFewPixels
-                                                                     : kSharingPixels;
+  const bool very_many = packed * size >= kVeryManyWeightBytes;
+  const int64_t most_pixels = very_many ? kSharingPixels : prepacked ? kVeryFewPixels : kFewPixels;
   plan.in_pieces = plan.pack_weights && !plan.dot && whole_input && deep && pixels <= most_pixels &&
                    packed * size >= kManyWeightBytes && packed < kImpossibleBytes / size &&
                    g.groups * plan.columns.tiles >= threads;
