@@ -147,6 +147,23 @@ def test_the_functional_form_under_transforms():
         same_and_not_zero(hessian(function, 1)(x, w1), hessian(reference, 1)(x, w1))
 
 
+def test_a_tensor_that_outlives_its_transform():
+    """Wrapped still, and of no use to torch.func any more: as for F.conv2d, a tensor like others."""
+    x, w, bias = (t.requires_grad_() for t in tensors())
+    kept = []
+
+    def keeping(x):
+        kept.append(x)
+        return nhwc_conv.conv2d(x, w.detach(), **GEOMETRY).sum()
+
+    grad(keeping)(x.detach())
+    results = []
+    for convolve in (lambda *args: nhwc_conv.conv2d(*args, **GEOMETRY), theirs):
+        out = convolve(kept[0], w, bias)
+        results += [(out, *torch.autograd.grad(cubed(convolve)(kept[0], w, bias), (w, bias)))]
+    torch.testing.assert_close(*results)
+
+
 def test_per_sample_gradients():
     x, w, _ = tensors()
     per_sample = vmap(grad(cubed(ours("conv2d")), 1), (0, None))(x, w)

@@ -25,14 +25,8 @@ F_BY_ALGORITHM = {0: overload("conv2d")._op, 1: overload("im2col")._op, 2: overl
 def remember(ctx, op, a, b, extra, geometry):
     # What was ruled out in forward stays so in backward.
     algorithm = FORWARD_OPS.get(op._opname) or int(not _flags.winograd)
-    ctx.call = (
-        op._op,
-        extra,
-        geometry,
-        a.shape,
-        b.shape,
-        algorithm,
-    )  # one attribute: each costs as much as the others
+    # One attribute: each costs as much as the others.
+    ctx.call = op._op, extra, geometry, a.shape, b.shape, algorithm
 
 
 class ForwardRule:
@@ -43,8 +37,10 @@ class ForwardRule:
         _, need_x, need_w, need_bias, *_ = ctx.needs_input_grad
         _, _, geometry, x_shape, w_shape, algorithm = ctx.call
         told = _arguments(geometry, algorithm)
-        dx = D(grad, _conj(w), _image_size(x_shape), *told) if need_x else None
-        dw = W(grad, _conj(x), _kernel_size(w_shape), *told) if need_w else None
+        if grad.is_complex():
+            x, w = _conj(x), _conj(w)
+        dx = D(grad, w, _image_size(x_shape), *told) if need_x else None
+        dw = W(grad, x, _kernel_size(w_shape), *told) if need_w else None
         return dx, dw, grad.sum(tuple(range(grad.dim() - 1))) if need_bias else None
 
     @staticmethod

@@ -13,7 +13,7 @@ from torch._C import _AutoDispatchBelowADInplaceOrView as BelowViews
 from torch._C import _len_torch_function_stack as function_modes
 
 from .autocast import cast_as_active
-from .autograd import PLAIN, is_recorded_again, nothing_listens
+from .autograd import PLAIN, is_recorded_again, nothing_listens, plain_apply
 from .derivatives import ForwardRule, overload, remember
 from .memory_format import in_format, is_result_channels_last, weight_format
 from .schema import FORWARD_OPS, ops
@@ -48,7 +48,7 @@ def convolve(name: str, input: Tensor, weight: Tensor, bias: Tensor | None, *geo
     if torch.is_grad_enabled() and (
         input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     ):
-        return NCHWConvolution.apply(op, input, weight, bias, geometry)
+        return apply(op, input, weight, bias, geometry)
     with BelowViews():
         out = op._op(*views(input, weight), bias, *geometry)
         return result(out, input, weight)
@@ -92,3 +92,6 @@ class NCHWConvolution(torch.autograd.Function):
             dinput = None if dx is None else in_format(to_nchw(dx), channels_last)
             dweight = None if dw is None else dw.permute(OIHW).clone(memory_format=format_of_weight)
         return None, dinput, dweight, dbias, None
+
+
+apply = plain_apply(NCHWConvolution)
