@@ -20,6 +20,8 @@ constexpr int64_t kVeryFewPixels = 128, kFewPixels = 256, kSharingPixels = 1024;
 // Products in a row of a piece. Flat ones stay in the first-level cache; but with a large input, which is read anew for
 // each, as deep ones as blocks of the reduction are allowed to be.
 constexpr int64_t kFlatPiece = 128, kDeepPiece = 1536, kSmallInputBytes = 512 * 1024;
+// Bytes of such a row that one item should read at least.
+constexpr int64_t kWideRowBytes = 1024;
 // More than any memory holds: a view of stride 0. To pack it at once fails at once; block by block would not end.
 constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
 // Taps that make up for copying x into planes, and back; bytes of the planes that one row of outputs reads.
@@ -221,7 +223,11 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
     const int64_t shares = !prepacked && layout.weights_usable && plan.piece_depth == kFlatPiece
                                ? ceil_div(row_bytes, kPieceRowsBytes)
                                : 1;
-    plan.column_groups = min(max(threads > 1 ? 2 * threads : 1, shares), plan.columns.tiles);
+    // More shares than threads, lest one wait for the other, but no thin ones of weights as they come: they leave gaps
+    // between their rows.
+    const bool thin = !prepacked && plan.columns.columns * size < 2 * threads * kWideRowBytes;
+    const int64_t wanted = threads == 1 ? 1 : thin ? threads : 2 * threads;
+    plan.column_groups = min(max(wanted, shares), plan.columns.tiles);
     const int64_t width = plan.columns.vectors * plan.columns.lanes;
     const int64_t sums =
         plan.row_blocks * plan.inner_blocks > 1 ? pixels * ceil_div(plan.columns.tiles, plan.column_groups) : 0;

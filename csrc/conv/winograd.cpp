@@ -11,6 +11,8 @@ namespace {
 // columns, on the stack.
 constexpr int64_t kTapChannels = 16;
 constexpr int64_t kWidestColumns = 64;
+// A block of channels is packed in so many items: small weights have one block for all threads.
+constexpr int64_t kPackParts = 4;
 
 }  // namespace
 
@@ -36,20 +38,20 @@ T* WinogradConv<T>::packed_chunk(int64_t group, int64_t tile, int64_t block) con
 }
 
 template <class T>
-void WinogradConv<T>::transform_weights(int64_t group, int64_t tile, int64_t block, T* u) const {
+void WinogradConv<T>::transform_weights(int64_t group, int64_t tile, int64_t block, Range part, T* u) const {
   const Range channels = depth(block);
   const WeightView<const T> w = weights(group, tile);
   T taps[9 * kTapChannels * kWidestColumns];
   TransformArgs<T> args = {};
   args.columns = plan_.columns.end(tile) - plan_.columns.begin(tile);
-  args.to = u;
+  args.to = u + part.begin * width(tile);
   args.to_j = channels.size() * width(tile) + kPointGap;
   args.to_i = (plan_.tile + 2) * args.to_j;
   args.to_rows = args.to_columns = plan_.tile + 2;
   const TransformFn<T> transform = winograd_transforms(kernels_, plan_.tile).weight;
-  for (int64_t begin = channels.begin; begin < channels.end; begin += kTapChannels) {
-    const int64_t count = clamp(channels.end - begin, 0, kTapChannels);
-    const T* from = w.data + begin * w.c;
+  for (int64_t begin = part.begin; begin < part.end; begin += kTapChannels) {
+    const int64_t count = clamp(part.end - begin, 0, kTapChannels);
+    const T* from = w.data + (channels.begin + begin) * w.c;
     int64_t from_c = w.c;
     args.from_i = w.i;
     args.from_j = w.j;
@@ -73,14 +75,17 @@ void WinogradConv<T>::transform_weights(int64_t group, int64_t tile, int64_t blo
 
 template <class T>
 int64_t WinogradConv<T>::pack_items() const {
-  return plan_.pack_weights ? g_.groups * plan_.columns.tiles * plan_.depth_blocks : 0;
+  return plan_.pack_weights ? g_.groups * plan_.columns.tiles * plan_.depth_blocks * kPackParts : 0;
 }
 
 template <class T>
 void WinogradConv<T>::pack(int64_t item) const {
+  const int64_t part = item % kPackParts;
+  item /= kPackParts;
   const int64_t block = item % plan_.depth_blocks, tile = item / plan_.depth_blocks % plan_.columns.tiles;
   const int64_t group = item / plan_.depth_blocks / plan_.columns.tiles;
-  transform_weights(group, tile, block, packed_chunk(group, tile, block));
+  const Range channels = share_of(depth(block).size(), part, kPackParts);
+  transform_weights(group, tile, block, channels, packed_chunk(group, tile, block));
 }
 
 template <class T>
@@ -108,7 +113,7 @@ void WinogradConv<T>::run(int64_t item, T* memory) const {
   const Range mine = share_of(columns.tiles, share, plan_.column_groups);
   for (int64_t c = mine.begin; c < mine.end; ++c) {
     for (int64_t k = 0; k < plan_.depth_blocks; ++k) {
-      if (!plan_.pack_weights) transform_weights(group, c, k, scratch.u);
+      if (!plan_.pack_weights) transform_weights(group, c, k, {0, depth(k).size()}, scratch.u);
       multiply(c, k, tiles.size(), scratch.v, plan_.pack_weights ? packed_chunk(group, c, k) : scratch.u, scratch.m);
     }
     transform_output(group, c, tiles, scratch.m);

@@ -83,7 +83,8 @@ class WinogradConv {
   int64_t width(int64_t tile) const { return plan_.columns.vectors_of(tile) * plan_.columns.lanes; }
   WeightView<const T> weights(int64_t group, int64_t tile) const;
   T* packed_chunk(int64_t group, int64_t tile, int64_t block) const;
-  void transform_weights(int64_t group, int64_t tile, int64_t block, T* u) const;
+  // part: of the block's channels, counted in it.
+  void transform_weights(int64_t group, int64_t tile, int64_t block, Range part, T* u) const;
   void transform_input(int64_t group, Range tiles, const Scratch& scratch) const;
   void multiply(int64_t tile, int64_t block, int64_t tiles, const T* v, const T* u, T* m) const;
   void transform_output(int64_t group, int64_t tile, Range tiles, const T* m) const;
