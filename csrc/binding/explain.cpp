@@ -104,10 +104,9 @@ PyObject* explain_pass(const std::string& pass, Algorithm algorithm, const ConvG
                        gradient.scratch_elements() * size, gradient.phases());
   }
   if (takes_winograd_gradient<T>(of_gradient, g)) {
-    const WinogradGradientPlan plan = make_winograd_gradient_plan(kernels, g);
-    return describe_weight_gradient("winograd", "view", plan.tile_blocks, plan.chunk_tiles, plan.rows,
-                                    plan.columns.vectors * plan.columns.lanes, plan.chunks, plan.shared_elements * size,
-                                    plan.scratch_elements * size);
+    const WinogradGradientPlan plan = make_winograd_gradient_plan(kernels, g, threads);
+    return describe_weight_gradient("winograd", "view", plan.tile_blocks, plan.block_tiles, plan.rows,
+                                    plan.columns.vectors * plan.columns.lanes, 1, 0, plan.scratch_elements * size);
   }
   if (is_depthwise(kernels, g)) {
     const DepthwiseWeightGradient<T> gradient(kernels, g, x, grad, nullptr);

@@ -18,8 +18,8 @@ template <class T>
 Tensor run_winograd(const ConvGeometry& g, const Tensor& grad, const Tensor& x, const Tensor& dw) {
   const Kernels<T>& kernels = kernels_of<T>(active_kernels());
   const Parallel parallel = torch_threads();
-  const WinogradGradientPlan plan = make_winograd_gradient_plan(kernels, g);
-  const Workspace<T> workspace(plan.shared_elements, plan.scratch_elements, parallel.threads);
+  const WinogradGradientPlan plan = make_winograd_gradient_plan(kernels, g, parallel.threads);
+  const Workspace<T> workspace(0, plan.scratch_elements, parallel.threads);
   const WinogradWeightGradient<T> gradient(kernels, plan, g, image_view(read<T>(x), info_of(x)),
                                            image_view(read<T>(grad), info_of(grad)), write<T>(dw));
   gradient.run(parallel, workspace.data());

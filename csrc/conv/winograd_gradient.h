@@ -3,8 +3,8 @@
 //
 //   S[p][c][o] = sum over tiles of V[p][tile][c] * D[p][tile][o],   dw = transform of S
 //
-// A chunk of tiles is transformed at a time, and S is computed in slices of input and output channels that are
-// transformed back as soon as they are complete. Tiles are summed in blocks that do not depend on chunks or threads.
+// Each item has some input channels and some output channels: it transforms a block of tiles at a time, adds its
+// products to S, and transforms S back at the end. Tiles are summed in blocks that do not depend on threads.
 #pragma once
 
 #include "parallel.h"
@@ -15,16 +15,14 @@
 namespace nhwc_conv {
 
 struct WinogradGradientPlan {
-  int64_t tile;                        // outputs of a tile, down and across
-  ColumnTiles columns;                 // of the output channels of one group
-  int64_t rows;                        // input channels of a tile of the product
-  int64_t tile_blocks;                 // sums over tiles that are added up, for accuracy
-  int64_t chunks;                      // of whole blocks
-  int64_t chunk_tiles;                 // in the largest
-  int64_t slices_down, slices_across;  // of S of one group: by input channels, and by tiles of columns
-  int64_t slice_elements;              // of the largest
-  int64_t shared_elements;             // V and D of a chunk, and S if it is summed over several
-  int64_t scratch_elements;            // of each thread
+  int64_t tile;                      // outputs of a tile, down and across
+  ColumnTiles columns;               // of the output channels of one group
+  int64_t rows;                      // input channels of a tile of the product
+  int64_t tile_blocks, block_tiles;  // sums over tiles that are added up, for accuracy, and the largest one's tiles
+  int64_t items_down, items_across;  // of a group: by input channels, and by tiles of columns
+  int64_t part_rows, part_tiles;     // of S that an item computes before it goes on to the next: all, if it comes back
+  // Of each thread: S of a part, V and D of an item and a block, and all of them with what transforms need.
+  int64_t sum_elements, x_elements, grad_elements, scratch_elements;
 };
 
 // Whether `algorithm` means this: see takes_winograd. A weight gradient belongs to the whole batch.
@@ -34,7 +32,7 @@ bool takes_winograd_gradient(Algorithm algorithm, const ConvGeometry& g) {
 }
 
 template <class T>
-WinogradGradientPlan make_winograd_gradient_plan(const Kernels<T>& kernels, const ConvGeometry& g);
+WinogradGradientPlan make_winograd_gradient_plan(const Kernels<T>& kernels, const ConvGeometry& g, int threads);
 
 template <class T>
 class WinogradWeightGradient {
@@ -44,19 +42,24 @@ class WinogradWeightGradient {
                          const ImageView<const T>& x, const ImageView<const T>& grad, T* dw)
       : kernels_(kernels), plan_(plan), g_(g), x_(x), grad_(grad), dw_(dw) {}
 
-  // workspace: plan.shared_elements, then plan.scratch_elements for each of parallel.threads
+  // workspace: plan.scratch_elements for each of parallel.threads
   void run(const Parallel& parallel, T* workspace) const;
 
  private:
-  // Rows of V and D stand a gap more than their channels apart, so that rows do not share cache sets.
-  int64_t v_row() const { return g_.C + kPointGap; }
-  int64_t d_row() const { return g_.O + kPointGap; }
+  // Input channels by output channels of one group, which are whole tiles of columns; counted in the group.
+  struct Slice {
+    int64_t group;
+    Range rows, tiles, columns;
+  };
 
-  Range blocks_of(int64_t chunk) const;
-  int64_t first_tile(int64_t block) const;
-  int64_t slices() const { return g_.groups * plan_.slices_down * plan_.slices_across; }
-  void transform(int64_t tile, int64_t at, int64_t count, T* v, T* d, T* field) const;
-  void sum_slice(int64_t slice, int64_t chunk, const T* v, const T* d, T* s) const;
+  Slice slice(int64_t group, Range rows, Range tiles) const;
+  Range block(int64_t index) const;
+  void run_item(const Slice& whole, T* scratch) const;
+  void transform(const Slice& slice, Range block, T* v, T* d, T* field) const;
+  // Of V and D of `whole`, [point][tile][channel], to S of a part of it, [point][input channel][output channel].
+  void add_products(const Slice& whole, const Slice& part, int64_t tiles, bool first, const T* v, const T* d,
+                    T* s) const;
+  void transform_back(const Slice& part, const T* s) const;
 
   const Kernels<T>& kernels_;
   const WinogradGradientPlan& plan_;

@@ -115,9 +115,8 @@ T* weight_gradient(const Call<T>& call, Algorithm algorithm) {
   const nhwc_conv::Parallel parallel = threads(call.threads);
   T* dw = poisoned<T>(call.memory.result, call.place, g.h.kernel * g.w.kernel * g.C_per_group() * g.O);
   if (algorithm == Algorithm::winograd) {
-    const nhwc_conv::WinogradGradientPlan plan = make_winograd_gradient_plan(call.kernels, g);
-    T* workspace =
-        poisoned<T>(call.memory.workspace, call.place, plan.shared_elements + plan.scratch_elements * call.threads);
+    const nhwc_conv::WinogradGradientPlan plan = make_winograd_gradient_plan(call.kernels, g, call.threads);
+    T* workspace = poisoned<T>(call.memory.workspace, call.place, plan.scratch_elements * call.threads);
     const nhwc_conv::WinogradWeightGradient<T> gradient(call.kernels, plan, g, t.x, t.grad, dw);
     call.memory.inputs_read_only(true);
     gradient.run(parallel, workspace);
