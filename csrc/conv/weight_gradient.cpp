@@ -4,6 +4,13 @@
 
 namespace nhwc_conv {
 
+namespace {
+
+// Reading a channel of a pixel, in products.
+constexpr double kReadingCost = 32;
+
+}  // namespace
+
 template <class T>
 int64_t WeightGradient<T>::row_units() const {
   return g_.groups * plan_.row_tiles * g_.h.kernel * (plan_.merge_taps ? 1 : g_.w.kernel);
@@ -60,21 +67,40 @@ typename WeightGradient<T>::Block WeightGradient<T>::block(int64_t index) const 
   return block;
 }
 
+// Items of rows and columns besides the partial sums, as many as threads need: each reads its channels of x and of grad
+// anew. Which tile is in which share shows in no bit.
+template <class T>
+typename WeightGradient<T>::Shares WeightGradient<T>::choose_shares(int threads) const {
+  const int64_t x_channels = g_.h.stride * g_.w.stride * g_.C_per_group();
+  const double rows = plan_.swapped ? g_.O_per_group() : x_channels,
+               columns = plan_.swapped ? x_channels : g_.O_per_group();
+  const double products = double(g_.h.kernel) * g_.w.kernel * g_.C_per_group() * g_.O_per_group();
+  Shares best = {};
+  double best_cost = -1;
+  const int64_t most = max(min(plan_.columns.tiles, threads), plan_.column_shares);
+  for (int64_t across = plan_.column_shares; across <= most; ++across) {
+    const int64_t down = clamp(ceil_div(threads, plan_.partials * across), 1, row_units());
+    const double item = products / (across * down) + kReadingCost * (rows / down + columns / across);
+    const double cost = ceil_div(plan_.partials * across * down, threads) * item;
+    if (best_cost >= 0 && cost >= best_cost) continue;
+    best = {across, down};
+    best_cost = cost;
+  }
+  return best;
+}
+
 template <class T>
 void WeightGradient<T>::run(const Parallel& parallel, T* workspace) const {
   const int64_t elements = g_.h.kernel * g_.w.kernel * g_.C_per_group() * g_.O;
   T* total = plan_.swapped ? workspace : dw_;
   T* partials = plan_.swapped ? workspace + elements : workspace;
   T* scratch = workspace + plan_.partial_elements;
-  // Each share of the tiles reads x and grad anew, so there are few; which tile is in which share shows in no bit.
-  const int64_t wanted = parallel.threads > 1 ? ceil_div(2 * parallel.threads, plan_.partials) : 1;
-  const int64_t column_shares = clamp(wanted, plan_.column_shares, max(plan_.columns.tiles, plan_.column_shares));
-  const int64_t row_shares = clamp(ceil_div(wanted, column_shares), 1, row_units());
-  for_each_item(parallel, plan_.partials * column_shares * row_shares, [&](int64_t item, int64_t slot) {
-    const Range tiles = share_of(plan_.columns.tiles, item % column_shares, column_shares);
-    item /= column_shares;
-    const Range units = share_of(row_units(), item % row_shares, row_shares);
-    const int64_t partial = item / row_shares;
+  const Shares shares = choose_shares(parallel.threads);
+  for_each_item(parallel, plan_.partials * shares.columns * shares.rows, [&](int64_t item, int64_t slot) {
+    const Range tiles = share_of(plan_.columns.tiles, item % shares.columns, shares.columns);
+    item /= shares.columns;
+    const Range units = share_of(row_units(), item % shares.rows, shares.rows);
+    const int64_t partial = item / shares.rows;
     if (tiles.empty() || units.empty()) return;
     const Range mine = share_of(blocks(), partial, plan_.partials);
     for (int64_t b = mine.begin; b < mine.end; ++b) {

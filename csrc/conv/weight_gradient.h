@@ -44,7 +44,13 @@ class WeightGradient {
     Ahead ahead[2];
   };
 
+  // Of the tiles of columns and of the units of rows.
+  struct Shares {
+    int64_t columns, rows;
+  };
+
   int64_t row_units() const;
+  Shares choose_shares(int threads) const;
   Rows rows(int64_t unit) const;
   void advance(Rows& rows) const;
   Range run_of(int64_t row_tile) const;
