@@ -4,13 +4,6 @@
 
 namespace nhwc_conv {
 
-namespace {
-
-// Reading a channel of a pixel, in products.
-constexpr double kReadingCost = 32;
-
-}  // namespace
-
 template <class T>
 int64_t WeightGradient<T>::row_units() const {
   return g_.groups * plan_.row_tiles * g_.h.kernel * (plan_.merge_taps ? 1 : g_.w.kernel);
@@ -67,26 +60,24 @@ typename WeightGradient<T>::Block WeightGradient<T>::block(int64_t index) const 
   return block;
 }
 
-// Items of rows and columns besides the partial sums, as many as threads need: each reads its channels of x and of grad
-// anew. Which tile is in which share shows in no bit.
+// Besides the partial sums, as many parts as threads need. Of rows, while there are enough: what a thread writes is
+// then one piece, where parts of columns would lie between each other's lines. Which tile is in which part shows in no
+// bit.
 template <class T>
 typename WeightGradient<T>::Shares WeightGradient<T>::choose_shares(int threads) const {
-  const int64_t x_channels = g_.h.stride * g_.w.stride * g_.C_per_group();
-  const double rows = plan_.swapped ? g_.O_per_group() : x_channels,
-               columns = plan_.swapped ? x_channels : g_.O_per_group();
-  const double products = double(g_.h.kernel) * g_.w.kernel * g_.C_per_group() * g_.O_per_group();
-  Shares best = {};
-  double best_cost = -1;
-  const int64_t most = max(min(plan_.columns.tiles, threads), plan_.column_shares);
-  for (int64_t across = plan_.column_shares; across <= most; ++across) {
-    const int64_t down = clamp(ceil_div(threads, plan_.partials * across), 1, row_units());
-    const double item = products / (across * down) + kReadingCost * (rows / down + columns / across);
-    const double cost = ceil_div(plan_.partials * across * down, threads) * item;
-    if (best_cost >= 0 && cost >= best_cost) continue;
-    best = {across, down};
-    best_cost = cost;
+  const int64_t needed = ceil_div(threads, plan_.partials), least = clamp(needed, 1, row_units());
+  Shares shares = {clamp(ceil_div(needed, least), plan_.column_shares, max(plan_.columns.tiles, plan_.column_shares)),
+                   least};
+  if (threads == 1) return shares;
+  // The last round of items should keep all threads busy.
+  const auto rounds = [&](int64_t rows) {
+    const int64_t items = plan_.partials * shares.columns * rows;
+    return double(ceil_div(items, threads)) / items;
+  };
+  for (int64_t rows = least + 1; rows <= min(2 * least, row_units()); ++rows) {
+    if (rounds(rows) < 0.95 * rounds(shares.rows)) shares.rows = rows;
   }
-  return best;
+  return shares;
 }
 
 template <class T>

@@ -22,8 +22,9 @@ constexpr int64_t kLargeCacheBytes = 2 * 1024 * 1024;
 // enough that copying the rows anew for each lot of them is little work beside their products.
 constexpr int64_t kWindowRows = 64;
 constexpr int64_t kWindowColumns = 256;
-// Below this many weights, their gradient is split over pixels too, lest threads stay idle.
-constexpr int64_t kPartialElements = 16 * 1024;
+// Below this many weights, their gradient is split over pixels too, lest threads stay idle, or read all pixels each; up
+// to so many parts of twice as many weights, since parts cost what memory costs.
+constexpr int64_t kPartialElements = 16 * 1024, kLargePartials = 4;
 
 }  // namespace
 
@@ -52,7 +53,9 @@ WeightGradientPlan make_weight_gradient_plan(const Kernels<T>& kernels, const Co
 
   // Enough independent parts for many threads, by the geometry alone: kernel positions and channels, then pixels.
   const int64_t blocks = g.N * ceil_div(OH, plan.block_rows) * ceil_div(OW, plan.block_columns);
-  plan.partials = clamp(kPartialElements / max(elements, 1), 1, clamp(blocks, 1, kMaxPartials));
+  const int64_t small_parts = kPartialElements / max(elements, 1);
+  const int64_t parts = max(small_parts, min(2 * kPartialElements / max(elements, 1), kLargePartials));
+  plan.partials = clamp(parts, 1, clamp(blocks, 1, kMaxPartials));
   plan.partial_elements = (plan.partials - !plan.swapped) * elements;
 
   const ImageView<const T>&by_rows = plan.swapped ? grad : x, &by_columns = plan.swapped ? x : grad;
