@@ -140,12 +140,12 @@ void DenseConv<T>::run_block(const Column& column, const Block& block, const Ima
   const auto run = [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
     emit(column, block, x, y, x0, count, down, taps_h, taps_w);
   };
-  walk(g_, ys, xs, run, [&](Range corner, int64_t x0, Range taps_w) {
+  walk(g_, ys, xs, run, [&](int64_t x0, Range taps_w) {
     // The dot form has no chain to go on with.
-    if (corner.size() > 1 && !plan_.dot) {
-      emit_corner(column, block, x, corner, x0, taps_w);
+    if (plan_.dot) {
+      walk_column(g_, ys, x0, taps_w, run);
     } else {
-      one_by_one(g_, corner, x0, taps_w, run);
+      emit_column(column, block, x, ys, x0, taps_w);
     }
   });
 }
@@ -216,14 +216,19 @@ void DenseConv<T>::emit(const Column& column, const Block& block, const ImageVie
   });
 }
 
-// Outputs below each other, some of whose kernel rows do not exist. Each kernel row is multiplied with all outputs that
-// have it, and goes on where the row before ended: one chain for each output, as in emit(), but tall tiles.
+// Outputs below each other. Where some of their kernel rows do not exist, each kernel row is multiplied with all
+// outputs that have it, and goes on where the row before ended: one chain for each output, as in emit(), but tall
+// tiles.
 template <class T>
-void DenseConv<T>::emit_corner(const Column& column, const Block& block, const ImageView<const T>& x, Range ys,
+void DenseConv<T>::emit_column(const Column& column, const Block& block, const ImageView<const T>& x, Range ys,
                                int64_t x0, Range taps_w) const {
-  const Range all_rows = {0, g_.h.kernel};
+  const Range all_rows = {0, g_.h.kernel}, upright = g_.h.interior().within(ys);
   in_pieces(ys.size(), column.max_rows, [&](int64_t offset, int64_t m) {
     const Range piece = {ys.begin + offset, ys.begin + offset + m};
+    if (piece.within(upright).size() == m) {
+      emit(column, block, x, piece.begin, x0, m, true, all_rows, taps_w);
+      return;
+    }
     const auto having = [&](int64_t i) { return g_.h.outputs(i).within(piece); };
     T* const y = column.y + piece.begin * y_.h + x0 * y_.w;
     // Sums of a later block are complete before they are added to y.

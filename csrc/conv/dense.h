@@ -74,7 +74,7 @@ class DenseConv {
            int64_t x0, bool down) const;
   void emit(const Column& column, const Block& block, const ImageView<const T>& x, int64_t y, int64_t x0, int64_t count,
             bool down, Range taps_h, Range taps_w) const;
-  void emit_corner(const Column& column, const Block& block, const ImageView<const T>& x, Range ys, int64_t x0,
+  void emit_column(const Column& column, const Block& block, const ImageView<const T>& x, Range ys, int64_t x0,
                    Range taps_w) const;
 
   // Weights of a tile of columns, of kernel rows and of a run within each whose taps the same outputs have as have tap
