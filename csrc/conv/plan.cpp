@@ -239,7 +239,7 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
   int64_t target = clamp(kInputBytes / pixel_bytes, 4 * plan.rows, 4096);
   if (threads > 1) target = clamp(ceil_div(pixels * g.groups, threads * 4), 4 * plan.rows, target);
   const int64_t OH = max(g.h.output, 1), OW = max(g.w.output, 1);
-  plan.item_rows = clamp(target / OW, 1, OH);
+  plan.item_rows = clamp((target + OW / 2) / OW, 1, OH);
   // A window holds the rows between taps too: with fewer outputs than those, most of its copies would serve few
   // products.
   if (plan.source == Source::window) {
