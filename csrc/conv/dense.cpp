@@ -137,15 +137,16 @@ void DenseConv<T>::run_view(int64_t group, int64_t n, const ImageView<const T>& 
 template <class T>
 void DenseConv<T>::run_block(const Column& column, const Block& block, const ImageView<const T>& x, Range ys,
                              Range xs) const {
+  TileArgs<T> args = product(column, block);
   const auto run = [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
-    emit(column, block, x, y, x0, count, down, taps_h, taps_w);
+    emit(args, column, block, x, y, x0, count, down, taps_h, taps_w);
   };
   walk(g_, ys, xs, run, [&](int64_t x0, Range taps_w) {
     // The dot form has no chain to go on with.
     if (plan_.dot) {
       walk_column(g_, ys, x0, taps_w, run);
     } else {
-      emit_column(column, block, x, ys, x0, taps_w);
+      emit_column(args, column, block, x, ys, x0, taps_w);
     }
   });
 }
@@ -193,13 +194,13 @@ void DenseConv<T>::aim(TileArgs<T>& args, const Column& column, const Terms& lef
   args.b = column.b + rows.begin * column.b_i + taps.begin * column.b_j + inner.begin * column.b_k;
 }
 
-// Tiles over `count` outputs from (y, x0), to the right or downwards, all with the same taps.
+// Tiles over `count` outputs from (y, x0), to the right or downwards, all with the same taps. `args` are those of
+// product(), or of an earlier call.
 template <class T>
-void DenseConv<T>::emit(const Column& column, const Block& block, const ImageView<const T>& x, int64_t y, int64_t x0,
-                        int64_t count, bool down, Range taps_h, Range taps_w) const {
+void DenseConv<T>::emit(TileArgs<T>& args, const Column& column, const Block& block, const ImageView<const T>& x,
+                        int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) const {
   const Terms left = terms(block, taps_h, taps_w);
   if (left.none() && !block.first) return;
-  TileArgs<T> args = product(column, block);
   aim(args, column, left, x, y, x0, down);
   args.c = column.y + y * y_.h + x0 * y_.w;
   args.c_m = down ? y_.h : y_.w;
@@ -220,13 +221,13 @@ void DenseConv<T>::emit(const Column& column, const Block& block, const ImageVie
 // outputs that have it, and goes on where the row before ended: one chain for each output, as in emit(), but tall
 // tiles.
 template <class T>
-void DenseConv<T>::emit_column(const Column& column, const Block& block, const ImageView<const T>& x, Range ys,
-                               int64_t x0, Range taps_w) const {
+void DenseConv<T>::emit_column(TileArgs<T>& args, const Column& column, const Block& block, const ImageView<const T>& x,
+                               Range ys, int64_t x0, Range taps_w) const {
   const Range all_rows = {0, g_.h.kernel}, upright = g_.h.interior().within(ys);
   in_pieces(ys.size(), column.max_rows, [&](int64_t offset, int64_t m) {
     const Range piece = {ys.begin + offset, ys.begin + offset + m};
     if (piece.within(upright).size() == m) {
-      emit(column, block, x, piece.begin, x0, m, true, all_rows, taps_w);
+      emit(args, column, block, x, piece.begin, x0, m, true, all_rows, taps_w);
       return;
     }
     const auto having = [&](int64_t i) { return g_.h.outputs(i).within(piece); };
@@ -234,23 +235,23 @@ void DenseConv<T>::emit_column(const Column& column, const Block& block, const I
     // Sums of a later block are complete before they are added to y.
     T apart[kMaxTileRows * kMaxTileColumns];
     T* const sums = block.first ? y : apart;
-    TileArgs<T> args = product(column, block);
-    args.mode = Mode::fresh;
-    args.c = sums;
-    args.c_m = block.first ? y_.h : column.columns;
-    column.kernels[m - 1](args);
-    args.mode = Mode::go_on;
+    TileArgs<T> part = product(column, block);
+    part.mode = Mode::fresh;
+    part.c = sums;
+    part.c_m = block.first ? y_.h : column.columns;
+    column.kernels[m - 1](part);
+    part.mode = Mode::go_on;
     for (int64_t i = block.rows.begin, end; i < block.rows.end; i = end) {
       const Range active = having(i);
       for (end = i + 1; end < block.rows.end && having(end) == active;) ++end;
       const Terms left = terms({{i, end}, block.inner, block.first}, all_rows, taps_w);
       if (active.empty() || left.none()) continue;
-      aim(args, column, left, x, active.begin, x0, true);
-      args.c = sums + (active.begin - piece.begin) * args.c_m;
-      column.kernels[active.size() - 1](args);
+      aim(part, column, left, x, active.begin, x0, true);
+      part.c = sums + (active.begin - piece.begin) * part.c_m;
+      column.kernels[active.size() - 1](part);
     }
     if (block.first) return;
-    for (int64_t row = 0; row < m; ++row) kernels_.add(y + row * y_.h, apart + row * args.c_m, column.columns);
+    for (int64_t row = 0; row < m; ++row) kernels_.add(y + row * y_.h, apart + row * part.c_m, column.columns);
   });
 }
 

@@ -72,10 +72,10 @@ class DenseConv {
   void run_panel(int64_t group, int64_t n, Range ys, Range xs, Range tiles, T* panel) const;
   void aim(TileArgs<T>& args, const Column& column, const Terms& left, const ImageView<const T>& x, int64_t y,
            int64_t x0, bool down) const;
-  void emit(const Column& column, const Block& block, const ImageView<const T>& x, int64_t y, int64_t x0, int64_t count,
-            bool down, Range taps_h, Range taps_w) const;
-  void emit_column(const Column& column, const Block& block, const ImageView<const T>& x, Range ys, int64_t x0,
-                   Range taps_w) const;
+  void emit(TileArgs<T>& args, const Column& column, const Block& block, const ImageView<const T>& x, int64_t y,
+            int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) const;
+  void emit_column(TileArgs<T>& args, const Column& column, const Block& block, const ImageView<const T>& x, Range ys,
+                   int64_t x0, Range taps_w) const;
 
   // Weights of a tile of columns, of kernel rows and of a run within each whose taps the same outputs have as have tap
   // j. For im2col the run is counted over KW*C, for matmul over the C of tap j. They may open a block of the reduction,

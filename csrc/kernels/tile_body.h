@@ -23,12 +23,13 @@ void tile(const TileArgs<T>& t) {
   const int TOGETHER = ROWS * VECTORS + VECTORS + 1 > NHWC_ISA_REGISTERS ? VECTORS - 1 : VECTORS;
   // Rows of C with few vectors share a pointer: else stores wait for a chain of additions.
   const int STEP = VECTORS <= 2 ? 4 : VECTORS == 3 ? 2 : 1;
-  const int64_t last = t.columns - LANES;
-  const int64_t c_m = t.c_m;
-  T* const c = t.c;
-  T* row = c;
+  // What the loops and the stores need is read anew where they begin, by way of this pointer: kept from here on, it
+  // goes to the stack and back, in every tile (16 output channels, 72 products each: 6 % of the time).
+  const TileArgs<T>* args = &t;
+  int64_t last = t.columns - LANES, c_m = t.c_m;
+  T* row = t.c;
   const int LINE = 64 / sizeof(T);  // elements of a cache line
-  const T* line = c;
+  const T* line = t.c;
   int64_t c_step = 0;
   V sum[ROWS][VECTORS];
   if (t.mode == Mode::go_on) {
@@ -61,21 +62,25 @@ void tile(const TileArgs<T>& t) {
       }
     }
   }
-  const int64_t a_m = COLUMNS_OF_A ? 1 : t.a_m;
-  const int64_t a_k = COLUMNS_OF_A ? t.a_k : 1;
-  const int64_t b_k = t.b_k;
-  for (int64_t i = 0; i < t.I; ++i) {
-    for (int64_t j = 0; j < t.J; ++j) {
+  for (int64_t i = 0; i < args->I; ++i) {
+    for (int64_t j = 0; j < args->J; ++j) {
+      NHWC_POINTER(args);
+      const int64_t a_m = COLUMNS_OF_A ? 1 : args->a_m;
+      const int64_t a_k = COLUMNS_OF_A ? args->a_k : 1;
+      const int64_t b_k = args->b_k;
       const T* a[POINTERS];
+      a[0] = args->a + i * args->a_i + j * args->a_j;
+      NHWC_POINTER(a[0]);
       NHWC_UNROLL(4)
-      for (int p = 0; p < POINTERS; ++p) {
-        a[p] = t.a + i * t.a_i + j * t.a_j + p * NEAR * a_m;
+      for (int p = 1; p < POINTERS; ++p) {
+        a[p] = a[p - 1] + NEAR * a_m;
         NHWC_POINTER(a[p]);
       }
-      const T* b = t.b + i * t.b_i + j * t.b_j;
-      const T* ahead = t.ahead == nullptr ? a[0] : t.ahead + i * t.ahead_i + j * t.ahead_j;
-      const int64_t ahead_k = t.ahead_k;
-      for (int64_t k = t.K; k > 0; --k) {
+      const T* b = args->b + i * args->b_i + j * args->b_j;
+      const T* ahead = args->ahead == nullptr ? a[0] : args->ahead + i * args->ahead_i + j * args->ahead_j;
+      const int64_t ahead_k = args->ahead_k;
+      last = args->columns - LANES;
+      for (int64_t k = args->K; k > 0; --k) {
         V right[VECTORS];
         NHWC_UNROLL(4)
         for (int v = 0; v < TOGETHER; ++v) right[v] = load<A, LANES>(b + (v == VECTORS - 1 ? last : v * LANES));
@@ -104,9 +109,12 @@ void tile(const TileArgs<T>& t) {
       }
     }
   }
+  NHWC_POINTER(args);
+  last = args->columns - LANES;
+  c_m = args->c_m;
   // All old values are read before any is written: the last vector may overlap the one before it.
-  if (t.mode == Mode::add) {
-    row = c;
+  if (args->mode == Mode::add) {
+    row = args->c;
     NHWC_UNROLL(16)
     for (int m = 0; m < ROWS; row = next_row<STEP>(row, ++m, c_m)) {
       NHWC_UNROLL(4)
@@ -114,7 +122,7 @@ void tile(const TileArgs<T>& t) {
         sum[m][v] += load<A, LANES>(row + m % STEP * c_m + (v == VECTORS - 1 ? last : v * LANES));
     }
   }
-  row = c;
+  row = args->c;
   NHWC_UNROLL(16)
   for (int m = 0; m < ROWS; row = next_row<STEP>(row, ++m, c_m)) {
     NHWC_UNROLL(4)
