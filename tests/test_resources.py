@@ -35,6 +35,29 @@ def test_workspace_is_never_more_than_planned():
     assert int(out) == 0
 
 
+HUGE_PAGES = """
+import torch, nhwc_conv
+y = torch.ops.nhwc_conv.conv2d(torch.ones(1, 1024, 1024, 4), torch.ones(1, 1, 4, 16))
+address = y.data_ptr() + y.nbytes // 2
+inside = False
+for line in open("/proc/self/smaps"):
+    first, _, rest = line.partition(" ")
+    if "-" in first:
+        begin, end = (int(part, 16) for part in first.split("-"))
+        inside = begin <= address < end
+    elif inside and first == "VmFlags:":
+        print("hg" in rest.split(), bool((y == 4).all()))
+"""
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/sys/kernel/mm/transparent_hugepage"),
+    reason="this kernel has no huge pages to ask for",
+)
+def test_large_results_ask_for_huge_pages():
+    assert run(HUGE_PAGES).split() == ["True", "True"]
+
+
 OUT_OF_MEMORY = """
 import mmap, resource, torch, nhwc_conv
 ops = torch.ops.nhwc_conv

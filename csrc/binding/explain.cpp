@@ -87,8 +87,8 @@ PyObject* explain_pass(const std::string& pass, Algorithm algorithm, const ConvG
   const Kernels<T>& kernels = kernels_of<T>(active_kernels());
   const Long size = sizeof(T);
   const int64_t Cg = g.C_per_group();
-  const ImageView<const T> x = contiguous_image<T>(g.h.input, g.w.input, g.C);
-  const ImageView<const T> grad = contiguous_image<T>(g.h.output, g.w.output, g.O);
+  ImageView<const T> x = contiguous_image<T>(g.h.input, g.w.input, g.C);
+  ImageView<const T> grad = contiguous_image<T>(g.h.output, g.w.output, g.O);
   const WeightView<const T> w = {nullptr, g.w.kernel * Cg * g.O, Cg * g.O, g.O, 1, g.O_per_group()};
   if (pass == "forward") {
     ConvGeometry joined = g;
@@ -108,14 +108,16 @@ PyObject* explain_pass(const std::string& pass, Algorithm algorithm, const ConvG
     return describe_weight_gradient("winograd", "view", plan.tile_blocks, plan.block_tiles, plan.rows,
                                     plan.columns.vectors * plan.columns.lanes, 1, 0, plan.scratch_elements * size);
   }
-  if (is_depthwise(kernels, g)) {
-    const DepthwiseWeightGradient<T> gradient(kernels, g, x, grad, nullptr);
+  ConvGeometry joined = g;
+  join_single_pixels(joined, x, grad);
+  if (is_depthwise(kernels, joined)) {
+    const DepthwiseWeightGradient<T> gradient(kernels, joined, x, grad, nullptr);
     const DepthwisePlan& plan = gradient.plan();
     return describe_weight_gradient("depthwise", plan.expand ? "panel" : "view", plan.item_rows, plan.item_columns,
                                     kMaxLanewiseRows, plan.item_channels, gradient.partials(),
                                     gradient.partial_elements() * size, gradient.scratch_elements() * size);
   }
-  const WeightGradientPlan plan = make_weight_gradient_plan(kernels, g, x, grad);
+  const WeightGradientPlan plan = make_weight_gradient_plan(kernels, joined, x, grad);
   return describe_weight_gradient("direct", plan.scratch_elements() > 0 ? "window" : "view", plan.block_rows,
                                   plan.block_columns, plan.rows, plan.columns.vectors * plan.columns.lanes,
                                   plan.partials, plan.partial_elements * size, plan.scratch_elements() * size);

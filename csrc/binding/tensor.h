@@ -5,6 +5,10 @@
 #include <torch/csrc/stable/c/shim.h>
 #include <torch/csrc/stable/tensor.h>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -55,6 +59,22 @@ inline Tensor empty(int64_t dim, const int64_t* sizes, const int64_t* strides, i
   return Tensor(handle);
 }
 
+// Asks for huge pages under large results. From 32 MB on glibc takes each anew from the system, and where that waits to
+// be asked, a fault for every 4 KB costs several times what writing them does (8x112x112x96 on Zen 4: 22 -> 8 ms).
+inline void ask_for_huge_pages(const Tensor& result, int64_t elements, int32_t dtype) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr int64_t huge = 2 << 20, large = 32 << 20, widest = 8;
+  void* data;
+  if (elements < large / widest || elements * static_cast<int64_t>(aoti_torch_dtype_element_size(dtype)) < large)
+    return;
+  if (aoti_torch_get_data_ptr(result.get(), &data) != AOTI_TORCH_SUCCESS) return;
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(data),
+                  end = begin + elements * aoti_torch_dtype_element_size(dtype);
+  const uintptr_t first = (begin + huge - 1) / huge * huge;
+  madvise(reinterpret_cast<void*>(first), end / huge * huge - first, MADV_HUGEPAGE);  // a hint: it may fail
+#endif
+}
+
 // A contiguous result of up to four dimensions.
 inline Tensor empty_contiguous(int64_t dim, const int64_t* sizes, int32_t dtype) {
   int64_t strides[4];
@@ -63,7 +83,9 @@ inline Tensor empty_contiguous(int64_t dim, const int64_t* sizes, int32_t dtype)
     strides[d] = step;
     step *= sizes[d] > 1 ? sizes[d] : 1;
   }
-  return empty(dim, sizes, strides, dtype);
+  Tensor result = empty(dim, sizes, strides, dtype);
+  ask_for_huge_pages(result, step, dtype);
+  return result;
 }
 
 template <class T>

@@ -27,7 +27,7 @@ Tensor run_winograd(const ConvGeometry& g, const Tensor& grad, const Tensor& x, 
 }
 
 template <class T>
-Tensor run(const ConvGeometry& g, const Tensor& grad, const Tensor& x, Algorithm algorithm) {
+Tensor run(ConvGeometry g, const Tensor& grad, const Tensor& x, Algorithm algorithm) {
   const int64_t sizes[4] = {g.h.kernel, g.w.kernel, g.C_per_group(), g.O};
   const Tensor dw = empty_contiguous(4, sizes, info_of(x).dtype);
   if (g.N == 0) {
@@ -37,7 +37,8 @@ Tensor run(const ConvGeometry& g, const Tensor& grad, const Tensor& x, Algorithm
   if (takes_winograd_gradient<T>(algorithm, g)) return run_winograd<T>(g, grad, x, dw);
   const Kernels<T>& kernels = kernels_of<T>(active_kernels());
   const Parallel parallel = torch_threads();
-  const ImageView<const T> from = image_view(read<T>(x), info_of(x)), grads = image_view(read<T>(grad), info_of(grad));
+  ImageView<const T> from = image_view(read<T>(x), info_of(x)), grads = image_view(read<T>(grad), info_of(grad));
+  join_single_pixels(g, from, grads);
   if (is_depthwise(kernels, g)) {
     const DepthwiseWeightGradient<T> gradient(kernels, g, from, grads, write<T>(dw));
     const Workspace<T> workspace(gradient.partial_elements(), gradient.scratch_elements(), parallel.threads);

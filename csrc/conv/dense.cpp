@@ -53,11 +53,11 @@ void DenseConv<T>::run(int64_t item, T* scratch) const {
     run_pieces(item, tiles, scratch);
     return;
   }
-  const int64_t blocks_w = ceil_div(g_.w.output, plan_.item_columns), x_block = item % blocks_w;
-  item /= blocks_w;
-  const int64_t blocks_h = ceil_div(g_.h.output, plan_.item_rows), y_block = item % blocks_h;
-  item /= blocks_h;
-  const int64_t n = item % g_.N, group = item / g_.N;
+  const int64_t blocks_w = ceil_div(g_.w.output, plan_.item_columns), blocks_h = ceil_div(g_.h.output, plan_.item_rows);
+  const int64_t regions = g_.N * blocks_h * blocks_w;
+  const int64_t group = plan_.groups_together ? item % g_.groups : item / regions;
+  const int64_t region = plan_.groups_together ? item / g_.groups : item % regions;
+  const int64_t x_block = region % blocks_w, y_block = region / blocks_w % blocks_h, n = region / blocks_w / blocks_h;
   const Range ys = share_of(g_.h.output, y_block, blocks_h);
   const Range xs = {x_block * plan_.item_columns, clamp((x_block + 1) * plan_.item_columns, 0, g_.w.output)};
   if (plan_.source == Source::panel) {
@@ -204,7 +204,7 @@ void DenseConv<T>::emit(TileArgs<T>& args, const Column& column, const Block& bl
   aim(args, column, left, x, y, x0, down);
   args.c = column.y + y * y_.h + x0 * y_.w;
   args.c_m = down ? y_.h : y_.w;
-  in_pieces(count, column.max_rows, [&](int64_t, int64_t m) {
+  in_pieces(count, min(column.max_rows, rows_together<T>(args.a_m)), [&](int64_t, int64_t m) {
     if (plan_.prefetch) {
       args.ahead = args.a + m * args.a_m;
       args.ahead_i = args.a_i;

@@ -29,6 +29,9 @@ constexpr int64_t kFewestPlaneTaps = 4, kPlaneBytes = 1024 * 1024;
 // Channels of a group so few that copying them into a window, where the taps of a row are one run, costs less than a
 // loop for each tap.
 constexpr int64_t kShortBytes = 32;
+// Channels of a group so few that other groups use the same pages, and what the processor fetches by itself, before
+// they are gone. The weights of wider ones are worth keeping.
+constexpr int64_t kNarrowBytes = 128;
 // Bytes of a row of a weight gradient's panel of columns, where there are several panels: it is read again for every
 // tile of rows, and with the rows of a block of 256 pixels it stays in a first-level cache (Emerald Rapids: 3x3 layers
 // 1.13 times as fast as with twice the width).
@@ -235,7 +238,9 @@ DensePlan make_dense_plan(const Kernels<T>& kernels, const ConvGeometry& g, cons
     return plan;
   }
 
-  const int64_t pixel_bytes = max(g.h.stride * g.w.stride * Cg * size, 1);
+  // Narrow groups of a region read lines next to each other, on pages that all of them use.
+  plan.groups_together = g.groups > 1 && plan.source == Source::view && Cg * size <= kNarrowBytes;
+  const int64_t pixel_bytes = max(g.h.stride * g.w.stride * (plan.groups_together ? g.C : Cg) * size, 1);
   int64_t target = clamp(kInputBytes / pixel_bytes, 4 * plan.rows, 4096);
   if (threads > 1) target = clamp(ceil_div(pixels * g.groups, threads * 4), 4 * plan.rows, target);
   const int64_t OH = max(g.h.output, 1), OW = max(g.w.output, 1);

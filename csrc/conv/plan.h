@@ -65,6 +65,8 @@ struct DensePlan {
   int64_t row_blocks, inner_blocks;
   // One item: this many output rows and columns, and a share of the column tiles.
   int64_t item_rows, item_columns, column_groups;
+  // All groups of a region before the next region, else all regions of a group before the next group.
+  bool groups_together;
   // Tiles ask for the pixels of the next one.
   bool prefetch;
   int64_t packed_elements;   // shared by all threads
@@ -88,6 +90,14 @@ struct DenseLayout {
 
 template <class T>
 DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const T>& x, const WeightView<const T>& w);
+
+// Rows of A that stand so many elements apart and stay in a first-level cache together, beside B and C. Where they
+// stand pages apart, all share one of its sets, of 8 ways.
+template <class T>
+int64_t rows_together(int64_t apart) {
+  const int64_t bytes = apart * static_cast<int64_t>(sizeof(T)), power_of_two = bytes & -bytes;
+  return power_of_two == 0 || power_of_two >= kPageBytes ? 7 : 7 * (kPageBytes / power_of_two);
+}
 
 // Vectors per tile for runs of `run` rows. of_weight_gradient: narrow tiles are no taller than the widest, and where
 // there are several, none is wider than what its panel may be.

