@@ -200,6 +200,11 @@ DEPTHWISE = [
     Case(f"depthwise_c{c}", (1, 6, 7, c), (3, 3, 1, c), groups=c, padding=1, bias=c == 17)
     for c in (2, 3, 8, 15, 16, 17, 33, 65)
 ] + [
+    Case("depthwise_c3_abreast", (2, 5, 37, 3), (3, 3, 1, 3), groups=3, padding=1, bias=True),
+    Case(
+        "depthwise_c4_abreast", (1, 7, 23, 4), (3, 5, 1, 4), groups=4, padding=(2, 3, 0, 1), dilation=(2, 1)
+    ),
+    Case("depthwise_c12_abreast", (1, 3, 18, 12), (1, 3, 1, 12), groups=12, dilation=(1, 2), bias=True),
     Case("depthwise_valid", (2, 7, 9, 9), (3, 3, 1, 9), groups=9),
     Case("depthwise_stride2", (2, 9, 10, 16), (3, 3, 1, 16), stride=2, padding=1, groups=16),
     Case("depthwise_5x5", (1, 9, 10, 7), (5, 5, 1, 7), padding=2, groups=7, bias=True),

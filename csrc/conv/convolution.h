@@ -68,7 +68,7 @@ ConvPlan make_plan(const Kernels<T>& kernels, const ConvGeometry& g, const Image
         make_depthwise_plan(kernels, g, x, lanes_contiguous(g, w), threads,
                             algorithm == Algorithm::im2col ? RegionRows::packed : RegionRows::packed_if_better);
     plan.packed_elements = plan.lanewise.packed_elements;
-    plan.scratch_elements = plan.lanewise.region_elements;
+    plan.scratch_elements = plan.lanewise.scratch_elements();
   } else {
     plan.method = Method::dense;
     if (prepacked && lanewise) plan.lanewise_row = spread<T>(g.O);

@@ -34,6 +34,13 @@ bool collides(const Kernels<T>& kernels, const ConvGeometry& g, int64_t pixel) {
   return pixels + g.h.kernel * g.w.kernel > ways * sets;
 }
 
+// The fewest pixels whose channels fill whole vectors, if those of one do not fill one.
+int64_t pixels_abreast(int64_t lanes, int64_t channels) {
+  int64_t pixels = 1;
+  while (channels < lanes && pixels * channels % lanes != 0) pixels *= 2;
+  return pixels;
+}
+
 }  // namespace
 
 template <class T>
@@ -72,6 +79,12 @@ DepthwisePlan make_depthwise_plan(const Kernels<T>& kernels, const ConvGeometry&
     plan.item_rows = clamp(ceil_div(OH * others, 4 * threads), 1, plan.item_rows);
   }
   size_region(g, x, plan);
+  plan.pixels_abreast = plan.repeated_elements = 0;
+  const int64_t abreast = pixels_abreast(kernels.lanewise[0].lanes, g.C);
+  if (!expands && g.w.stride == 1 && abreast > 1 && abreast <= g.w.output) {
+    plan.pixels_abreast = abreast;
+    plan.repeated_elements = (g.h.kernel * g.w.kernel + 1) * abreast * g.C;
+  }
   return plan;
 }
 
@@ -173,6 +186,10 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
   args.b_j = by_channel ? w_j : w_i;
   args.b_k = by_channel ? w_k : w_j;
   const LanewiseFamily<T>& family = lanewise_family(kernels_, lanes.size());
+  // Neighbouring pixels must be neighbours in memory.
+  const int64_t abreast = x.w == g_.C && y_.w == g_.C ? plan_.pixels_abreast : 0;
+  const TileArgs<T> wide =
+      abreast > 0 ? repeat_weights(args, weights, w_i, w_j, scratch + plan_.region_elements) : args;
   ConvGeometry g = g_;
   g.w = region_columns(g_, plan_);
   walk(g, ys, xs, [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
@@ -189,12 +206,59 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
     }
     args.b = weights + taps_h.begin * w_i + taps_w.begin * w_j;
     T* c = y_.data + n * y_.n + y * y_.h + x0 * y_.w + lanes.begin;
+    if (abreast > 0 && !down && count >= abreast && !nothing) {
+      run_abreast(wide, args, taps_h, taps_w, a, c, count);
+      return;
+    }
     in_pieces(count, kMaxLanewiseRows, [&](int64_t offset, int64_t m) {
       args.a = a + offset * args.a_m;
       args.c = c + offset * args.c_m;
       family.rows[m - 1](args);
     });
   });
+}
+
+// The arguments of tiles over pixels_abreast pixels as one of as many channels. To: all weights and the bias.
+template <class T>
+TileArgs<T> DepthwiseConv<T>::repeat_weights(const TileArgs<T>& one, const T* weights, int64_t w_i, int64_t w_j,
+                                             T* to) const {
+  TileArgs<T> args = one;
+  args.columns = plan_.pixels_abreast * g_.C;
+  args.a_m = args.c_m = args.columns;
+  args.b = to;
+  args.b_k = args.columns;
+  args.b_j = g_.w.kernel * args.b_k;
+  const auto repeat = [&](const T* from) {
+    kernels_.copy({from, 0, 1, to, g_.C, plan_.pixels_abreast, g_.C});
+    to += args.columns;
+  };
+  for (int64_t i = 0; i < g_.h.kernel; ++i) {
+    for (int64_t j = 0; j < g_.w.kernel; ++j) repeat(weights + i * w_i + j * w_j);
+  }
+  if (one.bias != nullptr) {
+    args.bias = to;
+    repeat(one.bias);
+  }
+  return args;
+}
+
+// `count` outputs of a row, at least as many as stand abreast: the last ones overlap those before.
+template <class T>
+void DepthwiseConv<T>::run_abreast(TileArgs<T> args, const TileArgs<T>& one, Range taps_h, Range taps_w, const T* a,
+                                   T* c, int64_t count) const {
+  const int64_t abreast = plan_.pixels_abreast;
+  const LanewiseFamily<T>& family = lanewise_family(kernels_, args.columns);
+  args.I = one.I;
+  args.J = one.J;
+  args.K = one.K;
+  args.b += taps_h.begin * args.b_j + taps_w.begin * args.b_k;
+  const auto run = [&](int64_t offset, int64_t rows) {
+    args.a = a + offset * g_.C;
+    args.c = c + offset * g_.C;
+    family.rows[rows - 1](args);
+  };
+  in_pieces(count / abreast, kMaxLanewiseRows, [&](int64_t offset, int64_t m) { run(offset * abreast, m); });
+  if (count % abreast != 0) run(count - abreast, 1);
 }
 
 #define NHWC_INSTANTIATE(T)                                                                                        \

@@ -31,6 +31,11 @@ struct DepthwisePlan {
   int64_t region_elements;          // of each thread
   // Of these at the end, one row whose channels are neighbours, where they are not in memory and are to be repeated.
   int64_t row_elements;
+  // Channels that do not fill a vector: so many pixels side by side fill some, with as many copies of the weights,
+  // which stand behind the region in scratch. Else one.
+  int64_t pixels_abreast;
+  int64_t scratch_elements() const { return region_elements + repeated_elements; }
+  int64_t repeated_elements;
 
   int64_t channel_blocks(const ConvGeometry& g) const { return ceil_div(g.O, item_channels); }
   Range channels(const ConvGeometry& g, int64_t block) const {
@@ -87,10 +92,14 @@ class DepthwiseConv {
   int64_t pack_items() const { return plan_.pack_weights ? g_.h.kernel * g_.w.kernel : 0; }
   void pack(int64_t item) const;
   int64_t items() const;
-  // region: scratch of plan.region_elements
-  void run(int64_t item, T* region) const;
+  // scratch: plan.scratch_elements()
+  void run(int64_t item, T* scratch) const;
 
  private:
+  TileArgs<T> repeat_weights(const TileArgs<T>& one, const T* weights, int64_t w_i, int64_t w_j, T* to) const;
+  void run_abreast(TileArgs<T> args, const TileArgs<T>& one, Range taps_h, Range taps_w, const T* a, T* c,
+                   int64_t count) const;
+
   const Kernels<T>& kernels_;
   const DepthwisePlan& plan_;
   const ConvGeometry& g_;
