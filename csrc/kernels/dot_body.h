@@ -63,34 +63,48 @@ struct Totals<A, LANES, 0> {
   static void enter(const typename Lanes<A, LANES>::vector*, A*) {}
 };
 
+// Whole vectors of the reduction. AHEAD asks for the rows of the tile behind the next one: with few columns a tile
+// takes little longer than its lines do to come.
+template <class T, class A, int LANES, int COLUMNS, int ROWS, bool AHEAD>
+inline void dot_steps(typename Lanes<A, LANES>::vector* sum, const T* a, const T* b, int64_t whole,
+                      const TileArgs<T>& t) {
+  typedef typename Lanes<A, LANES>::vector V;
+  const int64_t a_m = t.a_m, ahead = AHEAD ? 2 * (t.ahead - t.a) : 0;
+  for (int64_t k = 0; k < whole; k += LANES) {
+    V right[COLUMNS];
+    NHWC_UNROLL(4)
+    for (int n = 0; n < COLUMNS; ++n) right[n] = load<A, LANES>(b + n * t.b_n + k);
+    const T* row = a + k;
+    NHWC_POINTER(row);
+    NHWC_UNROLL(16)
+    for (int m = 0; m < ROWS; ++m) {
+      V left = load<A, LANES>(row);
+      if (AHEAD) __builtin_prefetch(row + ahead, 0, 2);
+      // Else each product loads it, and loads are what the loop waits for.
+      if (COLUMNS > 1) NHWC_IN_REGISTER(left);
+      row += a_m;
+      NHWC_POINTER(row);
+      NHWC_UNROLL(4)
+      for (int n = 0; n < COLUMNS; ++n) sum[m * COLUMNS + n] += left * right[n];
+    }
+  }
+}
+
 template <class T, class A, int LANES, int COLUMNS, int ROWS>
 void dot(const TileArgs<T>& t) {
   typedef typename Lanes<A, LANES>::vector V;
   V sum[ROWS * COLUMNS];
   NHWC_UNROLL(32)
   for (int e = 0; e < ROWS * COLUMNS; ++e) sum[e] = V{};
-  const int64_t a_m = t.a_m;
   const int64_t whole = t.K - t.K % LANES, rest = t.K - whole;
   for (int64_t i = 0; i < t.I; ++i) {
     for (int64_t j = 0; j < t.J; ++j) {
       const T* a = t.a + i * t.a_i + j * t.a_j;
       const T* b = t.b + i * t.b_i + j * t.b_j;
-      for (int64_t k = 0; k < whole; k += LANES) {
-        V right[COLUMNS];
-        NHWC_UNROLL(4)
-        for (int n = 0; n < COLUMNS; ++n) right[n] = load<A, LANES>(b + n * t.b_n + k);
-        const T* row = a + k;
-        NHWC_POINTER(row);
-        NHWC_UNROLL(16)
-        for (int m = 0; m < ROWS; ++m) {
-          V left = load<A, LANES>(row);
-          // Else each product loads it, and loads are what the loop waits for.
-          if (COLUMNS > 1) NHWC_IN_REGISTER(left);
-          row += a_m;
-          NHWC_POINTER(row);
-          NHWC_UNROLL(4)
-          for (int n = 0; n < COLUMNS; ++n) sum[m * COLUMNS + n] += left * right[n];
-        }
+      if (t.ahead == nullptr) {
+        dot_steps<T, A, LANES, COLUMNS, ROWS, false>(sum, a, b, whole, t);
+      } else {
+        dot_steps<T, A, LANES, COLUMNS, ROWS, true>(sum, a, b, whole, t);
       }
       if (rest == 0) continue;
       // The end of a row, filled up with zeros: nothing behind it is read. All of it is copied, in the compiler's eyes
