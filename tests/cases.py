@@ -193,6 +193,9 @@ PLANES = [
         bias=True,
     ),
     Case("planes_unpadded", (1, 5, 40, 34), (3, 3, 17, 8), groups=2),
+    Case("planes_one_group_o3", (2, 5, 37, 3), (3, 3, 3, 3), padding=1, bias=True),
+    Case("planes_one_group_o6", (1, 9, 33, 1), (5, 5, 1, 6), bias=True),
+    Case("planes_one_group_dilated", (1, 9, 35, 2), (3, 2, 2, 5), padding=(2, 3, 1, 0), dilation=(2, 3)),
     Case("planes_pad_over_kernel", (1, 3, 17, 10), (2, 2, 5, 8), padding=3, groups=2, bias=True),
 ]
 

@@ -32,8 +32,9 @@ void DenseConv<T>::run_planes(Range groups, int64_t n, Range ys, T* scratch) con
   fill_planes(rows, n, channels, scratch);
   T* const sums = scratch + rows.size() * row;
   TileArgs<T> args = {};
-  args.a_m = 1;
   const Column first = column(groups.begin, n, 0);
+  // Weights are neighbours along the outputs or, as the dot form has them, along the reduction.
+  args.a_m = first.b_n;
   const int64_t to_next_group = groups.size() > 1 ? column(groups.begin + 1, n, 0).b - first.b : 0;
   args.a_i = first.b_i;
   args.a_j = first.b_j;
@@ -62,9 +63,9 @@ void DenseConv<T>::run_planes(Range groups, int64_t n, Range ys, T* scratch) con
         args.columns = plan_.across.end(tile) - x;
         args.b = planes + x;
         in_pieces(Og, family.max_rows, [&](int64_t o, int64_t m) {
-          args.a = weights + o;
+          args.a = weights + o * args.a_m;
           args.c = c + o * args.c_m + x;
-          family.columns_of_a[m - 1](args);
+          (plan_.dot ? family.rows : family.columns_of_a)[m - 1](args);
         });
       }
     }

@@ -142,9 +142,14 @@ void choose_planes(const Kernels<T>& kernels, const ConvGeometry& g, int threads
 template <class T>
 bool takes_planes(const Kernels<T>& kernels, const ConvGeometry& g) {
   const int64_t lanes = kernels.family[0].lanes, size = sizeof(T);
-  if (g.groups == 1 || g.w.stride != 1 || g.w.output < lanes || 2 * g.O_per_group() > lanes ||
-      g.O_per_group() <= kMaxDotFamilies || g.h.kernel * g.w.kernel < kFewestPlaneTaps ||
-      (g.w.kernel - 1) * g.w.dilation > g.w.output) {
+  if (g.O_per_group() <= kMaxDotFamilies) {
+    // Lanes along the reduction are better, but for the end of a run that fills no vector.
+    const int64_t run = (g.w.dilation == 1 ? g.w.kernel : 1) * g.C_per_group();
+    const bool whole = run >= kernels.dot_lanes && run % kernels.dot_lanes == 0;
+    if (g.groups > 1 || whole || run >= 4 * kernels.dot_lanes) return false;
+  }
+  if (g.w.stride != 1 || g.w.output < lanes || 2 * g.O_per_group() > lanes - (g.groups == 1) ||
+      g.h.kernel * g.w.kernel < kFewestPlaneTaps || (g.w.kernel - 1) * g.w.dilation > g.w.output) {
     return false;
   }
   // Rows between taps far apart would be copied for each row of outputs.

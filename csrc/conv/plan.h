@@ -104,8 +104,8 @@ int64_t rows_together(int64_t apart) {
 template <class T>
 ColumnTiles choose_columns(const Kernels<T>& kernels, int64_t columns, int64_t run, bool of_weight_gradient = false);
 
-// Groups whose outputs fill half a vector or less, and rows of outputs that fill one: there lanes run along the rows,
-// if enough products share the work of copying x into planes and results back.
+// Groups whose outputs fill half a vector or less, one group alone less, and rows of outputs that fill one: there lanes
+// run along the rows, if enough products share the work of copying x into planes and results back.
 template <class T>
 bool takes_planes(const Kernels<T>& kernels, const ConvGeometry& g);
 
