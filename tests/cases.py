@@ -284,8 +284,7 @@ DEPTHWISE_OVER_IMAGE = [
 ]
 
 CASES = [
-    *MANY_WEIGHTS,
-    *DEPTHWISE_OVER_IMAGE,
+    *MANY_WEIGHTS, *DEPTHWISE_OVER_IMAGE,
     *OUTPUT_CHANNELS, *INPUT_CHANNELS, *ROW_WIDTHS, *KERNELS, *STRIDES, *PADDINGS, *DILATIONS,
     *GROUPS, *PLANES, *DEPTHWISE, *AUTO_PADS, *RANKS, *LAYERS,
 ]  # fmt: skip
@@ -295,8 +294,7 @@ BY_NAME = {case.name: case for case in CASES}
 FEW = [
     BY_NAME[name]
     for name in (
-        "o17", "c1_o1", "ow15_viewed", "kernel_1x1", "kernel_2x2", "stride3x2", "pad_1_0_2_3",
-        "dilation2_stride3", "groups2", "depthwise_multiplier3", "same_4x3_s2x2",
-        "same_lower_dilation3x2_s2", "unbatched",
+        "o17", "c1_o1", "ow15_viewed", "kernel_1x1", "kernel_2x2", "stride3x2", "pad_1_0_2_3", "dilation2_stride3",
+        "groups2", "depthwise_multiplier3", "same_4x3_s2x2", "same_lower_dilation3x2_s2", "unbatched",
     )
 ]  # fmt: skip
