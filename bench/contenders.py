@@ -14,8 +14,8 @@ import oracle  # isort: skip  (from tests/, which layers has put on the path)
 OPS = ["im2col", "matmul", "winograd", "conv2d", "prepacked"]
 RIVALS = ["F.conv2d_nchw", "F.conv2d_channels_last"]
 NUMPY = ["conv_naive", "conv_matmul", "conv_im2col"]
-PASSES = ["forward", "train"]
-PARTS = ("forward", "input_gradient", "weight_gradient")  # of a training step, as `contender` returns them
+PARTS = ["forward", "input_gradient", "weight_gradient"]  # of a training step, as `contender` returns them
+PASSES = [*PARTS, "train"]
 
 
 def names(case: Case, pass_: str) -> list[str]:
@@ -55,13 +55,16 @@ def contender(name, case, dtype, pass_):
 
     if pass_ == "forward":
         return torch.inference_mode()(lambda: run(x, w))
-    x.requires_grad_(), w.requires_grad_()
+    x.requires_grad_(pass_ != "weight_gradient"), w.requires_grad_(pass_ != "input_gradient")
 
     def step():
         out = run(x, w)
         return out.detach(), *torch.autograd.grad(out, (x, w), grad)
 
-    return step
+    if pass_ == "train":
+        return step
+    out, wanted = run(x, w), x if pass_ == "input_gradient" else w
+    return lambda: torch.autograd.grad(out, wanted, grad, retain_graph=True)
 
 
 def data(case, dtype):
@@ -70,30 +73,33 @@ def data(case, dtype):
     return x, w, case.grad_like(torch.ops.nhwc_conv.conv2d(x, w, None, **case.geometry))
 
 
+def results(pass_):
+    """Which of PARTS a pass returns."""
+    return PARTS if pass_ == "train" else [pass_]
+
+
 @lru_cache(maxsize=1)
 def expected(case, dtype, pass_):
-    """(values, magnitudes) of the results of a pass, in float64."""
+    """By part of the pass (value, magnitude), in float64, and the number of terms of a sum."""
     x, w, grad = data(case, dtype)
     answers = []
     for a, b, g in ((x, w, grad), (x.abs(), w.abs(), grad.abs())):
-        out = oracle.forward(case, a, b)
-        answers.append((out, *oracle.gradients(case, a, b, None, g)) if pass_ == "train" else (out,))
-    return answers
+        gradients = oracle.gradients(case, a, b, None, g) if pass_ != "forward" else (None, None)
+        answers.append((oracle.forward(case, a, b), *gradients))
+    terms = oracle.terms(case, answers[0][0])
+    by_part = dict(zip(PARTS, zip(*answers, terms, strict=False), strict=False))
+    return {part: by_part[part] for part in results(pass_)}
 
 
 def verify(name, case, dtype, pass_, result):
     """Raises unless every tensor of the result is within the rounding error of its sums, or of Winograd's."""
     result = result if isinstance(result, tuple) else (result,)
-    result = [torch.as_tensor(t) for t in result]
-    if name in RIVALS:
-        to_nhwc, to_hwio = (0, 2, 3, 1), (2, 3, 1, 0)
-        orders = (to_nhwc, to_nhwc, to_hwio)[: len(result)]
-        result = [t.permute(order) for t, order in zip(result, orders, strict=True)]
-    values, magnitudes = expected(case, dtype, pass_)
-    lengths = oracle.terms(case, values[0])[: len(values)]
-    by_winograd = [runs_winograd(name, case, dtype, part) for part in PARTS[: len(values)]]
-    for got, want, size, n, loose in zip(result, values, magnitudes, lengths, by_winograd, strict=True):
-        check(got, want, size, n, loose)
+    wanted = expected(case, dtype, pass_)
+    for part, got in zip(wanted, result, strict=True):
+        got = torch.as_tensor(got)
+        if name in RIVALS:
+            got = got.permute((2, 3, 1, 0) if part == "weight_gradient" else (0, 2, 3, 1))
+        check(got, *wanted[part], runs_winograd(name, case, dtype, part))
 
 
 def check(got, want, size, n, by_winograd):

@@ -59,11 +59,12 @@ inline Tensor empty(int64_t dim, const int64_t* sizes, const int64_t* strides, i
   return Tensor(handle);
 }
 
-// Asks for huge pages under large results. From 32 MB on glibc takes each anew from the system, and where that waits to
-// be asked, a fault for every 4 KB costs several times what writing them does (8x112x112x96 on Zen 4: 22 -> 8 ms).
+// Asks for huge pages under large results. glibc takes the largest anew from the system in each call, and others often,
+// and where that waits to be asked, a fault for every 4 KB costs several times what writing them does (8x112x112x96 on
+// Zen 4: 22 -> 7 ms). To ask costs a microsecond.
 inline void ask_for_huge_pages(const Tensor& result, int64_t elements, int32_t dtype) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr int64_t huge = 2 << 20, large = 32 << 20, widest = 8;
+  constexpr int64_t huge = 2 << 20, large = 4 << 20, widest = 8;
   void* data;
   if (elements < large / widest || elements * static_cast<int64_t>(aoti_torch_dtype_element_size(dtype)) < large)
     return;
