@@ -99,8 +99,8 @@ void tile(const TileArgs<T>& t) {
         NHWC_UNROLL(4)
         for (int p = 0; p < POINTERS; ++p) a[p] += a_k;
         b += b_k;
-        // Not into the first-level cache, where A, B and C are.
-        __builtin_prefetch(ahead, 0, 2);
+        // Into the first-level cache: from the second, weights in pieces come too late (Zen 4: 4 to 15 %).
+        __builtin_prefetch(ahead, 0, 3);
         ahead += ahead_k;
         if (!COLUMNS_OF_A) {
           __builtin_prefetch(line, 1);
