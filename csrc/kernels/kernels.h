@@ -41,9 +41,9 @@ struct TileArgs {
   int64_t columns;
   const T* bias;  // null, or `columns` values
   Mode mode;
-  // Only a hint. Broadcast: the lines at ahead[i*ahead_i + j*ahead_j + k*ahead_k] are brought into the second-level
-  // cache meanwhile, for later calls. Dot: A of tiles to come, which stand ahead - a apart. Lanewise kernels do not
-  // read it. Null, with ahead_k zero, asks for nothing.
+  // Only a hint. Broadcast: the lines at ahead[i*ahead_i + j*ahead_j + k*ahead_k] are brought near meanwhile, for
+  // later calls. Dot: A of tiles to come, which stand ahead - a apart. Lanewise kernels do not read it. Null, with
+  // ahead_k zero, asks for nothing.
   const T* ahead;
   int64_t ahead_i, ahead_j, ahead_k;
 };

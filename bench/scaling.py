@@ -1,0 +1,62 @@
+"""What a second thread gains: conv2d and F.conv2d on one and on two threads, interleaved in one process.
+
+python bench/scaling.py --pass train --layers '1x1$'
+"""
+
+import argparse
+import re
+import statistics
+
+import contenders
+import torch
+from layers import LAYERS
+from timing import seconds_per_call
+
+NAMES = ["conv2d", *contenders.RIVALS]
+
+
+def measure(case, dtype, pass_, rounds, seconds):
+    """Median seconds by (contender, threads)."""
+    functions = {name: contenders.contender(name, case, dtype, pass_) for name in NAMES}
+    calls = {}
+    for name, function in functions.items():
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            contenders.verify(name, case, dtype, pass_, function())
+            calls[name, threads] = max(1, round(seconds / seconds_per_call(function, 2)))
+    times = {key: [] for key in calls}
+    for _ in range(rounds):
+        for (name, threads), count in calls.items():
+            torch.set_num_threads(threads)
+            functions[name]()  # data goes to the caches of the threads that will use it
+            times[name, threads].append(seconds_per_call(functions[name], count))
+    return {key: statistics.median(t) for key, t in times.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pass", dest="pass_", choices=contenders.PASSES, default="forward")
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--layers", default="", help="regular expression on the names")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.02, help="per contender and round")
+    options = parser.parse_args()
+    print(
+        f"{options.pass_} {options.dtype}: one thread's time over two threads'; on two, ratio to the better F.conv2d"
+    )
+    print(f"{'layer':30} {'ms on one':>10} {'conv2d':>7} {'NCHW':>7} {'ch.last':>8} {'on two':>7}")
+    for case in LAYERS:
+        if not re.search(options.layers, case.name):
+            continue
+        t = measure(case, getattr(torch, options.dtype), options.pass_, options.rounds, options.seconds)
+        ours, nchw, channels_last = (t[name, 1] / t[name, 2] for name in NAMES)
+        ratio = min(t[name, 2] for name in contenders.RIVALS) / t["conv2d", 2]
+        one = 1e3 * t["conv2d", 1]
+        print(
+            f"{case.name:30} {one:10.3f} {ours:7.2f} {nchw:7.2f} {channels_last:8.2f} {ratio:6.2f}x",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
