@@ -52,8 +52,24 @@ def test_lanes_run_along_rows_where_the_outputs_of_a_group_fill_half_a_vector(is
         assert plan((1, 28, 28, 256), (3, 3, 8, 256), groups=32) == ("planes", (3, 3, 8), [8, 32])
         assert plan((1, 28, 28, 256), (3, 3, 16, 256), groups=16)[0] == "view"
         assert plan((1, 14, 14, 256), (3, 3, 8, 256), groups=32)[0] == "window"
+        # One group of few outputs, unless the products of a kernel row fill vectors or the outputs half of one.
+        assert plan((1, 64, 64, 3), (3, 3, 3, 3))[0] == "planes"
+        assert plan((1, 64, 64, 16), (3, 3, 16, 3))[0] == plan((1, 64, 64, 3), (3, 3, 3, 8))[0] == "view"
     if isa != "baseline":
         assert plan((1, 56, 56, 128), (3, 3, 4, 128), groups=32)[0] == "planes"
+
+
+def test_few_depthwise_channels_stand_abreast(isa):
+    """Until they fill whole vectors, where a row is that long."""
+    lanes = {"avx512": 16, "avx2": 8, "baseline": 4}[isa]
+    for width, channels in ((64, 3 * lanes), (2, 3)):
+        plan = nhwc_conv.explain((1, 9, width, 3), (3, 3, 1, 3), padding=1, groups=3)
+        assert plan["tile"] == [8, channels]
+
+
+def test_batches_of_single_pixels_are_one_image():
+    plan = nhwc_conv.explain((128, 1, 1, 512), (1, 1, 512, 10), direction="weight_gradient")
+    assert plan["reduction"][2] > 1
 
 
 def test_weight_gradients_take_winograd_where_pixels_outweigh_the_sums_of_its_points(isa):
