@@ -4,12 +4,11 @@ python bench/compare.py --pass train --dtype float64 --threads 2 --layers '3x3$'
 """
 
 import argparse
-import re
 import statistics
 
 import contenders
 import torch
-from layers import LAYERS, flops
+from layers import flops
 from timing import seconds_per_call
 
 from nhwc_conv import _C
@@ -36,12 +35,8 @@ def measure(case, dtype, pass_, rounds, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pass", dest="pass_", choices=contenders.PASSES, default="forward")
-    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    contenders.add_options(parser, rounds=9)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--layers", default="", help="regular expression on the names")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=0.02, help="per contender and round")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     dtype = getattr(torch, options.dtype)
@@ -53,9 +48,7 @@ def main():
     columns = [f"{name:>20}" for name in contenders.OPS] + [f"{'NCHW':>7}", f"{'ch.last':>8}", f"{'peak':>7}"]
     print(f"{'layer':30}", *columns)
     ratios = {name: [] for name in contenders.OPS}
-    for case in LAYERS:
-        if not re.search(options.layers, case.name):
-            continue
+    for case in contenders.chosen_layers(parser, options.layers):
         gflops, peak = measure(case, dtype, options.pass_, options.rounds, options.seconds)
         best_rival = max(gflops[name] for name in contenders.RIVALS)
         cells = []
@@ -68,8 +61,6 @@ def main():
             cells.append(f"{gflops[name]:7.1f} {ratios[name][-1]:5.2f}x {share:4.0f}%")
         nchw, channels_last = (gflops[name] for name in contenders.RIVALS)
         print(f"{case.name:30}", *cells, f"{nchw:7.1f} {channels_last:8.1f} {peak:7.1f}", flush=True)
-    if not ratios["conv2d"]:
-        parser.error(f"no layer is called {options.layers!r}")
     means = [f"{statistics.geometric_mean(v):13.2f}x     " if v else " " * 19 for v in ratios.values()]
     print(f"{'geometric mean':30}", *means)
 

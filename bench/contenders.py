@@ -1,10 +1,11 @@
 """Who is timed on a layer: each op, prepacked weights, F.conv2d in both layouts, and NumPy on the notebook's."""
 
+import re
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from layers import Case
+from layers import LAYERS, Case
 
 import nhwc_conv
 from nhwc_conv import reference
@@ -84,11 +85,12 @@ def expected(case, dtype, pass_):
     x, w, grad = data(case, dtype)
     answers = []
     for a, b, g in ((x, w, grad), (x.abs(), w.abs(), grad.abs())):
-        gradients = oracle.gradients(case, a, b, None, g) if pass_ != "forward" else (None, None)
+        gradients = oracle.gradients(case, a, b, None, g) if pass_ != "forward" else ()
         answers.append((oracle.forward(case, a, b), *gradients))
-    terms = oracle.terms(case, answers[0][0])
-    by_part = dict(zip(PARTS, zip(*answers, terms, strict=False), strict=False))
-    return {part: by_part[part] for part in results(pass_)}
+    values, magnitudes = answers
+    terms = oracle.terms(case, values[0])
+    parts = [PARTS.index(part) for part in results(pass_)]
+    return {PARTS[i]: (values[i], magnitudes[i], terms[i]) for i in parts}
 
 
 def verify(name, case, dtype, pass_, result):
@@ -100,6 +102,22 @@ def verify(name, case, dtype, pass_, result):
         if name in RIVALS:
             got = got.permute((2, 3, 1, 0) if part == "weight_gradient" else (0, 2, 3, 1))
         check(got, *wanted[part], runs_winograd(name, case, dtype, part))
+
+
+def add_options(parser, rounds):
+    """What compare.py and scaling.py measure, and how long."""
+    parser.add_argument("--pass", dest="pass_", choices=PASSES, default="forward")
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--layers", default="", help="regular expression on the names")
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--seconds", type=float, default=0.02, help="per contender and round")
+
+
+def chosen_layers(parser, pattern):
+    cases = [case for case in LAYERS if re.search(pattern, case.name)]
+    if not cases:
+        parser.error(f"no layer is called {pattern!r}")
+    return cases
 
 
 def check(got, want, size, n, by_winograd):

@@ -4,12 +4,10 @@ python bench/scaling.py --pass train --layers '1x1$'
 """
 
 import argparse
-import re
 import statistics
 
 import contenders
 import torch
-from layers import LAYERS
 from timing import seconds_per_call
 
 NAMES = ["conv2d", *contenders.RIVALS]
@@ -35,19 +33,13 @@ def measure(case, dtype, pass_, rounds, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pass", dest="pass_", choices=contenders.PASSES, default="forward")
-    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
-    parser.add_argument("--layers", default="", help="regular expression on the names")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.02, help="per contender and round")
+    contenders.add_options(parser, rounds=7)
     options = parser.parse_args()
     print(
         f"{options.pass_} {options.dtype}: one thread's time over two threads'; on two, ratio to the better F.conv2d"
     )
     print(f"{'layer':30} {'ms on one':>10} {'conv2d':>7} {'NCHW':>7} {'ch.last':>8} {'on two':>7}")
-    for case in LAYERS:
-        if not re.search(options.layers, case.name):
-            continue
+    for case in contenders.chosen_layers(parser, options.layers):
         t = measure(case, getattr(torch, options.dtype), options.pass_, options.rounds, options.seconds)
         ours, nchw, channels_last = (t[name, 1] / t[name, 2] for name in NAMES)
         ratio = min(t[name, 2] for name in contenders.RIVALS) / t["conv2d", 2]

@@ -45,7 +45,7 @@ PyObject* describe(const ConvGeometry& g, const ConvPlan& plan, Long shared, Lon
     return Py_BuildValue("{s:s, s:s, s:s, s:(LLL), s:[iL], s:O, s:L, s:L, s:L}", "algorithm", "depthwise",
                          "instruction_set", isa, "source", plan.lanewise.expand ? "panel" : "view", "reduction", KH, KW,
                          C, "tile", kMaxLanewiseRows,
-                         static_cast<Long>(plan.lanewise.item_channels * max(plan.lanewise.pixels_abreast, 1)),
+                         static_cast<Long>(plan.lanewise.item_channels * plan.lanewise.pixels_abreast),
                          "packed_weights", plan.lanewise.pack_weights ? Py_True : Py_False, "phases", phases,
                          "workspace_shared", shared, "workspace_per_thread", per_thread);
   }

@@ -22,20 +22,18 @@ Axis padded(const Axis& axis) {
 // The columns of a region.
 Axis region_columns(const ConvGeometry& g, const DepthwisePlan& plan) { return plan.pad_columns ? padded(g.w) : g.w; }
 
-// Whether what one tile of pixels reads falls into so few sets of a first-level cache of 64 sets with 8 ways that lines
-// are lost before the next vector of channels reads their other half.
+// Whether what one tile of pixels reads falls into so few sets of the first-level cache that lines are lost before the
+// next vector of channels reads their other half.
 template <class T>
 bool collides(const Kernels<T>& kernels, const ConvGeometry& g, int64_t pixel) {
-  const int64_t line = kLineBytes, way = kPageBytes, ways = 8, step = pixel * static_cast<int64_t>(sizeof(T));
+  const int64_t line = kLineBytes, step = pixel * static_cast<int64_t>(sizeof(T));
   if (kernels.lanewise[0].lanes * static_cast<int64_t>(sizeof(T)) >= line || step % line != 0) return false;
-  int64_t sets = way / line;
-  for (int64_t apart = step / line; apart % 2 == 0 && sets > 1; apart /= 2) sets /= 2;
   const int64_t pixels = g.h.kernel * ((kMaxLanewiseRows - 1) * g.w.stride + g.w.kernel);
-  return pixels + g.h.kernel * g.w.kernel > ways * sets;
+  return pixels + g.h.kernel * g.w.kernel > kCacheWays * cache_sets(step);
 }
 
 // The fewest pixels whose channels fill whole vectors, if those of one do not fill one.
-int64_t pixels_abreast(int64_t lanes, int64_t channels) {
+int64_t fewest_pixels(int64_t lanes, int64_t channels) {
   int64_t pixels = 1;
   while (channels < lanes && pixels * channels % lanes != 0) pixels *= 2;
   return pixels;
@@ -79,12 +77,9 @@ DepthwisePlan make_depthwise_plan(const Kernels<T>& kernels, const ConvGeometry&
     plan.item_rows = clamp(ceil_div(OH * others, 4 * threads), 1, plan.item_rows);
   }
   size_region(g, x, plan);
-  plan.pixels_abreast = plan.repeated_elements = 0;
-  const int64_t abreast = pixels_abreast(kernels.lanewise[0].lanes, g.C);
-  if (!expands && g.w.stride == 1 && abreast > 1 && abreast <= g.w.output) {
-    plan.pixels_abreast = abreast;
-    plan.repeated_elements = (g.h.kernel * g.w.kernel + 1) * abreast * g.C;
-  }
+  const int64_t abreast = fewest_pixels(kernels.lanewise[0].lanes, g.C);
+  plan.pixels_abreast = !expands && g.w.stride == 1 && abreast <= g.w.output ? abreast : 1;
+  plan.repeated_elements = plan.pixels_abreast > 1 ? (g.h.kernel * g.w.kernel + 1) * plan.pixels_abreast * g.C : 0;
   return plan;
 }
 
@@ -187,9 +182,9 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
   args.b_k = by_channel ? w_k : w_j;
   const LanewiseFamily<T>& family = lanewise_family(kernels_, lanes.size());
   // Neighbouring pixels must be neighbours in memory.
-  const int64_t abreast = x.w == g_.C && y_.w == g_.C ? plan_.pixels_abreast : 0;
+  const int64_t abreast = x.w == g_.C && y_.w == g_.C ? plan_.pixels_abreast : 1;
   const TileArgs<T> wide =
-      abreast > 0 ? repeat_weights(args, weights, w_i, w_j, scratch + plan_.region_elements) : args;
+      abreast > 1 ? repeat_weights(args, weights, w_i, w_j, scratch + plan_.region_elements) : args;
   ConvGeometry g = g_;
   g.w = region_columns(g_, plan_);
   walk(g, ys, xs, [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
@@ -206,7 +201,7 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
     }
     args.b = weights + taps_h.begin * w_i + taps_w.begin * w_j;
     T* c = y_.data + n * y_.n + y * y_.h + x0 * y_.w + lanes.begin;
-    if (abreast > 0 && !down && count >= abreast && !nothing) {
+    if (abreast > 1 && !down && count >= abreast && !nothing) {
       run_abreast(wide, args, taps_h, taps_w, a, c, count);
       return;
     }

@@ -32,11 +32,10 @@ struct DepthwisePlan {
   // Of these at the end, one row whose channels are neighbours, where they are not in memory and are to be repeated.
   int64_t row_elements;
   // Channels that do not fill a vector: so many pixels side by side fill some, with as many copies of the weights,
-  // which stand behind the region in scratch. Else one.
-  int64_t pixels_abreast;
-  int64_t scratch_elements() const { return region_elements + repeated_elements; }
-  int64_t repeated_elements;
+  // which stand behind the region in scratch. Else one, and no copies.
+  int64_t pixels_abreast, repeated_elements;
 
+  int64_t scratch_elements() const { return region_elements + repeated_elements; }
   int64_t channel_blocks(const ConvGeometry& g) const { return ceil_div(g.O, item_channels); }
   Range channels(const ConvGeometry& g, int64_t block) const {
     const Range groups = share_of(g.groups, block, channel_blocks(g));

@@ -91,12 +91,17 @@ struct DenseLayout {
 template <class T>
 DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const T>& x, const WeightView<const T>& w);
 
-// Rows of A that stand so many elements apart and stay in a first-level cache together, beside B and C. Where they
-// stand pages apart, all share one of its sets, of 8 ways.
+// The sets of a first-level cache, which has kCacheWays ways of a page each, into which lines so many bytes apart fall.
+constexpr int64_t kCacheWays = 8;
+inline int64_t cache_sets(int64_t apart) {
+  const int64_t power_of_two = apart & -apart;
+  return power_of_two == 0 ? 1 : clamp(kPageBytes / power_of_two, 1, kPageBytes / kLineBytes);
+}
+
+// Rows of A that stand so many elements apart and stay in the cache together, beside B and C.
 template <class T>
 int64_t rows_together(int64_t apart) {
-  const int64_t bytes = apart * static_cast<int64_t>(sizeof(T)), power_of_two = bytes & -bytes;
-  return power_of_two == 0 || power_of_two >= kPageBytes ? 7 : 7 * (kPageBytes / power_of_two);
+  return (kCacheWays - 1) * cache_sets(apart * static_cast<int64_t>(sizeof(T)));
 }
 
 // Vectors per tile for runs of `run` rows. of_weight_gradient: narrow tiles are no taller than the widest, and where
