@@ -1,59 +1,8 @@
 """The one table of named geometries that every test of results walks through."""
 
-import zlib
-from dataclasses import dataclass
+from case import DTYPES, Case
 
-import torch
-
-DTYPES = [torch.float32, torch.float64]
-
-
-@dataclass(frozen=True)
-class Case:
-    """Arguments of one convolution; `x` is [N, H, W, C] or [H, W, C], `w` is [KH, KW, C/groups, O]."""
-
-    name: str
-    x: tuple[int, ...]
-    w: tuple[int, int, int, int]
-    stride: int | tuple[int, ...] = 1
-    padding: int | tuple[int, ...] = 0
-    dilation: int | tuple[int, ...] = 1
-    groups: int = 1
-    auto_pad: int = 0
-    bias: bool = False
-
-    @property
-    def geometry(self) -> dict:
-        """The keyword arguments that all ops share."""
-        names = ("stride", "padding", "dilation", "groups", "auto_pad")
-        return {name: getattr(self, name) for name in names}
-
-    @property
-    def winograd_applies(self) -> bool:
-        ones = ((1, 1), 1)
-        return self.w[:2] == (3, 3) and self.stride in ones and self.dilation in ones
-
-    def tensors(self, dtype, integers=False, device="cpu"):
-        """x, w and bias (or None), the same ones for a name every time.
-
-        Integers are small enough for every sum of products in the table to be exact in float32.
-        """
-        generator = torch.Generator().manual_seed(zlib.crc32(self.name.encode()))
-
-        def draw(shape):
-            if integers:
-                return torch.randint(-4, 5, shape, generator=generator).to(device, dtype)
-            return torch.randn(shape, generator=generator, dtype=torch.float64).to(device, dtype)
-
-        return draw(self.x), draw(self.w), draw(self.w[3:]) if self.bias else None
-
-    def grad_like(self, out, integers=False):
-        """An output gradient for `out`, again fixed by the name."""
-        generator = torch.Generator().manual_seed(zlib.crc32(self.name.encode()) + 1)
-        if integers:
-            return torch.randint(-4, 5, out.shape, generator=generator).to(out.dtype)
-        return torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.dtype)
-
+__all__ = ["BY_NAME", "CASES", "DTYPES", "FEW", "LAYERS", "Case"]
 
 # Around every vector width (2, 4, 8, 16 lanes) and tile width, so that each tail length of O runs.
 OUTPUT_CHANNELS = [
@@ -203,6 +152,17 @@ DEPTHWISE = [
     Case("depthwise_c12_abreast", (1, 3, 18, 12), (1, 3, 1, 12), groups=12, dilation=(1, 2), bias=True),
     Case("depthwise_valid", (2, 7, 9, 9), (3, 3, 1, 9), groups=9),
     Case("depthwise_stride2", (2, 9, 10, 16), (3, 3, 1, 16), stride=2, padding=1, groups=16),
+    # Tiles below each other share rows of x: of every width, from two rows up, and where steps are those between taps.
+    *(
+        Case(f"depthwise_rolling_{w}", (1, 4 + w % 3, w + 2, 20), (3, 3, 1, 20), groups=20, bias=w % 2 == 0)
+        for w in (1, 2, 3, 4, 5, 6, 7, 13)
+    ),
+    Case("depthwise_rolling_far", (2, 11, 12, 33), (3, 3, 1, 33), 2, 1, dilation=2, groups=33, bias=True),
+    Case("depthwise_stride2_wide", (2, 12, 19, 37), (3, 3, 1, 37), 2, 1, groups=37, bias=True),
+    Case("depthwise_5x5_wide", (1, 9, 15, 36), (5, 5, 1, 36), padding=2, groups=36, bias=True),
+    Case("depthwise_5x5_stride2", (1, 11, 21, 34), (5, 5, 1, 34), 2, 2, groups=34),
+    Case("depthwise_stride2x1", (1, 9, 8, 18), (3, 3, 1, 18), (2, 1), 1, groups=18),
+    Case("depthwise_stride1x2", (1, 6, 20, 18), (3, 3, 1, 18), (1, 2), 1, groups=18, bias=True),
     Case("depthwise_5x5", (1, 9, 10, 7), (5, 5, 1, 7), padding=2, groups=7, bias=True),
     Case("depthwise_7x7", (1, 9, 8, 20), (7, 7, 1, 20), padding=3, groups=20),
     # pixels of 128 channels fall into few sets of a first-level cache

@@ -138,13 +138,13 @@ template <class T>
 void DenseConv<T>::run_block(const Column& column, const Block& block, const ImageView<const T>& x, Range ys,
                              Range xs) const {
   TileArgs<T> args = product(column, block);
-  const auto run = [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
-    emit(args, column, block, x, y, x0, count, down, taps_h, taps_w);
+  const auto run = [&](Range rows, Range columns, Range taps_h, Range taps_w) {
+    emit(args, column, block, x, rows, columns, taps_h, taps_w);
   };
   walk(g_, ys, xs, run, [&](int64_t x0, Range taps_w) {
     // The dot form has no chain to go on with.
     if (plan_.dot) {
-      walk_column(g_, ys, x0, taps_w, run);
+      walk_columns(g_, ys, {x0, x0 + 1}, taps_w, run);
     } else {
       emit_column(args, column, block, x, ys, x0, taps_w);
     }
@@ -194,27 +194,35 @@ void DenseConv<T>::aim(TileArgs<T>& args, const Column& column, const Terms& lef
   args.b = column.b + rows.begin * column.b_i + taps.begin * column.b_j + inner.begin * column.b_k;
 }
 
-// Tiles over `count` outputs from (y, x0), to the right or downwards, all with the same taps. `args` are those of
+// Tiles over outputs that all have the same taps, along their rows, or down their only column. `args` are those of
 // product(), or of an earlier call.
 template <class T>
 void DenseConv<T>::emit(TileArgs<T>& args, const Column& column, const Block& block, const ImageView<const T>& x,
-                        int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) const {
+                        Range ys, Range xs, Range taps_h, Range taps_w) const {
   const Terms left = terms(block, taps_h, taps_w);
   if (left.none() && !block.first) return;
-  aim(args, column, left, x, y, x0, down);
-  args.c = column.y + y * y_.h + x0 * y_.w;
+  const bool down = xs.size() == 1;
+  const int64_t count = down ? ys.size() : xs.size();
   args.c_m = down ? y_.h : y_.w;
-  in_pieces(count, min(column.max_rows, rows_together<T>(args.a_m)), [&](int64_t, int64_t m) {
-    if (plan_.prefetch) {
-      args.ahead = args.a + m * args.a_m;
-      args.ahead_i = args.a_i;
-      args.ahead_j = args.a_j;
-      args.ahead_k = ceil_div(m * args.a_m, max(args.K, 1));
-    }
-    column.kernels[m - 1](args);
-    args.a += m * args.a_m;
-    args.c += m * args.c_m;
-  });
+  aim(args, column, left, x, ys.begin, xs.begin, down);
+  const int64_t most = min(column.max_rows, rows_together<T>(args.a_m));
+  const T* a = args.a;
+  T* c = column.y + ys.begin * y_.h + xs.begin * y_.w;
+  for (int64_t row = 0; row < (down ? 1 : ys.size()); ++row, a += g_.h.stride * x.h, c += y_.h) {
+    args.a = a;
+    args.c = c;
+    in_pieces(count, most, [&](int64_t, int64_t m) {
+      if (plan_.prefetch) {
+        args.ahead = args.a + m * args.a_m;
+        args.ahead_i = args.a_i;
+        args.ahead_j = args.a_j;
+        args.ahead_k = ceil_div(m * args.a_m, max(args.K, 1));
+      }
+      column.kernels[m - 1](args);
+      args.a += m * args.a_m;
+      args.c += m * args.c_m;
+    });
+  }
 }
 
 // Outputs below each other. Where some of their kernel rows do not exist, each kernel row is multiplied with all
@@ -227,7 +235,7 @@ void DenseConv<T>::emit_column(TileArgs<T>& args, const Column& column, const Bl
   in_pieces(ys.size(), column.max_rows, [&](int64_t offset, int64_t m) {
     const Range piece = {ys.begin + offset, ys.begin + offset + m};
     if (piece.within(upright).size() == m) {
-      emit(args, column, block, x, piece.begin, x0, m, true, all_rows, taps_w);
+      emit(args, column, block, x, piece, {x0, x0 + 1}, all_rows, taps_w);
       return;
     }
     const auto having = [&](int64_t i) { return g_.h.outputs(i).within(piece); };

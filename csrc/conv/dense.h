@@ -72,8 +72,8 @@ class DenseConv {
   void run_panel(int64_t group, int64_t n, Range ys, Range xs, Range tiles, T* panel) const;
   void aim(TileArgs<T>& args, const Column& column, const Terms& left, const ImageView<const T>& x, int64_t y,
            int64_t x0, bool down) const;
-  void emit(TileArgs<T>& args, const Column& column, const Block& block, const ImageView<const T>& x, int64_t y,
-            int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) const;
+  void emit(TileArgs<T>& args, const Column& column, const Block& block, const ImageView<const T>& x, Range ys,
+            Range xs, Range taps_h, Range taps_w) const;
   void emit_column(TileArgs<T>& args, const Column& column, const Block& block, const ImageView<const T>& x, Range ys,
                    int64_t x0, Range taps_w) const;
 

@@ -10,6 +10,9 @@ namespace {
 
 // Columns of an image with its padding that rows are copied with: so many for each of the image's, and these always.
 constexpr int64_t kMostPadding = 4, kAnyPadding = 64;
+// Bytes of one item's input, which is copied, or read anew for every kernel row, and stays in the second-level cache.
+// Read once, it may be larger: rows at its ends, which the next item reads too, weigh less.
+constexpr int64_t kRegionBytes = 192 * 1024, kReadOnceBytes = 4 * kRegionBytes;
 
 // The axis over an input that has its padding around it.
 Axis padded(const Axis& axis) {
@@ -44,8 +47,6 @@ int64_t fewest_pixels(int64_t lanes, int64_t channels) {
 template <class T>
 DepthwisePlan make_depthwise_plan(const Kernels<T>& kernels, const ConvGeometry& g, const ImageView<const T>& x,
                                   bool lanes_contiguous, int threads, RegionRows rows) {
-  // Elements of one item's input, in the order of half a second-level cache.
-  const int64_t budget = 96 * 1024 / static_cast<int64_t>(sizeof(T)) * 2;
   const int64_t Cg = g.C_per_group();
   DepthwisePlan plan;
   const bool is_short = g.w.kernel > 1 && 2 * g.w.interior().size() < g.w.output;
@@ -63,6 +64,8 @@ DepthwisePlan make_depthwise_plan(const Kernels<T>& kernels, const ConvGeometry&
   const int64_t groups = plan.expand ? ceil_div(max(64 / Cg, 16), g.O_per_group()) : g.groups;
   plan.item_channels = min(groups, g.groups) * g.O_per_group();
   const int64_t pixel = plan.expand ? spread<T>(plan.item_channels * Cg) : g.O;
+  const bool read_once = !plan.expand && rows != RegionRows::viewed;
+  const int64_t budget = (read_once ? kReadOnceBytes : kRegionBytes) / static_cast<int64_t>(sizeof(T));
   const int64_t across = clamp(budget / (pixel * (g.h.reach(1) + 1)), 1, 1 << 30);
   plan.item_columns = clamp((across - (g.w.kernel - 1) * g.w.dilation) / g.w.stride, 16, OW > 16 ? OW : 16);
   if (2 * plan.item_columns > OW) plan.item_columns = OW;
@@ -149,6 +152,18 @@ int64_t DepthwiseConv<T>::items() const {
          plan_.channel_blocks(g_);
 }
 
+namespace {
+
+// The most rows of a tile.
+template <class T>
+int64_t most_rows(const LanewiseFamily<T>& family, const TileArgs<T>& args) {
+  if (args.tiles == 1) return kMaxLanewiseRows;
+  const bool rolling = args.J == 3 && args.K == 3 && args.a_t == args.a_j && args.a_m == args.a_k;
+  return rolling ? family.rows_of_rolling : family.rows_of_many;
+}
+
+}  // namespace
+
 template <class T>
 void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
   const int64_t Cg = g_.C_per_group();
@@ -187,25 +202,30 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
       abreast > 1 ? repeat_weights(args, weights, w_i, w_j, scratch + plan_.region_elements) : args;
   ConvGeometry g = g_;
   g.w = region_columns(g_, plan_);
-  walk(g, ys, xs, [&](int64_t y, int64_t x0, int64_t count, bool down, Range taps_h, Range taps_w) {
+  walk(g, ys, xs, [&](Range rows, Range columns, Range taps_h, Range taps_w) {
     const bool nothing = taps_h.empty() || taps_w.empty();
     args.I = nothing ? 0 : by_channel ? taps_h.size() : 1;
     args.J = by_channel ? taps_w.size() : taps_h.size();
     args.K = by_channel ? Cg : taps_w.size();
-    args.a_m = down ? g_.h.stride * x.h : g_.w.stride * x.w;
+    const int64_t a_down = g_.h.stride * x.h, a_right = g_.w.stride * x.w;
+    const bool down = columns.size() == 1;
+    args.a_m = down ? a_down : a_right;
     args.c_m = down ? y_.h : y_.w;
+    args.tiles = down ? 1 : rows.size();
+    args.a_t = a_down;
+    args.c_t = y_.h;
     const T* a = x.data;
     if (!nothing) {
-      a += (y * g_.h.stride - g_.h.pad + taps_h.begin * g_.h.dilation - x.rows.begin) * x.h +
-           (x0 * g.w.stride - g.w.pad + taps_w.begin * g_.w.dilation - x.columns.begin) * x.w;
+      a += (rows.begin * g_.h.stride - g_.h.pad + taps_h.begin * g_.h.dilation - x.rows.begin) * x.h +
+           (columns.begin * g.w.stride - g.w.pad + taps_w.begin * g_.w.dilation - x.columns.begin) * x.w;
     }
     args.b = weights + taps_h.begin * w_i + taps_w.begin * w_j;
-    T* c = y_.data + n * y_.n + y * y_.h + x0 * y_.w + lanes.begin;
-    if (abreast > 1 && !down && count >= abreast && !nothing) {
-      run_abreast(wide, args, taps_h, taps_w, a, c, count);
+    T* c = y_.data + n * y_.n + rows.begin * y_.h + columns.begin * y_.w + lanes.begin;
+    if (abreast > 1 && columns.size() >= abreast && !nothing) {
+      run_abreast(wide, args, taps_h, taps_w, a, c, columns.size());
       return;
     }
-    in_pieces(count, kMaxLanewiseRows, [&](int64_t offset, int64_t m) {
+    in_pieces(down ? rows.size() : columns.size(), most_rows(family, args), [&](int64_t offset, int64_t m) {
       args.a = a + offset * args.a_m;
       args.c = c + offset * args.c_m;
       family.rows[m - 1](args);
@@ -237,7 +257,7 @@ TileArgs<T> DepthwiseConv<T>::repeat_weights(const TileArgs<T>& one, const T* we
   return args;
 }
 
-// `count` outputs of a row, at least as many as stand abreast: the last ones overlap those before.
+// `count` outputs of each row, at least as many as stand abreast: the last ones overlap those before.
 template <class T>
 void DepthwiseConv<T>::run_abreast(TileArgs<T> args, const TileArgs<T>& one, Range taps_h, Range taps_w, const T* a,
                                    T* c, int64_t count) const {
@@ -246,13 +266,16 @@ void DepthwiseConv<T>::run_abreast(TileArgs<T> args, const TileArgs<T>& one, Ran
   args.I = one.I;
   args.J = one.J;
   args.K = one.K;
+  args.tiles = one.tiles;
+  args.a_t = one.a_t;
+  args.c_t = one.c_t;
   args.b += taps_h.begin * args.b_j + taps_w.begin * args.b_k;
   const auto run = [&](int64_t offset, int64_t rows) {
     args.a = a + offset * g_.C;
     args.c = c + offset * g_.C;
     family.rows[rows - 1](args);
   };
-  in_pieces(count / abreast, kMaxLanewiseRows, [&](int64_t offset, int64_t m) { run(offset * abreast, m); });
+  in_pieces(count / abreast, most_rows(family, args), [&](int64_t offset, int64_t m) { run(offset * abreast, m); });
   if (count % abreast != 0) run(count - abreast, 1);
 }
 

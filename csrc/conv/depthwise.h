@@ -43,7 +43,7 @@ struct DepthwisePlan {
   }
 };
 
-// Whether a region's rows are copied with their padding: always, where that is faster, or never.
+// Whether a region's rows are copied with their padding: always, where that is faster, or never (weight gradients).
 enum class RegionRows { packed, packed_if_better, viewed };
 
 // lanes_contiguous: neighbouring output channels are neighbours in the weights.

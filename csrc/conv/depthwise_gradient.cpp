@@ -60,6 +60,7 @@ void DepthwiseWeightGradient<T>::add_block(T* dw, int64_t n, Range ys, Range xs,
   args.c_m = g_.O;
   args.columns = lanes.size();
   args.bias = nullptr;
+  args.tiles = 1;
   // `count` rows from tap (i, j), channel 0, over the pixels rows x columns.
   const auto emit = [&](int64_t i, int64_t j, int64_t count, int64_t step, Range rows, Range columns, bool add) {
     const bool nothing = rows.empty() || columns.empty();

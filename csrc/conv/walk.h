@@ -1,33 +1,28 @@
-// The outputs of a region, in runs whose taps are all the same.
+// The outputs of a region, in rectangles whose taps are all the same.
 #pragma once
 
 #include "geometry.h"
 
 namespace nhwc_conv {
 
-// The outputs (ys, x) of one column in runs: emit(y, x, count, down, taps_h, taps_w) for those below each other whose
-// kernel rows all exist, and for each of the others.
+// The outputs ys x xs, whose kernel columns taps_w exist: those whose kernel rows all exist, and row by row the others.
 template <class Emit>
-void walk_column(const ConvGeometry& g, Range ys, int64_t x, Range taps_w, const Emit& emit) {
-  const Range upright = g.h.interior().within(ys), all_rows = {0, g.h.kernel};
-  if (!upright.empty()) emit(upright.begin, x, upright.size(), true, all_rows, taps_w);
+void walk_columns(const ConvGeometry& g, Range ys, Range xs, Range taps_w, const Emit& emit) {
+  const Range inside = g.h.interior().within(ys);
+  if (!inside.empty()) emit(inside, xs, Range{0, g.h.kernel}, taps_w);
   for (int64_t y = ys.begin; y < ys.end; ++y) {
-    if (!upright.empty() && y == upright.begin) y = upright.end;
-    if (y < ys.end) emit(y, x, int64_t(1), false, g.h.taps(y), taps_w);
+    if (!inside.empty() && y == inside.begin) y = inside.end;
+    if (y < ys.end) emit(Range{y, y + 1}, xs, g.h.taps(y), taps_w);
   }
 }
 
-// Calls emit(y, x, count, down, taps_h, taps_w) for runs of `count` outputs from (y, x), to the right or downwards, and
-// border(x, taps_w) for columns of outputs.
-//
-// Where every tap of a kernel row exists, runs lie along the output row. Left and right of that each output column has
-// taps of its own; there runs stand upright. So borders need neither a padded copy of the input nor products with zero.
+// Calls emit(ys, xs, taps_h, taps_w) for rectangles of outputs, and border(x, taps_w) for columns of outputs that lack
+// some kernel column: each has taps of its own. So borders need neither a padded copy of the input nor products with
+// zero.
 template <class Emit, class Border>
 void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit, const Border& border) {
-  const Range middle = g.w.interior().within(xs), all_columns = {0, g.w.kernel};
-  if (!middle.empty()) {
-    for (int64_t y = ys.begin; y < ys.end; ++y) emit(y, middle.begin, middle.size(), false, g.h.taps(y), all_columns);
-  }
+  const Range middle = g.w.interior().within(xs);
+  if (!middle.empty()) walk_columns(g, ys, middle, {0, g.w.kernel}, emit);
   for (int64_t x = xs.begin; x < xs.end; ++x) {
     if (!middle.empty() && x == middle.begin) x = middle.end;
     if (x < xs.end) border(x, g.w.taps(x));
@@ -35,7 +30,7 @@ void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit, const Bor
 }
 template <class Emit>
 void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit) {
-  walk(g, ys, xs, emit, [&](int64_t x, Range taps_w) { walk_column(g, ys, x, taps_w, emit); });
+  walk(g, ys, xs, emit, [&](int64_t x, Range taps_w) { walk_columns(g, ys, {x, x + 1}, taps_w, emit); });
 }
 
 // Calls run(offset, m) for the fewest pieces of at most `most` that make up `count`, equal but for one.

@@ -46,6 +46,9 @@ struct TileArgs {
   // ahead_k zero, asks for nothing.
   const T* ahead;
   int64_t ahead_i, ahead_j, ahead_k;
+  // Lanewise: so many tiles, each a_t further in A and c_t in C than the one before. The other forms make one, whatever
+  // these say.
+  int64_t tiles, a_t, c_t;
 };
 
 template <class T>
@@ -66,6 +69,9 @@ constexpr int kMaxLanewiseRows = 8;
 template <class T>
 struct LanewiseFamily {
   int lanes;
+  // The most rows that are worth asking for where tiles are many: in general, and where they follow each other a
+  // kernel row apart and J and K are 3.
+  int rows_of_many, rows_of_rolling;
   TileFn<T> rows[kMaxLanewiseRows];
 };
 
