@@ -1,6 +1,6 @@
-"""What a second thread gains: conv2d and F.conv2d on one and on two threads, interleaved in one process.
+"""What a second thread gains: one of our ops and F.conv2d on one and on two threads, interleaved in one process.
 
-python bench/scaling.py --pass train --layers '1x1$'
+python bench/scaling.py --pass train --op matmul --layers '1x1$'
 """
 
 import argparse
@@ -10,12 +10,10 @@ import contenders
 import torch
 from timing import seconds_per_call
 
-NAMES = ["conv2d", *contenders.RIVALS]
 
-
-def measure(case, dtype, pass_, rounds, seconds):
+def measure(names, case, dtype, pass_, rounds, seconds):
     """Median seconds by (contender, threads)."""
-    functions = {name: contenders.contender(name, case, dtype, pass_) for name in NAMES}
+    functions = {name: contenders.contender(name, case, dtype, pass_) for name in names}
     calls = {}
     for name, function in functions.items():
         for threads in (1, 2):
@@ -34,18 +32,24 @@ def measure(case, dtype, pass_, rounds, seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     contenders.add_options(parser, rounds=7)
+    parser.add_argument("--op", choices=contenders.OPS, default="conv2d")
     options = parser.parse_args()
+    names = [options.op, *contenders.RIVALS]
     print(
         f"{options.pass_} {options.dtype}: one thread's time over two threads'; on two, ratio to the better F.conv2d"
     )
-    print(f"{'layer':30} {'ms on one':>10} {'conv2d':>7} {'NCHW':>7} {'ch.last':>8} {'on two':>7}")
+    print(f"{'layer':30} {'ms on one':>10} {options.op:>9} {'NCHW':>7} {'ch.last':>8} {'on two':>7}")
     for case in contenders.chosen_layers(parser, options.layers):
-        t = measure(case, getattr(torch, options.dtype), options.pass_, options.rounds, options.seconds)
-        ours, nchw, channels_last = (t[name, 1] / t[name, 2] for name in NAMES)
-        ratio = min(t[name, 2] for name in contenders.RIVALS) / t["conv2d", 2]
-        one = 1e3 * t["conv2d", 1]
+        if options.op not in contenders.names(case, options.pass_):
+            continue
+        t = measure(
+            names, case, getattr(torch, options.dtype), options.pass_, options.rounds, options.seconds
+        )
+        ours, nchw, channels_last = (t[name, 1] / t[name, 2] for name in names)
+        ratio = min(t[name, 2] for name in contenders.RIVALS) / t[options.op, 2]
+        one = 1e3 * t[options.op, 1]
         print(
-            f"{case.name:30} {one:10.3f} {ours:7.2f} {nchw:7.2f} {channels_last:8.2f} {ratio:6.2f}x",
+            f"{case.name:30} {one:10.3f} {ours:9.2f} {nchw:7.2f} {channels_last:8.2f} {ratio:6.2f}x",
             flush=True,
         )
 
