@@ -31,9 +31,10 @@ def test_layer(benchmark, row):
         instruction_set=_C.instruction_set(),
         torch=torch.__version__,
     )
-    function = contenders.contender(name, case, dtype, pass_)
-    contenders.verify(name, case, dtype, pass_, function())
-    if name == "conv_naive":  # seven Python loops: seconds a round
-        benchmark.pedantic(function, rounds=1)
-    else:
-        benchmark(function)
+    with contenders.grad_mode(pass_):
+        function = contenders.contender(name, case, dtype, pass_)
+        contenders.verify(name, case, dtype, pass_, function())
+        if name == "conv_naive":  # seven Python loops: seconds a round
+            benchmark.pedantic(function, rounds=1)
+        else:
+            benchmark(function)

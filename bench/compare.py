@@ -49,7 +49,8 @@ def main():
     print(f"{'layer':30}", *columns)
     ratios = {name: [] for name in contenders.OPS}
     for case in contenders.chosen_layers(parser, options.layers):
-        gflops, peak = measure(case, dtype, options.pass_, options.rounds, options.seconds)
+        with contenders.grad_mode(options.pass_):
+            gflops, peak = measure(case, dtype, options.pass_, options.rounds, options.seconds)
         best_rival = max(gflops[name] for name in contenders.RIVALS)
         cells = []
         for name in contenders.OPS:

@@ -30,7 +30,10 @@ def names(case: Case, pass_: str) -> list[str]:
 
 
 def contender(name, case, dtype, pass_):
-    """A function without arguments that runs one pass on fixed data in the layout that suits it."""
+    """A function without arguments that runs one pass on fixed data in the layout that suits it.
+
+    To be timed inside of `grad_mode`: entering it for every call would cost as much as a small layer.
+    """
     x, w, grad = data(case, dtype)
     geometry = tuple(case.geometry.values())  # by position, as F.conv2d gets its own: names cost microseconds
     if name in NUMPY:
@@ -55,7 +58,7 @@ def contender(name, case, dtype, pass_):
             return F.conv2d(x, w, None, case.stride, case.padding, case.dilation, case.groups)
 
     if pass_ == "forward":
-        return torch.inference_mode()(lambda: run(x, w))
+        return lambda: run(x, w)
     x.requires_grad_(pass_ != "weight_gradient"), w.requires_grad_(pass_ != "input_gradient")
 
     def step():
@@ -66,6 +69,10 @@ def contender(name, case, dtype, pass_):
         return step
     out, wanted = run(x, w), x if pass_ == "input_gradient" else w
     return lambda: torch.autograd.grad(out, wanted, grad, retain_graph=True)
+
+
+def grad_mode(pass_):
+    return torch.inference_mode(pass_ == "forward")
 
 
 def data(case, dtype):

@@ -36,10 +36,11 @@ def sweeps():
 
 
 def seconds(case, op, rounds):
-    function = contenders.contender(op, case, torch.float32, "forward")
-    verify(op, case, function())
-    calls = max(1, round(0.01 / seconds_per_call(function)))
-    return statistics.median(seconds_per_call(function, calls) for _ in range(rounds))
+    with contenders.grad_mode("forward"):
+        function = contenders.contender(op, case, torch.float32, "forward")
+        verify(op, case, function())
+        calls = max(1, round(0.01 / seconds_per_call(function)))
+        return statistics.median(seconds_per_call(function, calls) for _ in range(rounds))
 
 
 def verify(op, case, result):

@@ -42,9 +42,10 @@ def main():
     for case in contenders.chosen_layers(parser, options.layers):
         if options.op not in contenders.names(case, options.pass_):
             continue
-        t = measure(
-            names, case, getattr(torch, options.dtype), options.pass_, options.rounds, options.seconds
-        )
+        with contenders.grad_mode(options.pass_):
+            t = measure(
+                names, case, getattr(torch, options.dtype), options.pass_, options.rounds, options.seconds
+            )
         ours, nchw, channels_last = (t[name, 1] / t[name, 2] for name in names)
         ratio = min(t[name, 2] for name in contenders.RIVALS) / t[options.op, 2]
         one = 1e3 * t[options.op, 1]
