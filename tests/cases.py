@@ -162,6 +162,7 @@ DEPTHWISE = [
     Case("depthwise_5x5_wide", (1, 9, 15, 36), (5, 5, 1, 36), padding=2, groups=36, bias=True),
     Case("depthwise_5x5_stride2", (1, 11, 21, 34), (5, 5, 1, 34), 2, 2, groups=34),
     Case("depthwise_stride2x1", (1, 9, 8, 18), (3, 3, 1, 18), (2, 1), 1, groups=18),
+    Case("depthwise_stride2x1_3x3", (1, 9, 5, 18), (3, 3, 1, 18), (2, 1), 1, groups=18),
     Case("depthwise_stride1x2", (1, 6, 20, 18), (3, 3, 1, 18), (1, 2), 1, groups=18, bias=True),
     Case("depthwise_5x5", (1, 9, 10, 7), (5, 5, 1, 7), padding=2, groups=7, bias=True),
     Case("depthwise_7x7", (1, 9, 8, 20), (7, 7, 1, 20), padding=3, groups=20),

@@ -12,6 +12,10 @@ DepthwiseWeightGradient<T>::DepthwiseWeightGradient(const Kernels<T>& kernels, c
     : kernels_(kernels), g_(g), x_(x), grad_(grad), dw_(dw) {
   // As for one thread and contiguous channels, whatever they are: blocks of pixels show in the last bits.
   plan_ = make_depthwise_plan<T>(kernels, g, {nullptr, 0, 0, g.C, 1}, true, 1, RegionRows::viewed);
+  // Pixels that share fewer sets are gone before the next row of grad meets them (3x3, 512 channels: 0.75 times as
+  // fast).
+  slides_ = g.C_per_group() == 1 && g.h.kernel == 3 && g.w.kernel == 3 && g.h.stride == g.h.dilation &&
+            g.w.stride == g.w.dilation && cache_sets(g.C * static_cast<int64_t>(sizeof(T))) >= 4;
   elements_ = g.h.kernel * g.w.kernel * g.C_per_group() * g.O;
   blocks_h_ = ceil_div(g.h.output, plan_.item_rows);
   blocks_w_ = ceil_div(g.w.output, plan_.item_columns);
@@ -60,46 +64,58 @@ void DepthwiseWeightGradient<T>::add_block(T* dw, int64_t n, Range ys, Range xs,
   args.c_m = g_.O;
   args.columns = lanes.size();
   args.bias = nullptr;
-  args.tiles = 1;
-  // `count` rows from tap (i, j), channel 0, over the pixels rows x columns.
-  const auto emit = [&](int64_t i, int64_t j, int64_t count, int64_t step, Range rows, Range columns, bool add) {
+  args.a_t = g_.h.dilation * x.h;
+  args.c_t = KW * Cg * g_.O;
+  // `count` rows from tap (taps_h.begin, j), channel 0, for each of taps_h, over the pixels rows x columns.
+  const auto emit = [&](Range taps_h, int64_t j, int64_t count, int64_t step, Range rows, Range columns, bool add) {
     const bool nothing = rows.empty() || columns.empty();
     if (nothing && add) return;
     args.J = nothing ? 0 : rows.size();
     args.K = columns.size();
+    args.tiles = taps_h.size();
     args.a_m = step;
     args.mode = add ? Mode::add : Mode::fresh;
     const T* a = x.data;
     args.b = grad.data;
     if (!nothing) {
-      a += (rows.begin * g_.h.stride - g_.h.pad + i * g_.h.dilation - x.rows.begin) * x.h +
+      a += (rows.begin * g_.h.stride - g_.h.pad + taps_h.begin * g_.h.dilation - x.rows.begin) * x.h +
            (columns.begin * g_.w.stride - g_.w.pad + j * g_.w.dilation - x.columns.begin) * x.w;
       args.b += rows.begin * grad.h + columns.begin * grad.w + lanes.begin;
     }
-    T* c = dw + (i * KW + j) * Cg * g_.O;
+    T* c = dw + (taps_h.begin * KW + j) * Cg * g_.O;
     in_pieces(count, kMaxLanewiseRows, [&](int64_t offset, int64_t m) {
       args.a = nothing ? a : a + offset * step;
       args.c = c + offset * g_.O;
       family.rows[m - 1](args);
     });
   };
-  for (int64_t i = 0; i < g_.h.kernel; ++i) {
-    const Range rows = g_.h.outputs(i).within(ys);
+  const auto emit_rows = [&](Range taps_h, Range rows, bool add) {
     if (Cg > 1) {
-      for (int64_t j = 0; j < KW; ++j) emit(i, j, Cg, x.k, rows, g_.w.outputs(j).within(xs), !first);
-      continue;
+      for (int64_t j = 0; j < KW; ++j) emit(taps_h, j, Cg, x.k, rows, g_.w.outputs(j).within(xs), add);
+      return;
     }
     in_pieces(KW, kMaxLanewiseRows, [&](int64_t j0, int64_t taps) {
       Range common = xs;
       for (int64_t j = j0; j < j0 + taps; ++j) common = common.within(g_.w.outputs(j));
-      emit(i, j0, taps, g_.w.dilation * x.w, rows, common, !first);
+      emit(taps_h, j0, taps, g_.w.dilation * x.w, rows, common, add);
       // Pixels that tap j sees and some other tap of these does not.
       for (int64_t j = j0; j < j0 + taps; ++j) {
         const Range outputs = g_.w.outputs(j).within(xs);
-        emit(i, j, 1, 0, rows, outputs.before(common), true);
-        emit(i, j, 1, 0, rows, outputs.after(common), true);
+        emit(taps_h, j, 1, 0, rows, outputs.before(common), true);
+        emit(taps_h, j, 1, 0, rows, outputs.after(common), true);
       }
     });
+  };
+  const Range together = slides_ ? g_.h.interior().within(ys) : Range{0, 0};
+  if (!together.empty()) emit_rows({0, 3}, together, !first);
+  for (int64_t i = 0; i < g_.h.kernel; ++i) {
+    const Range rows = g_.h.outputs(i).within(ys);
+    if (together.empty()) {
+      emit_rows({i, i + 1}, rows, !first);
+    } else {
+      emit_rows({i, i + 1}, rows.before(together), true);
+      emit_rows({i, i + 1}, rows.after(together), true);
+    }
   }
 }
 

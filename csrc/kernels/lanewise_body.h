@@ -82,6 +82,31 @@ inline void lanewise_sums(typename Lanes<A, LANES>::vector (*sum)[VECTORS], cons
   }
 }
 
+// Writes a tile's sums, or adds them to what is there. The columns before `from` stay as they are.
+template <class T, class A, int LANES, int ROWS, int VECTORS>
+inline void lanewise_store(typename Lanes<A, LANES>::vector (*sum)[VECTORS], T* c, int64_t c_m, Mode mode,
+                           int64_t from) {
+  if (from == 0) {
+    NHWC_UNROLL(16)
+    for (int m = 0; m < ROWS; ++m, c += c_m) {
+      NHWC_POINTER(c);
+      NHWC_UNROLL(4)
+      for (int v = 0; v < VECTORS; ++v) {
+        if (mode == Mode::add) sum[m][v] += load<A, LANES>(c + v * LANES);
+        store<A, LANES>(c + v * LANES, sum[m][v]);
+      }
+    }
+    return;
+  }
+  for (int m = 0; m < ROWS; ++m, c += c_m) {
+    T value[VECTORS * LANES];
+    for (int v = 0; v < VECTORS; ++v) store<A, LANES>(value + v * LANES, sum[m][v]);
+    for (int64_t lane = from; lane < VECTORS * LANES; ++lane) {
+      c[lane] = mode == Mode::add ? value[lane] + c[lane] : value[lane];
+    }
+  }
+}
+
 // VECTORS vectors of columns from n of all tiles. The columns before `from`, counted from n, stay as they are.
 template <class T, class A, int LANES, int ROWS, int VECTORS, int FIXED, int STEP>
 inline void lanewise_tiles(const TileArgs<T>& t, int64_t n, int64_t from) {
@@ -98,26 +123,58 @@ inline void lanewise_tiles(const TileArgs<T>& t, int64_t n, int64_t from) {
     }
     typename Lanes<A, LANES>::vector sum[ROWS][VECTORS];
     lanewise_sums<T, A, LANES, ROWS, VECTORS, FIXED, STEP>(sum, a, t.b + n, t.bias ? t.bias + n : nullptr, t);
-    row = c;
-    if (from == 0) {
-      NHWC_UNROLL(16)
-      for (int m = 0; m < ROWS; ++m, row += t.c_m) {
-        NHWC_POINTER(row);
-        NHWC_UNROLL(4)
-        for (int v = 0; v < VECTORS; ++v) {
-          if (t.mode == Mode::add) sum[m][v] += load<A, LANES>(row + v * LANES);
-          store<A, LANES>(row + v * LANES, sum[m][v]);
-        }
-      }
-      continue;
+    lanewise_store<T, A, LANES, ROWS, VECTORS>(sum, c, t.c_m, t.mode, from);
+  }
+}
+
+// Three tiles of three rows, whose rows and whose tiles stand as far apart as steps of k and of j: three rows of A
+// slide by B, each vector of which meets nine of theirs. One vector of columns from n, of which those before `from`
+// stay.
+template <class T, class A, int LANES>
+inline void sliding_tiles(const TileArgs<T>& t, int64_t n, int64_t from) {
+  typedef typename Lanes<A, LANES>::vector V;
+  V sum[3][3][1], left[3][3];
+  NHWC_UNROLL(3)
+  for (int i = 0; i < 3; ++i) {
+    NHWC_UNROLL(3)
+    for (int m = 0; m < 3; ++m) sum[i][m][0] = t.bias ? load<A, LANES>(t.bias + n) : V{};
+  }
+  const int64_t a_k = t.a_k, a_t = t.a_t, b_k = t.b_k;
+  for (int64_t j = 0; j < t.J; ++j) {
+    const T* a = t.a + j * t.a_j + n;
+    const T* b = t.b + j * t.b_j + n;
+    NHWC_UNROLL(2)
+    for (int m = 0; m < 2; ++m, a += a_k) {
+      NHWC_UNROLL(3)
+      for (int i = 0; i < 3; ++i) left[i][m] = load<A, LANES>(a + i * a_t);
     }
-    for (int m = 0; m < ROWS; ++m, row += t.c_m) {
-      T value[VECTORS * LANES];
-      for (int v = 0; v < VECTORS; ++v) store<A, LANES>(value + v * LANES, sum[m][v]);
-      for (int64_t lane = from; lane < VECTORS * LANES; ++lane) {
-        row[lane] = t.mode == Mode::add ? value[lane] + row[lane] : value[lane];
+    for (int64_t k = t.K; k > 0; --k, a += a_k, b += b_k) {
+      const V right = load<A, LANES>(b);
+      // What the next vector of columns will be new to: lines of pixels far apart are not foreseen.
+      __builtin_prefetch(a + 2 * a_t + LANES, 0, 2);
+      __builtin_prefetch(b + LANES, 0, 2);
+      NHWC_UNROLL(3)
+      for (int i = 0; i < 3; ++i) {
+        left[i][2] = load<A, LANES>(a + i * a_t);
+        NHWC_UNROLL(3)
+        for (int m = 0; m < 3; ++m) sum[i][m][0] += left[i][m] * right;
+        left[i][0] = left[i][1];
+        left[i][1] = left[i][2];
       }
     }
+  }
+  NHWC_UNROLL(3)
+  for (int i = 0; i < 3; ++i) {
+    lanewise_store<T, A, LANES, 3, 1>(sum[i], t.c + n + i * t.c_t, t.c_m, t.mode, from);
+  }
+}
+
+template <class T, class A, int LANES>
+void sliding_columns(const TileArgs<T>& t) {
+  const int64_t last = t.columns - LANES;
+  for (int64_t n = 0; n < t.columns; n += LANES) {
+    const int64_t at = n < last ? n : last;
+    sliding_tiles<T, A, LANES>(t, at, n - at);
   }
 }
 
@@ -231,6 +288,9 @@ void lanewise_columns(const TileArgs<T>& t) {
 template <class T, class A, int LANES, int ROWS>
 void lanewise(const TileArgs<T>& t) {
   const bool next = t.a_m == t.a_k, widest = LANES * sizeof(T) == NHWC_ISA_VECTOR_BYTES;
+  if (ROWS == 3 && NHWC_ISA_REGISTERS >= 32 && t.tiles == 3 && next && t.a_t == t.a_j && t.I == 1 && t.K > 0) {
+    return sliding_columns<T, A, LANES>(t);
+  }
   if (next && t.K == 3) return lanewise_columns<T, A, LANES, ROWS, 3, 1>(t);
   if (next && t.K == 7) return lanewise_columns<T, A, LANES, ROWS, 7, 1>(t);
   if (widest && next && t.K == 5) return lanewise_columns<T, A, LANES, ROWS, widest ? 5 : 0, 1>(t);
