@@ -14,8 +14,8 @@ DepthwiseWeightGradient<T>::DepthwiseWeightGradient(const Kernels<T>& kernels, c
   plan_ = make_depthwise_plan<T>(kernels, g, {nullptr, 0, 0, g.C, 1}, true, 1, RegionRows::viewed);
   // Pixels that share fewer sets are gone before the next row of grad meets them (3x3, 512 channels: 0.75 times as
   // fast).
-  slides_ = g.C_per_group() == 1 && g.h.kernel == 3 && g.w.kernel == 3 && g.h.stride == g.h.dilation &&
-            g.w.stride == g.w.dilation && cache_sets(g.C * static_cast<int64_t>(sizeof(T))) >= 4;
+  slides_ = g.C_per_group() == 1 && g.h.kernel == 3 && g.w.kernel == 3 && g.w.stride == g.w.dilation &&
+            cache_sets(g.C * static_cast<int64_t>(sizeof(T))) >= 4;
   elements_ = g.h.kernel * g.w.kernel * g.C_per_group() * g.O;
   blocks_h_ = ceil_div(g.h.output, plan_.item_rows);
   blocks_w_ = ceil_div(g.w.output, plan_.item_columns);

@@ -31,7 +31,7 @@ class DepthwiseWeightGradient {
   T* dw_;
   DepthwisePlan plan_;
   int64_t elements_, blocks_h_, blocks_w_, partials_;
-  // The taps stand as the kernel slides: rows of x that all three kernel rows see are read once for them. By the
+  // Taps stand as far apart as outputs: rows of x that all three kernel rows see are read once for them. By the
   // geometry alone: the other rows are summed after them.
   bool slides_;
   int64_t window_elements_;  // zero where grad is read where it lies

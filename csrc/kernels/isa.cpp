@@ -10,6 +10,8 @@ namespace {
 
 #include "vector.h"
 #include "tile_body.h"
+#include "lanewise_tile_body.h"
+#include "lanewise_3x3_body.h"
 #include "lanewise_body.h"
 #include "dot_body.h"
 #include "pack_body.h"

@@ -1,0 +1,128 @@
+// Lanewise tiles of any shape, for lanewise_body.h.
+
+// TAPS steps of k where a_m = STEP*a_k: neighbouring rows read the same vectors of A, each of which is loaded once for
+// all rows. Each row's order of k is that of lanewise_steps.
+template <class T, class A, int LANES, int ROWS, int VECTORS, int TAPS, int STEP>
+inline void lanewise_window(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const T* a, const T* b,
+                            const TileArgs<T>& t) {
+  NHWC_UNROLL(4)
+  for (int v = 0; v < VECTORS; ++v) {
+    typename Lanes<A, LANES>::vector right[TAPS];
+    const T* from = b + v * LANES;
+    NHWC_UNROLL(8)
+    for (int k = 0; k < TAPS; ++k, from += t.b_k) {
+      NHWC_POINTER(from);
+      right[k] = load<A, LANES>(from);
+    }
+    from = a + v * LANES;
+    NHWC_UNROLL(32)
+    for (int p = 0; p < (ROWS - 1) * STEP + TAPS; ++p, from += t.a_k) {
+      NHWC_POINTER(from);
+      typename Lanes<A, LANES>::vector left = load<A, LANES>(from);
+      // Sums, B and one vector of A; with fewer registers than that, B comes first.
+      if (ROWS * VECTORS + TAPS < NHWC_ISA_REGISTERS - 2) NHWC_IN_REGISTER(left);
+      NHWC_UNROLL(8)
+      for (int k = 0; k < TAPS; ++k) {
+        if (p >= k && (p - k) % STEP == 0 && (p - k) / STEP < ROWS) sum[(p - k) / STEP][v] += left * right[k];
+      }
+    }
+  }
+}
+
+template <class T, class A, int LANES, int ROWS, int VECTORS>
+inline void lanewise_steps(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const T* a, const T* b, int64_t steps,
+                           const TileArgs<T>& t) {
+  for (; steps > 0; --steps) {
+    NHWC_UNROLL(4)
+    for (int v = 0; v < VECTORS; ++v) {
+      const typename Lanes<A, LANES>::vector right = load<A, LANES>(b + v * LANES);
+      const T* from = a + v * LANES;
+      NHWC_UNROLL(16)
+      for (int m = 0; m < ROWS; ++m, from += t.a_m) {
+        NHWC_POINTER(from);
+        sum[m][v] += load<A, LANES>(from) * right;
+      }
+    }
+    a += t.a_k;
+    b += t.b_k;
+  }
+}
+
+// The sums of the tile at a and b. FIXED > 0: K = FIXED and a_m = STEP*a_k.
+template <class T, class A, int LANES, int ROWS, int VECTORS, int FIXED, int STEP>
+inline void lanewise_sums(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const T* at, const T* bt, const T* bias,
+                          const TileArgs<T>& t) {
+  NHWC_UNROLL(4)
+  for (int v = 0; v < VECTORS; ++v) {
+    const typename Lanes<A, LANES>::vector start =
+        bias ? load<A, LANES>(bias + v * LANES) : typename Lanes<A, LANES>::vector{};
+    NHWC_UNROLL(16)
+    for (int m = 0; m < ROWS; ++m) sum[m][v] = start;
+  }
+  const bool shared = t.a_k == t.a_m && ROWS > 1;
+  for (int64_t i = 0; i < t.I; ++i) {
+    for (int64_t j = 0; j < t.J; ++j) {
+      const T* a = at + i * t.a_i + j * t.a_j;
+      const T* b = bt + i * t.b_i + j * t.b_j;
+      if (FIXED > 0) {
+        lanewise_window<T, A, LANES, ROWS, VECTORS, FIXED, STEP>(sum, a, b, t);
+        continue;
+      }
+      int64_t k = 0;
+      if (shared) {
+        for (; k + 7 <= t.K; k += 7) {
+          lanewise_window<T, A, LANES, ROWS, VECTORS, 7, 1>(sum, a + k * t.a_k, b + k * t.b_k, t);
+        }
+        for (; k + 3 <= t.K; k += 3) {
+          lanewise_window<T, A, LANES, ROWS, VECTORS, 3, 1>(sum, a + k * t.a_k, b + k * t.b_k, t);
+        }
+      }
+      lanewise_steps<T, A, LANES, ROWS, VECTORS>(sum, a + k * t.a_k, b + k * t.b_k, t.K - k, t);
+    }
+  }
+}
+
+// Writes a tile's sums, or adds them to what is there. The columns before `from` stay as they are.
+template <class T, class A, int LANES, int ROWS, int VECTORS>
+inline void lanewise_store(typename Lanes<A, LANES>::vector (*sum)[VECTORS], T* c, int64_t c_m, Mode mode,
+                           int64_t from) {
+  if (from == 0) {
+    NHWC_UNROLL(16)
+    for (int m = 0; m < ROWS; ++m, c += c_m) {
+      NHWC_POINTER(c);
+      NHWC_UNROLL(4)
+      for (int v = 0; v < VECTORS; ++v) {
+        if (mode == Mode::add) sum[m][v] += load<A, LANES>(c + v * LANES);
+        store<A, LANES>(c + v * LANES, sum[m][v]);
+      }
+    }
+    return;
+  }
+  for (int m = 0; m < ROWS; ++m, c += c_m) {
+    T value[VECTORS * LANES];
+    for (int v = 0; v < VECTORS; ++v) store<A, LANES>(value + v * LANES, sum[m][v]);
+    for (int64_t lane = from; lane < VECTORS * LANES; ++lane) {
+      c[lane] = mode == Mode::add ? value[lane] + c[lane] : value[lane];
+    }
+  }
+}
+
+// VECTORS vectors of columns from n of all tiles. The columns before `from`, counted from n, stay as they are.
+template <class T, class A, int LANES, int ROWS, int VECTORS, int FIXED, int STEP>
+inline void lanewise_tiles(const TileArgs<T>& t, int64_t n, int64_t from) {
+  const T* a = t.a + n;
+  T* c = t.c + n;
+  for (int64_t tile = t.tiles; tile > 0; --tile, a += t.a_t, c += t.c_t) {
+    // As in tile_body.h.
+    T* row = c;
+    NHWC_UNROLL(16)
+    for (int m = 0; m < ROWS; ++m, row += t.c_m) {
+      NHWC_POINTER(row);
+      NHWC_UNROLL(4)
+      for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(row + v * LANES, 1);
+    }
+    typename Lanes<A, LANES>::vector sum[ROWS][VECTORS];
+    lanewise_sums<T, A, LANES, ROWS, VECTORS, FIXED, STEP>(sum, a, t.b + n, t.bias ? t.bias + n : nullptr, t);
+    lanewise_store<T, A, LANES, ROWS, VECTORS>(sum, c, t.c_m, t.mode, from);
+  }
+}
