@@ -222,20 +222,23 @@ LAYERS = [
     Case("dilated_far_groups", (1, 7, 300, 36), (2, 2, 18, 40), padding=(0, 1), dilation=(4, 1), groups=2),
 ]
 
-# More weights than a second-level cache holds, few pixels: items take them a piece at a time.
+# More weights than a second-level cache holds, few pixels: items take them a piece at a time, unless there are so few
+# that no packing pays.
 MANY_WEIGHTS = [
-    Case("many_weights_3x3", (1, 3, 4, 300), (3, 3, 300, 130), padding=1, bias=True),
-    Case("many_weights_stride2", (2, 5, 4, 270), (3, 3, 270, 150), stride=2, padding=1),
+    Case("many_weights_in_place", (1, 3, 4, 300), (3, 3, 300, 130), padding=1),
+    Case("many_weights_3x3", (1, 6, 7, 300), (3, 3, 300, 130), padding=1, bias=True),
+    Case("many_weights_stride2", (2, 9, 8, 270), (3, 3, 270, 150), stride=2, padding=1),
     Case("many_weights_dilated", (1, 5, 5, 260), (3, 2, 260, 180), padding=2, dilation=2),
-    Case("many_weights_1x1", (2, 2, 3, 520), (1, 1, 520, 530), bias=True),
+    Case("many_weights_1x1", (2, 4, 5, 520), (1, 1, 520, 530), bias=True),
     # The input gradient sums over 9*520 values: blocks end within a kernel row, and within a tap.
     Case("many_weights_split_rows", (1, 3, 4, 70), (3, 3, 70, 520), padding=1),
     Case("many_weights_split_taps", (1, 3, 4, 70), (3, 3, 70, 520), padding=2, dilation=2),
-    Case("many_weights_groups", (1, 3, 4, 520), (2, 1, 260, 600), groups=2, bias=True),
+    Case("many_weights_rows", (1, 6, 6, 1024), (1, 1, 1024, 512)),
+    Case("many_weights_groups", (1, 6, 6, 520), (2, 1, 260, 600), groups=2, bias=True),
     # Pieces of several kernel rows, and of several taps of one.
-    Case("many_weights_patches", (2, 32, 48, 3), (16, 16, 3, 400), stride=16, bias=True),
-    Case("many_weights_upright", (1, 4, 3, 64), (3, 1, 64, 1400), padding=(1, 0)),
-    Case("many_weights_unpadded", (1, 6, 5, 40), (4, 3, 40, 600)),
+    Case("many_weights_patches", (5, 32, 48, 3), (16, 16, 3, 400), stride=16, bias=True),
+    Case("many_weights_upright", (1, 8, 6, 64), (3, 1, 64, 1400), padding=(1, 0)),
+    Case("many_weights_unpadded", (1, 9, 8, 40), (4, 3, 40, 600)),
 ]
 
 # Most output columns lack a tap: rows are padded in a buffer. Long kernels also cover every way to split a run of taps.

@@ -166,6 +166,15 @@ def test_backward(case, layout, op):
 
 
 @pytest.mark.parametrize("op", OPS)
+def test_many_weights_of_any_stride(op):
+    case = BY_NAME["many_weights_unpadded"]
+    x, w, _ = case.tensors(torch.float32, integers=True)
+    want = oracle.forward(case, x, w).float()
+    for layout in ("contiguous", "cut_out", "stored_nwhc", "stored_nchw"):
+        assert torch.equal(getattr(torch.ops.nhwc_conv, op)(x, LAYOUTS[layout](w)), want), layout
+
+
+@pytest.mark.parametrize("op", OPS)
 def test_bias_of_any_stride(op):
     case = BY_NAME["o17"]
     x, w, _ = case.tensors(torch.float64)

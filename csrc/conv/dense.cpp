@@ -80,6 +80,7 @@ typename DenseConv<T>::Column DenseConv<T>::column(int64_t group, int64_t n, int
   if (plan_.dot) {
     const DotFamily<T>& family = kernels_.dot[tiles.columns - 1];
     column.kernels = family.rows;
+    column.packing_kernels = nullptr;
     column.max_rows = family.max_rows;
     column.b_k = 1;
     column.b_j = Cg;
@@ -89,6 +90,7 @@ typename DenseConv<T>::Column DenseConv<T>::column(int64_t group, int64_t n, int
   } else {
     const TileFamily<T>& family = family_of(kernels_, tiles.lanes, tiles.vectors_of(tile));
     column.kernels = family.rows;
+    column.packing_kernels = family.packing_rows;
     column.max_rows = family.max_rows;
     column.b_n = 1;
     if (plan_.pack_weights) {

@@ -38,7 +38,8 @@ class DenseConv {
  private:
   // Weights of one column tile of one group, and where its results go.
   struct Column {
-    const TileFn<T>* kernels;  // by rows
+    const TileFn<T>* kernels;          // by rows
+    const TileFn<T>* packing_kernels;  // likewise; the dot form has none
     int max_rows;
     const T* b;
     int64_t b_n, b_i, b_j, b_k;
@@ -103,7 +104,13 @@ class DenseConv {
   Coming coming(int64_t group, const Piece& piece, int64_t depth) const;
   Coming rows_ahead(int64_t group, const Piece& piece, Range tiles) const;
   void run_pieces(int64_t group, Range tiles, T* scratch) const;
-  void multiply(const Column& column, const Piece& piece, const ImageView<const T>& x, T* apart, Coming& ahead) const;
+  // A piece's weights where they lie, which the first tile packs; or null.
+  struct Unpacked {
+    const T* b;
+    T* packed;
+  };
+  void multiply(const Column& column, const Piece& piece, const ImageView<const T>& x, Unpacked unpacked, T* apart,
+                Coming& ahead) const;
 
   const Kernels<T>& kernels_;
   const DensePlan& plan_;

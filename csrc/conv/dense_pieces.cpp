@@ -120,6 +120,8 @@ void DenseConv<T>::run_pieces(int64_t group, Range tiles, T* scratch) const {
   const int64_t line = kLineBytes / sizeof(T), wide = columns.end(tiles.end - 1) - columns.begin(tiles.begin);
   const bool by_rows =
       !plan_.prepacked && w_.o == 1 && g_.N * pixels * wide * static_cast<int64_t>(sizeof(T)) <= kPieceRowsBytes;
+  // Rows of weights, all as far apart: the first tile packs them while it multiplies. Else they are copied before.
+  const bool by_tiles = w_.o == 1 && (g_.w.kernel == 1 || w_.j == Cg * w_.c);
   Piece held = {};
   bool any = false;
   const auto multiply_held = [&](const Piece* next) {
@@ -133,21 +135,26 @@ void DenseConv<T>::run_pieces(int64_t group, Range tiles, T* scratch) const {
       const ImageView<const T> x =
           plan_.source == Source::window ? window_view<T>(whole, windows + n * elements) : of_image(x_, n);
       Column target = column(group, n, held.tile);
+      Unpacked unpacked = {nullptr, packed};
       if (plan_.prepacked) {
         target.b = prepacked(target, held);
       } else {
         target.b = packed;
         target.b_i = held.inner.size() * target.b_k;
+        if (by_tiles && n == 0) {
+          unpacked.b = w_.data + group * w_.group + columns.begin(held.tile) + held.rows.begin * w_.i +
+                       first_tap(held) * w_.j + held.inner.begin * w_.c;
+        }
       }
       const int64_t before = g_.N * (columns.begin(held.tile) - columns.begin(tiles.begin)) + n * target.columns;
-      multiply(target, held, of_group(x, group, 0), sums + pixels * before, ahead);
+      multiply(target, held, of_group(x, group, 0), unpacked, sums + pixels * before, ahead);
     }
   };
   const auto take = [&](Piece piece, int64_t tile) {
     piece.tile = tile;
     multiply_held(&piece);
     T* to = packed;
-    if (!plan_.prepacked) {
+    if (!plan_.prepacked && !by_tiles) {
       const int64_t width = columns.vectors_of(tile) * columns.lanes;
       each_part(group, piece, [&](const T* from, int64_t depth) {
         kernels_.copy({from, w_.c, w_.o, to, width, depth, columns.end(tile) - columns.begin(tile)});
@@ -171,8 +178,8 @@ void DenseConv<T>::run_pieces(int64_t group, Range tiles, T* scratch) const {
 // Adds the products of a piece with all outputs of an image that have its tap. Those of the first block go on in y;
 // sums of a later one stand apart until it closes.
 template <class T>
-void DenseConv<T>::multiply(const Column& column, const Piece& piece, const ImageView<const T>& x, T* apart,
-                            Coming& ahead) const {
+void DenseConv<T>::multiply(const Column& column, const Piece& piece, const ImageView<const T>& x, Unpacked unpacked,
+                            T* apart, Coming& ahead) const {
   const int64_t OH = g_.h.output, OW = g_.w.output, depth = piece.inner.size();
   T* const sums = piece.first_block ? column.y : apart;
   const int64_t sums_h = piece.first_block ? y_.h : OW * column.columns;
@@ -217,6 +224,17 @@ void DenseConv<T>::multiply(const Column& column, const Piece& piece, const Imag
         args.ahead_i = depth * ahead.step;
         ahead.from += ahead.next;
         --ahead.tiles;
+      }
+      if (unpacked.b != nullptr) {
+        TileArgs<T> first = args;
+        first.b = unpacked.b;
+        first.b_i = w_.i;
+        first.b_j = args.K * w_.c;
+        first.b_k = w_.c;
+        first.packed = unpacked.packed;
+        column.packing_kernels[m - 1](first);
+        unpacked.b = nullptr;
+        return;
       }
       column.kernels[m - 1](args);
     });

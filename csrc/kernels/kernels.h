@@ -46,6 +46,9 @@ struct TileArgs {
   // ahead_k zero, asks for nothing.
   const T* ahead;
   int64_t ahead_i, ahead_j, ahead_k;
+  // Where the function that is called packs B, the rows of B go here too, one after the other, vectors*lanes elements
+  // each.
+  T* packed;
   // Lanewise: so many tiles, each a_t further in A and c_t in C than the one before. The other forms make one, whatever
   // these say.
   int64_t tiles, a_t, c_t;
@@ -55,12 +58,14 @@ template <class T>
 using TileFn = void (*)(const TileArgs<T>&);
 
 // Broadcast kernels of one column shape, (vectors - 1)*lanes < columns <= vectors*lanes, for 1 to max_rows rows:
-// rows[m - 1] takes a_k = 1 and columns_of_a[m - 1] takes a_m = 1, whatever the fields say.
+// rows[m - 1] takes a_k = 1 and columns_of_a[m - 1] takes a_m = 1, whatever the fields say. packing_rows[m - 1] is
+// rows[m - 1], and packs B.
 constexpr int kMaxTileRows = 16, kMaxTileColumns = 64;
 template <class T>
 struct TileFamily {
   int lanes, vectors, max_rows;
   TileFn<T> rows[kMaxTileRows];
+  TileFn<T> packing_rows[kMaxTileRows];
   TileFn<T> columns_of_a[kMaxTileRows];
 };
 

@@ -12,8 +12,9 @@ inline T* next_row(T* row, int m, int64_t c_m) {
 }
 
 // A: type of the accumulators. LANES, VECTORS, ROWS: the tile's shape. COLUMNS_OF_A: rows of C are neighbours in A
-// (a_m = 1), else consecutive products are (a_k = 1): the constant stride becomes part of the instructions.
-template <class T, class A, int LANES, int VECTORS, int ROWS, bool COLUMNS_OF_A>
+// (a_m = 1), else consecutive products are (a_k = 1): the constant stride becomes part of the instructions. PACKS: B is
+// copied on the way, by stores that hide behind the products.
+template <class T, class A, int LANES, int VECTORS, int ROWS, bool COLUMNS_OF_A, bool PACKS>
 void tile(const TileArgs<T>& t) {
   typedef typename Lanes<A, LANES>::vector V;
   // Every fourth row of A has a pointer of its own; so three distances serve all rows.
@@ -62,6 +63,7 @@ void tile(const TileArgs<T>& t) {
       }
     }
   }
+  T* packed = PACKS ? args->packed : nullptr;
   for (int64_t i = 0; i < args->I; ++i) {
     for (int64_t j = 0; j < args->J; ++j) {
       NHWC_POINTER(args);
@@ -83,7 +85,10 @@ void tile(const TileArgs<T>& t) {
       for (int64_t k = args->K; k > 0; --k) {
         V right[VECTORS];
         NHWC_UNROLL(4)
-        for (int v = 0; v < TOGETHER; ++v) right[v] = load<A, LANES>(b + (v == VECTORS - 1 ? last : v * LANES));
+        for (int v = 0; v < TOGETHER; ++v) {
+          right[v] = load<A, LANES>(b + (v == VECTORS - 1 ? last : v * LANES));
+          if (PACKS) store<A, LANES>(packed + (v == VECTORS - 1 ? last : v * LANES), right[v]);
+        }
         NHWC_UNROLL(16)
         for (int m = 0; m < ROWS; ++m) {
           const A left = a[m / NEAR][m % NEAR * a_m];
@@ -93,12 +98,14 @@ void tile(const TileArgs<T>& t) {
         if (TOGETHER < VECTORS) {
           NHWC_FORGET_MEMORY();
           right[VECTORS - 1] = load<A, LANES>(b + last);
+          if (PACKS) store<A, LANES>(packed + last, right[VECTORS - 1]);
           NHWC_UNROLL(16)
           for (int m = 0; m < ROWS; ++m) sum[m][VECTORS - 1] += right[VECTORS - 1] * a[m / NEAR][m % NEAR * a_m];
         }
         NHWC_UNROLL(4)
         for (int p = 0; p < POINTERS; ++p) a[p] += a_k;
         b += b_k;
+        if (PACKS) packed += VECTORS * LANES;
         // Into the first-level cache: from the second, weights in pieces come too late (Zen 4: 4 to 15 %).
         __builtin_prefetch(ahead, 0, 3);
         ahead += ahead_k;
@@ -135,8 +142,9 @@ void tile(const TileArgs<T>& t) {
 template <class T, int LANES, int VECTORS, int ROWS>
 struct TileRows {
   static void enter(TileFamily<T>& family) {
-    family.rows[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, false>;
-    family.columns_of_a[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, true>;
+    family.rows[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, false, false>;
+    family.packing_rows[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, false, true>;
+    family.columns_of_a[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, true, false>;
     TileRows<T, LANES, VECTORS, ROWS - 1>::enter(family);
   }
 };
