@@ -13,19 +13,16 @@ int64_t DenseConv<T>::pack_items() const {
 template <class T>
 void DenseConv<T>::pack(int64_t item) const {
   const int64_t Cg = g_.C_per_group(), taps = g_.h.kernel * g_.w.kernel;
-  const int64_t tap = item % taps, tile = item / taps % plan_.columns.tiles, group = item / taps / plan_.columns.tiles;
-  const int64_t i = tap / g_.w.kernel, j = tap % g_.w.kernel;
+  const int64_t t = item % taps, tile = item / taps % plan_.columns.tiles, group = item / taps / plan_.columns.tiles;
+  const T* from = tap(group, tile, t / g_.w.kernel, t % g_.w.kernel);
   if (plan_.dot) {
     const int64_t depth = taps * Cg;
-    kernels_.copy({w_.data + group * w_.group + i * w_.i + j * w_.j, w_.o, w_.c,
-                   packed_ + group * g_.O_per_group() * depth + tap * Cg, depth, g_.O_per_group(), Cg});
+    kernels_.copy({from, w_.o, w_.c, packed_ + group * g_.O_per_group() * depth + t * Cg, depth, g_.O_per_group(), Cg});
     return;
   }
   const int64_t width = plan_.columns.vectors_of(tile) * plan_.columns.lanes;
   const int64_t columns_before = group * plan_.columns.padded_columns() + plan_.columns.begin(tile);
-  const int64_t o = plan_.columns.begin(tile);
-  kernels_.copy({w_.data + group * w_.group + i * w_.i + j * w_.j + o * w_.o, w_.c, w_.o,
-                 packed_ + taps * Cg * columns_before + tap * Cg * width, width, Cg,
+  kernels_.copy({from, w_.c, w_.o, packed_ + taps * Cg * columns_before + t * Cg * width, width, Cg,
                  plan_.columns.end(tile) - plan_.columns.begin(tile)});
 }
 
@@ -99,7 +96,7 @@ typename DenseConv<T>::Column DenseConv<T>::column(int64_t group, int64_t n, int
       column.b_j = Cg * width;
       column.b_i = g_.w.kernel * Cg * width;
     } else {
-      column.b = w_.data + group * w_.group + tiles.begin(tile) * w_.o;
+      column.b = tap(group, tile, 0, 0);
       column.b_k = w_.c;
       column.b_j = w_.j;
       column.b_i = w_.i;

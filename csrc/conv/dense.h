@@ -60,6 +60,10 @@ class DenseConv {
   };
 
   Column column(int64_t group, int64_t n, int64_t tile) const;
+  // The weights of tap (i, j) for a column tile, where they lie.
+  const T* tap(int64_t group, int64_t tile, int64_t i, int64_t j) const {
+    return w_.data + group * w_.group + plan_.columns.begin(tile) * w_.o + i * w_.i + j * w_.j;
+  }
   Block block(int64_t index) const;
   // The part of image n that this group reads.
   ImageView<const T> of_group(const ImageView<const T>& x, int64_t group, int64_t n) const;

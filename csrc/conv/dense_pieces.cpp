@@ -49,11 +49,10 @@ template <class T>
 template <class Visit>
 void DenseConv<T>::each_part(int64_t group, const Piece& piece, const Visit& visit) const {
   const int64_t Cg = g_.C_per_group();
-  const T* from = w_.data + group * w_.group + plan_.columns.begin(piece.tile) * w_.o;
   for (int64_t i = piece.rows.begin; i < piece.rows.end; ++i) {
     for (int64_t at = piece.inner.begin, end; at < piece.inner.end; at = end) {
       end = min((at / Cg + 1) * Cg, piece.inner.end);
-      visit(from + i * w_.i + (first_tap(piece) + at / Cg) * w_.j + at % Cg * w_.c, end - at);
+      visit(tap(group, piece.tile, i, first_tap(piece) + at / Cg) + at % Cg * w_.c, end - at);
     }
   }
 }
@@ -99,7 +98,7 @@ typename DenseConv<T>::Coming DenseConv<T>::rows_ahead(int64_t group, const Piec
   const int64_t wide = columns.end(tiles.end - 1) - first_column, rows = depth / (wide / line);
   const int64_t before = columns.begin(piece.tile) - first_column,
                 mine = columns.end(piece.tile) - columns.begin(piece.tile);
-  const T* from = w_.data + group * w_.group + piece.rows.begin * w_.i + first_tap(piece) * w_.j + first_column;
+  const T* from = tap(group, tiles.begin, piece.rows.begin, first_tap(piece));
   from += (piece.inner.begin + depth + depth * before / wide) * w_.c;
   return {from, rows, w_.c, line, rows * w_.c, ceil_div(mine, line)};
 }
@@ -142,8 +141,7 @@ void DenseConv<T>::run_pieces(int64_t group, Range tiles, T* scratch) const {
         target.b = packed;
         target.b_i = held.inner.size() * target.b_k;
         if (by_tiles && n == 0) {
-          unpacked.b = w_.data + group * w_.group + columns.begin(held.tile) + held.rows.begin * w_.i +
-                       first_tap(held) * w_.j + held.inner.begin * w_.c;
+          unpacked.b = tap(group, held.tile, held.rows.begin, first_tap(held)) + held.inner.begin * w_.c;
         }
       }
       const int64_t before = g_.N * (columns.begin(held.tile) - columns.begin(tiles.begin)) + n * target.columns;

@@ -187,6 +187,8 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
   args.columns = lanes.size();
   args.bias = bias_ == nullptr ? nullptr : bias_ + lanes.begin;
   args.mode = Mode::fresh;
+  args.a_t = g_.h.stride * x.h;
+  args.c_t = y_.h;
   // The innermost loop runs over whatever there is more than one of: kernel columns, or channels of a group.
   const bool by_channel = Cg > 1;
   args.a_i = by_channel ? g_.h.dilation * x.h : 0;
@@ -207,13 +209,10 @@ void DepthwiseConv<T>::run(int64_t item, T* scratch) const {
     args.I = nothing ? 0 : by_channel ? taps_h.size() : 1;
     args.J = by_channel ? taps_w.size() : taps_h.size();
     args.K = by_channel ? Cg : taps_w.size();
-    const int64_t a_down = g_.h.stride * x.h, a_right = g_.w.stride * x.w;
     const bool down = columns.size() == 1;
-    args.a_m = down ? a_down : a_right;
-    args.c_m = down ? y_.h : y_.w;
+    args.a_m = down ? args.a_t : g_.w.stride * x.w;
+    args.c_m = down ? args.c_t : y_.w;
     args.tiles = down ? 1 : rows.size();
-    args.a_t = a_down;
-    args.c_t = y_.h;
     const T* a = x.data;
     if (!nothing) {
       a += (rows.begin * g_.h.stride - g_.h.pad + taps_h.begin * g_.h.dilation - x.rows.begin) * x.h +
@@ -267,8 +266,6 @@ void DepthwiseConv<T>::run_abreast(TileArgs<T> args, const TileArgs<T>& one, Ran
   args.J = one.J;
   args.K = one.K;
   args.tiles = one.tiles;
-  args.a_t = one.a_t;
-  args.c_t = one.c_t;
   args.b += taps_h.begin * args.b_j + taps_w.begin * args.b_k;
   const auto run = [&](int64_t offset, int64_t rows) {
     args.a = a + offset * g_.C;
