@@ -34,9 +34,11 @@ class Branching(nn.Module):
 
 def swallowing(x):
     try:
-        return x.shape[-1] > 16
+        if x.shape[-1] > 16:
+            return True
     except Exception:
-        return False
+        pass
+    return False
 
 
 def counted(x):
@@ -70,6 +72,23 @@ def test_both_branches_stay(name, size):
         for other in (8, 32):
             x = torch.randn(2, 3, other, other, dtype=torch.float64) * 10
             torch.testing.assert_close(ours(x), model(x))
+
+
+class Asking(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = Stem()
+
+    def forward(self, x):
+        if not isinstance(x, torch.Tensor) or not torch.is_tensor(x):
+            raise TypeError("expected a tensor")
+        return self.stem(x)
+
+
+def test_tensors_are_tensors():
+    model, reports = as_trained(Asking()).eval(), []
+    convert(model, inference=True, example=torch.randn(1, 3, 4, 4), report=reports.append)
+    assert not reports[0].untraced and reports[0].folded == {"stem.bn": "stem.conv"}
 
 
 class InPlace(nn.Module):
@@ -109,12 +128,16 @@ class Noisy(nn.Module):
         return self.stem(x) + self.noise(x)
 
 
-@pytest.mark.parametrize("noise", [lambda x: torch.rand(4, 1, 1), lambda x: F.dropout(x[:, :1], 0.5, True)])
-def test_random_numbers_stay_random(noise):
+@pytest.mark.parametrize(
+    ("noise", "untraced"),
+    [(lambda x: torch.rand(4, 1, 1), [""]), (lambda x: F.dropout(x[:, :1], 0.5, True), [])],
+)
+def test_random_numbers_stay_random(noise, untraced):
     """torch.fx draws torch.rand once, while tracing."""
-    model = as_trained(Noisy(noise)).eval()
+    model, reports = as_trained(Noisy(noise)).eval(), []
     x = torch.randn(1, 3, 4, 4)
-    ours = convert(model, inference=True, example=x)
+    ours = convert(model, inference=True, example=x, report=reports.append)
+    assert list(reports[0].untraced) == untraced and not reports[0].fallback
     assert not torch.equal(ours(x), ours(x))
     torch.manual_seed(1)
     expected = model(x)

@@ -171,6 +171,13 @@ def test_why_a_norm_stays(name):
     assert report.unfolded == {path: why} and f"unfolded   {path}: {why}" in str(report)
 
 
+def test_a_norm_of_another_dtype_stays():
+    """Its sums are float32, where a convolution of bfloat16 would round the folded weights."""
+    model, reports = as_trained(nn.Sequential(conv().bfloat16(), norm())).eval(), []
+    convert(model, inference=True, example=X.bfloat16(), report=reports.append)
+    assert reports[0].unfolded == {"1": "it is of another dtype than the convolution '0'"}
+
+
 def test_subclasses_that_compute_what_their_base_does():
     class Norm(nn.BatchNorm2d):
         pass

@@ -80,8 +80,6 @@ def why_left_apart(traced, node, before, norm: Norm) -> str | None:
         return f"the result of the convolution {before.target!r} goes elsewhere too"
     if conv.weight.dtype != norm.var.dtype:
         return f"it is of another dtype than the convolution {before.target!r}"
-    if norm.var.shape[0] != conv.out_channels:
-        return "it is not over the channels of the convolution"
     if is_read(traced, before.target):
         return f"the weight of the convolution {before.target!r} is read elsewhere too"
     return None
