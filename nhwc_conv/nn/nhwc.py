@@ -121,6 +121,7 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         return exchange.from_depthwise_kernel(cls, kernel, bias, **steps, **options)
 
     def forward(self, x: Tensor) -> Tensor:
+        self.check_reparametrised()
         padding = self.padding
         if self.padding_mode != "zeros":
             x, padding = self._padded(x), 0

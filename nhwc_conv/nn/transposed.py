@@ -66,6 +66,7 @@ class NHWCConvTranspose2d(HWIOLayer):
 
     def forward(self, x: Tensor, output_size: list[int] | tuple[int, ...] | None = None) -> Tensor:
         """`output_size` is (OH, OW), or a whole shape of the result; it takes the place of output_padding."""
+        self.check_reparametrised()
         if output_size is not None and len(output_size) == x.dim():
             output_size = output_size[-3:-1]
         return conv_transpose2d(
