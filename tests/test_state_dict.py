@@ -10,8 +10,6 @@ import pytest
 import torch
 from torch import nn
 from torch.distributed.checkpoint import state_dict as distributed
-from torch.nn.utils import prune
-from torch.nn.utils.parametrizations import weight_norm
 
 import nhwc_conv
 from nhwc_conv import (
@@ -253,41 +251,6 @@ def test_loading_drops_the_packing():
         with weight_layout("OIHW"):
             layer.load_state_dict(source.state_dict())
         torch.testing.assert_close(layer(x), source(x.movedim(-1, -3)).movedim(-3, -1))
-
-
-@pytest.mark.parametrize(
-    "reparametrise",
-    [lambda layer, dim: weight_norm(layer, dim=dim),
-     lambda layer, dim: prune.random_unstructured(layer, "weight", 0.5)],
-    ids=["weight_norm", "prune"],
-)  # fmt: skip
-def test_reparametrised_layers_take_their_own(reparametrise):
-    x = torch.randn(1, 6, 6, 3)
-    for shape in ((3, 3, 3), (3, 8, 3)):
-        ours, fresh = (reparametrise(NHWCConv2d(*shape, bias=False), 3) for _ in range(2))
-        fresh.load_state_dict(ours.state_dict())
-        torch.testing.assert_close(fresh(x), ours(x))
-        with weight_layout("HWIO"):
-            fresh.load_state_dict(without_metadata(ours.state_dict()))
-        theirs = reparametrise(nn.Conv2d(*shape, bias=False), 0)
-        with weight_layout("OIHW"), pytest.raises(RuntimeError, match="load it before the layer is reparam"):
-            fresh.load_state_dict(theirs.state_dict())
-        torch.testing.assert_close(fresh(x), ours(x))
-    with pytest.raises(RuntimeError, match="cannot tell the layout"):
-        reparametrise(NHWCConv2d(3, 3, 3), 3).load_state_dict(
-            reparametrise(nn.Conv2d(3, 3, 3), 0).state_dict()
-        )
-
-
-def test_weight_norm_of_old_checkpoints():
-    """A hook of torch renames their keys after ours has looked."""
-    layer = weight_norm(NHWCConv2d(3, 3, 3), dim=3)
-    state_dict = layer.state_dict()
-    state_dict["weight_g"] = state_dict.pop("parametrizations.weight.original0")
-    state_dict["weight_v"] = state_dict.pop("parametrizations.weight.original1")
-    weight_norm(NHWCConv2d(3, 3, 3), dim=3).load_state_dict(state_dict)
-    with pytest.raises(RuntimeError, match=UNKNOWN.format("weight_v")):
-        layer.load_state_dict(dict(state_dict))
 
 
 def test_distributed_checkpoints():

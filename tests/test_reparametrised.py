@@ -1,11 +1,11 @@
-"""weight_norm and spectral_norm of HWIO weights against those of the torch.nn layers."""
+"""Reparametrised HWIO weights: weight_norm and spectral_norm against those of the torch.nn layers, and loading."""
 
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations, parametrize, prune
 
-from nhwc_conv import NHWCConv2d, NHWCConvTranspose2d
+from nhwc_conv import NHWCConv2d, NHWCConvTranspose2d, weight_layout
 
 # Dimension of the weight of torch.nn's layer -> of ours.
 DIM = {0: 3, 1: 2}
@@ -93,3 +93,38 @@ def test_compiled():
     layer = parametrizations.weight_norm(NHWCConv2d(4, 6, 3), dim=3)
     compiled = torch.compile(layer, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(X.float()), layer(X.float()))
+
+
+@pytest.mark.parametrize(
+    "reparametrise",
+    [lambda layer, dim: parametrizations.weight_norm(layer, dim=dim),
+     lambda layer, dim: prune.random_unstructured(layer, "weight", 0.5)],
+    ids=["weight_norm", "prune"],
+)  # fmt: skip
+def test_reparametrised_layers_take_their_own(reparametrise):
+    x = torch.randn(1, 6, 6, 3)
+    for shape in ((3, 3, 3), (3, 8, 3)):
+        ours, fresh = (reparametrise(NHWCConv2d(*shape, bias=False), 3) for _ in range(2))
+        fresh.load_state_dict(ours.state_dict())
+        torch.testing.assert_close(fresh(x), ours(x))
+        with weight_layout("HWIO"):
+            fresh.load_state_dict(dict(ours.state_dict()))
+        theirs = reparametrise(nn.Conv2d(*shape, bias=False), 0)
+        with weight_layout("OIHW"), pytest.raises(RuntimeError, match="load it before the layer is reparam"):
+            fresh.load_state_dict(theirs.state_dict())
+        torch.testing.assert_close(fresh(x), ours(x))
+    with pytest.raises(RuntimeError, match="cannot tell the layout"):
+        reparametrise(NHWCConv2d(3, 3, 3), 3).load_state_dict(
+            reparametrise(nn.Conv2d(3, 3, 3), 0).state_dict()
+        )
+
+
+def test_weight_norm_of_old_checkpoints():
+    """A hook of torch renames their keys after ours has looked."""
+    layer = parametrizations.weight_norm(NHWCConv2d(3, 3, 3), dim=3)
+    state_dict = layer.state_dict()
+    state_dict["weight_g"] = state_dict.pop("parametrizations.weight.original0")
+    state_dict["weight_v"] = state_dict.pop("parametrizations.weight.original1")
+    parametrizations.weight_norm(NHWCConv2d(3, 3, 3), dim=3).load_state_dict(state_dict)
+    with pytest.raises(RuntimeError, match='cannot tell the layout of "weight_v"'):
+        layer.load_state_dict(dict(state_dict))
