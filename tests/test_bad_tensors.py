@@ -6,15 +6,11 @@ from test_bad_input import FORWARD, GRADIENT, good, on_meta, run
 
 import nhwc_conv
 from nhwc_conv import Conv2d, NHWCConv2d, NHWCConvTranspose2d
+from nhwc_conv._geometry.texts import CONVOLVED_DTYPES
 
 OPS = [*FORWARD, "winograd", *GRADIENT]
-TYPES = [
-    getattr(torch, name)
-    for name in (
-        "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2",
-        "bool", "uint16", "uint32", "uint64", "bits8",
-    )
-]  # fmt: skip
+TYPES = {dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)} - CONVOLVED_DTYPES
+TYPES = sorted((dtype for dtype in TYPES if not str(dtype).startswith("torch.q")), key=str)
 LAYOUTS = {
     "torch.sparse_coo": lambda t: t.to_sparse(),
     "torch.sparse_csr": lambda t: t.flatten(0, -2).to_sparse_csr(),
@@ -22,7 +18,7 @@ LAYOUTS = {
     "torch._mkldnn": lambda t: t.to_mkldnn(),
 }
 layouts = pytest.mark.parametrize(("layout", "make"), LAYOUTS.items(), ids=LAYOUTS)
-NO_WARNING = "ignore:.*(sparse|Sparse).*(beta|invariant)"
+NO_WARNING = "ignore:.*(sparse|Sparse|ComplexHalf).*(beta|invariant|experimental)"
 pytestmark = [pytest.mark.filterwarnings(NO_WARNING)]
 X, W = torch.randn(2, 5, 6, 4), torch.randn(3, 3, 4, 4)
 LAYERS = [NHWCConv2d(4, 4, 3), NHWCConvTranspose2d(4, 4, 3), Conv2d(4, 4, 3)]
@@ -72,7 +68,7 @@ def test_quantised(quantise):
             layer(x)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int8, torch.int64, torch.complex64])
+@pytest.mark.parametrize("dtype", sorted(CONVOLVED_DTYPES - {torch.float32, torch.float64}, key=str), ids=str)
 def test_both_types_of_a_mixture_are_named_alike(dtype):
     arguments = {**good("conv2d"), "w": of_type((3, 3, 4, 8), dtype)}
     text = (
