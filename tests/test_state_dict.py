@@ -243,6 +243,23 @@ def test_parameters_of_other_kinds():
         torch.__future__.set_swap_module_params_on_conversion(False)
 
 
+def test_weights_of_another_size_and_other_parameters():
+    """Channels were taken out of one layer; a subclass has a parameter that is no weight."""
+    layer, source = NHWCConv2d(4, 8, 3, bias=False), nn.Conv2d(4, 6, 3, bias=False)
+    layer.weight = nn.Parameter(layer.weight[..., :6].detach())
+    layer.load_state_dict(source.state_dict())
+    assert torch.equal(layer.weight, source.weight.permute(HWIO))
+
+    class Scaled(NHWCConv2d):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.scale = nn.Parameter(torch.randn(3, 3, 3, 3))
+
+    layer, scale = Scaled(3, 8, 3), torch.randn(3, 3, 3, 3)
+    layer.load_state_dict({**nn.Conv2d(3, 8, 3).state_dict(), "scale": scale})
+    assert torch.equal(layer.scale, scale)
+
+
 def test_loading_drops_the_packing():
     layer, source = NHWCConv2d(3, 3, 3).eval(), nn.Conv2d(3, 3, 3)
     x = torch.randn(1, 6, 6, 3)

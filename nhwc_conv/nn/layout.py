@@ -66,7 +66,7 @@ def read_weights(layer, state_dict: dict, prefix: str, metadata: dict, error_msg
             continue  # nothing to read, or torch's error
         layout = layout_of(given.shape, layer.weight_shape() if is_lazy(own) else own.shape, said)
         if layout == "OIHW" and name == "weight":
-            state_dict[key] = given.detach().permute(HWIO).contiguous()
+            state_dict[key] = given.permute(HWIO).contiguous()
         elif layout != "HWIO":
             text = REPARAMETRISED if layout else UNKNOWN
             error_msgs.append(text.format(key=key, size=list(given.shape)))
