@@ -144,7 +144,7 @@ def conv_transpose2d(
     sides, auto_pad = padding_argument(padding)
     try:
         return _transposed(x, w, bias, stride, sides, dilation, groups, auto_pad, output_padding, output_size)
-    except (AttributeError, TypeError, RuntimeError):
+    except (AttributeError, TypeError, ValueError, RuntimeError):
         require_tensors(x, w, bias)
         geometry = op_geometry(stride, sides, dilation, groups, auto_pad)
         more = as_ints("output_padding", output_padding)

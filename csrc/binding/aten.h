@@ -13,7 +13,7 @@ inline bool computed_here(const TensorInfo& tensor) {
 }
 
 // Calls a dispatcher op of one Tensor result with the given arguments. What it raises does not come through, so a
-// failure tells what the op was called on: aten has no convolution of bool, for one.
+// failure tells what the op was called on: aten has no transposed convolution of int8, for one.
 template <class... Arguments>
 Tensor call_op(const char* name, const Tensor& first, const Arguments&... others) {
   StableIValue stack[] = {torch::stable::detail::from(first), torch::stable::detail::from(others)...};

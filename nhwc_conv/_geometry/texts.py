@@ -88,6 +88,15 @@ PACKED_SIZE = (
 NO_GRADIENT = "{op} has no gradient: call it under torch.no_grad() or torch.inference_mode()"
 NO_TANGENT = "{op} has no derivative: call it on tensors without tangents"
 DTYPE = "{role_a} type ({a}: {dtype_a}) and {role_b} type ({b}: {dtype_b}) should be the same"
+CONVOLVED = "expected {name} to be of a type that PyTorch convolves, but got {dtype}: convert it first"
+LAYOUT = (
+    "expected {name} to be a dense tensor, but got one of layout {layout}: "
+    "convert it first, by {name}.to_dense()"
+)
+NESTED = (
+    "expected {name} to be a dense tensor, but got a nested one: convolve its components, "
+    "or pad them to one size by torch.nested.to_padded_tensor"
+)
 DEVICE = (
     "Expected all tensors to be on the same device, but got {b} on {device_b}, "
     "different from {a} on {device_a}"
@@ -95,6 +104,11 @@ DEVICE = (
 
 MAX_ELEMENTS = 2**47 - 1  # more than any memory holds: what is computed of such counts stays within int64
 ROLES = {"x": "input", "w": "weight", "bias": "bias", "grad": "gradient"}
+# Those that aten's convolutions are written for, on one device or another.
+CONVOLVED_DTYPES = {
+    torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex32, torch.complex64, torch.complex128,
+    torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+}  # fmt: skip
 # As F.conv2d calls them; the others go by torch's name.
 DTYPE_NAMES = {torch.float32: "float", torch.float64: "double"}
 

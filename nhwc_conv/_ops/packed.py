@@ -11,7 +11,7 @@ from math import prod
 import torch
 
 from .. import _extension
-from .._geometry import check_tensors, forward_geometry, holds, texts
+from .._geometry import check_dense, check_tensors, forward_geometry, holds, texts
 from .schema import library, ops
 
 HEADER = 16  # elements, as in csrc/conv/packed_weights.h
@@ -23,6 +23,7 @@ def check_packable(w):
 
 
 def check_weight(w, groups):
+    check_dense(w=w)
     check_packable(w)
     forward_geometry((*w.shape[:2], w.shape[2] * groups), w.shape, None, (1,), (0,), (1,), groups, 0)
 
@@ -34,6 +35,7 @@ def pack_weight(w, groups=1, winograd=True):
 
 def conv2d_packed(x, packed, weight_size, bias=None, *geometry):
     check_packable(packed)
+    check_tensors(x=x, w=packed, bias=bias)
     weight = packed[HEADER:]
     if packed[:HEADER].any() or weight.numel() != torch.Size(weight_size).numel():
         texts.fail(texts.PACKED)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from .._geometry import forward_geometry, op_geometry, padding_argument, texts
+from .._geometry import as_ints, check_dense, forward_geometry, op_geometry, padding_argument, texts
 from .._ops import nchw
 from ..functional import check_algorithm, conv2d
 from .packed import Prepackable
@@ -39,6 +39,8 @@ def conv2d_nchw(
 
 def check_shapes(input: Tensor, weight: Tensor, stride, padding, dilation, groups: int) -> None:
     """In F.conv2d's words, what could not be viewed as NHWC and HWIO, or would be shown so by the op."""
+    if input.is_nested or not (input.layout is weight.layout is torch.strided):
+        check_dense(input=input, weight=weight)
     if weight.dim() != 4:
         texts.fail(texts.RANKS, dims=weight.dim(), weight=weight.shape, input=input.shape, actual=input.dim())
     if input.dim() not in (3, 4):
@@ -84,6 +86,8 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
         *,
         algorithm: str = "auto",
     ) -> None:
+        if not isinstance(padding, str):
+            as_ints("padding", padding)  # torch.nn.Conv2d takes anything until it is called
         steps = stride, padding, dilation, groups
         super().__init__(in_channels, out_channels, kernel_size, *steps, bias, padding_mode, device, dtype)
         check_algorithm(algorithm)

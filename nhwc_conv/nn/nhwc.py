@@ -21,14 +21,16 @@ class NHWCConv2d(Prepackable, HWIOLayer):
 
     The arguments are those of torch.nn.Conv2d. `padding` may also be (top, bottom, left, right), and strings
     are those of nhwc_conv.conv2d, for any stride. `algorithm`: see nhwc_conv.conv2d. The same seed gives the
-    initial values of torch.nn.Conv2d, permuted. `.to(memory_format=...)`, which is about NCHW, leaves the
-    weight alone.
+    initial values of torch.nn.Conv2d, permuted; for others, see nhwc_conv.nn.init. `.to(memory_format=...)`, which is
+    about NCHW, leaves the weight alone. load_state_dict takes state dicts of torch.nn.Conv2d too; where the shape of
+    a weight does not tell which it is, see nhwc_conv.weight_layout.
 
     Input [N, H, W, C] or [H, W, C], output [N, OH, OW, O] or [OH, OW, O], contiguous.
 
     Raises:
         TypeError: an argument that is no integer or integers.
-        ValueError: arguments that do not fit together, or unknown strings.
+        ValueError: arguments that do not fit together, or unknown strings. When called: weight_norm or spectral_norm
+            over rows or columns of kernels (`dim` 0 or 1; that of torch.nn.Conv2d is 3 here).
     """
 
     shown_unless = dict(
@@ -121,6 +123,7 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         return exchange.from_depthwise_kernel(cls, kernel, bias, **steps, **options)
 
     def forward(self, x: Tensor) -> Tensor:
+        self.check_reparametrised()
         padding = self.padding
         if self.padding_mode != "zeros":
             x, padding = self._padded(x), 0
