@@ -212,16 +212,16 @@ def test_two_threads_at_once(packed):
 
 @pytest.mark.needs_extension
 def test_another_instruction_set_packs_anew(packed):
-    from nhwc_conv import _C
+    from nhwc_conv._extension import module as extension
 
     layer, x = packed
-    previous = _C.instruction_set()
+    previous = extension.instruction_set()
     try:
-        for isa in _C.instruction_sets():
-            _C.set_instruction_set(isa)
+        for isa in extension.instruction_sets():
+            extension.set_instruction_set(isa)
             assert_current(layer, x)
     finally:
-        _C.set_instruction_set(previous)
+        extension.set_instruction_set(previous)
 
 
 @pytest.mark.needs_extension

@@ -54,7 +54,7 @@ Tensor forward(Algorithm algorithm, const Tensor& x, const Tensor& w, const std:
   const ConvGeometry g = check_forward(x_info, w_info, bias ? &bias_info : nullptr, options);
   if (algorithm == Algorithm::winograd) check_winograd(g, options);
   if (!computed_here(x_info)) {
-    return call_op("nhwc_conv::_aten_conv2d", x, w, bias, stride, padding, dilation, groups, auto_pad);
+    return call_python_op("nhwc_conv::_aten_conv2d", "x", x, w, bias, stride, padding, dilation, groups, auto_pad);
   }
   const Tensor b = bias ? contiguous_bias(*bias, bias_info) : x;
   if (x_info.dtype == aoti_torch_dtype_float32()) {

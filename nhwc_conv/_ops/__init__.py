@@ -3,7 +3,6 @@
 A new forward op is one line in schema.FORWARD_OPS and one in fallback.ALGORITHMS.
 """
 
-from .. import _extension  # noqa: F401  (registers the CPU kernels)
 from . import aten, autocast, constant, fake, fallback, flops, functorch, packed  # noqa: F401
 from .autocast import cast_as_active
 from .autograd import SHORTCUTS, nothing_listens
