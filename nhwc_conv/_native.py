@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Sequence
-from ctypes import CDLL, POINTER, Structure, byref, c_char_p, c_double, c_int64
+from ctypes import CDLL, POINTER, Structure, byref, c_char_p, c_double, c_int, c_int64
 from itertools import count, takewhile
 from pathlib import Path
 
@@ -71,6 +71,13 @@ class Native:
         gflops = c_double()
         self._ask("fma_peak", dtype.encode(), c_double(seconds), byref(gflops))
         return gflops.value
+
+    def packed_size(self, dtype: str, w_shape: Sequence[int], groups: int, winograd: bool) -> int:
+        """The number of elements that pack_weight returns, on any machine."""
+        elements = c_int64()
+        sizes = dtype.encode(), Sizes.of(w_shape), c_int64(groups), c_int(winograd)
+        self._ask("packed_size", *sizes, byref(elements))
+        return elements.value
 
     def explain(
         self,

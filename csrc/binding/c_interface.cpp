@@ -10,6 +10,7 @@
 #include "../kernels/dispatch.h"
 #include "explain.h"
 #include "library.h"
+#include "ops.h"
 
 namespace {
 
@@ -84,6 +85,15 @@ int32_t nhwc_conv_explain(const char* direction, const char* algorithm, const ch
     const std::vector<int64_t> strides = sizes_of(stride), pads = sizes_of(padding), dilations = sizes_of(dilation);
     return nhwc_conv::explain(direction, algorithm, dtype, sizes_of(x_shape), sizes_of(w_shape),
                               {strides, pads, dilations, groups, auto_pad});
+  });
+}
+
+int32_t nhwc_conv_packed_size(const char* dtype, NhwcConvSizes w_shape, int64_t groups, int32_t winograd,
+                              int64_t* elements, const char** text) {
+  return answer(text, [&] {
+    if (w_shape.count != 4) throw std::invalid_argument("w_shape must have four sizes");
+    *elements = nhwc_conv::packed_elements(nhwc_conv::is_double(dtype), w_shape.values, groups, winograd != 0);
+    return dtype;
   });
 }
 

@@ -39,5 +39,9 @@ NHWC_CONV_API int32_t nhwc_conv_explain(const char* direction, const char* algor
                                         NhwcConvSizes padding, NhwcConvSizes dilation, int64_t groups, int64_t auto_pad,
                                         const char** text);
 
+// elements: those that the op pack_weight returns for a weight [KH, KW, C/groups, O], on any machine.
+NHWC_CONV_API int32_t nhwc_conv_packed_size(const char* dtype, NhwcConvSizes w_shape, int64_t groups, int32_t winograd,
+                                            int64_t* elements, const char** text);
+
 // For the Python package alone: derivatives, and types that are not computed here, are its own from then on.
 NHWC_CONV_API void nhwc_conv_attach_python();

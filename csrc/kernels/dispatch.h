@@ -23,4 +23,7 @@ const char* usable_instruction_set(int index);
 // All of them, for messages.
 std::string usable_instruction_sets();
 
+// Bytes in the widest vector of each instruction set that is built in, usable or not; zero past the end.
+int64_t built_vector_bytes(int index);
+
 }  // namespace nhwc_conv
