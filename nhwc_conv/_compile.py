@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
@@ -23,6 +25,11 @@ CONV2D = (
 DTYPES = (torch.float32, torch.float64)
 NHWC, NCHW = {3: (1, 2, 0), 4: (0, 2, 3, 1)}, {3: (2, 0, 1), 4: (0, 3, 1, 2)}  # by number of dimensions
 
+TOO_LATE = (
+    'options={"freezing": True} freezes nothing, since torch.compile makes inputs of parameters unless it knows before: '
+    "set torch._inductor.config.freezing = True"
+)
+
 
 def compile_backend(graph: fx.GraphModule, example_inputs, *, mode: str | None = None, options=None):
     """torch.compile(model, backend="nhwc_conv"): convolutions by nhwc_conv, everything else by Inductor.
@@ -39,26 +46,32 @@ def compile_backend(graph: fx.GraphModule, example_inputs, *, mode: str | None =
     Returns:
         What Inductor compiles from the rewritten graph.
     """
-    from torch._inductor import list_mode_options  # costs seconds to import
+    from torch._inductor import config, list_mode_options  # costs seconds to import
     from torch._inductor.compile_fx import compile_fx
 
-    use_nhwc_conv(graph)
     patches = dict(list_mode_options(mode)) if mode else {}
     patches.update({name.replace("-", "_"): value for name, value in (options or {}).items()})
+    freezing = patches.get("freezing", config.freezing) and not torch.is_grad_enabled()
+    if freezing and not config.freezing and not any(True for _ in graph.parameters()):
+        warnings.warn(TOO_LATE, stacklevel=2)
+    use_nhwc_conv(graph, freezing)
     return compile_fx(graph, example_inputs, config_patches=patches or None)
 
 
-def use_nhwc_conv(graph: fx.GraphModule) -> int:
+def use_nhwc_conv(graph: fx.GraphModule, freezing: bool = False) -> int:
     """Rewrites, in place, the convolutions in a graph of torch.compile that nhwc_conv computes; how many it did.
 
     Into ops alone: PyTorch keeps no compiled graph on disk that calls Python functions which it does not know.
+    With `freezing`, which makes parameters constants and computes beforehand what follows from constants alone, their
+    weights are packed.
     """
     count = 0
     for part in graph.modules():  # regions under checkpoint and the like are modules of their own
         if isinstance(part, fx.GraphModule):
             for node in list(part.graph.nodes):
                 inline(part, node)
-            changed = sum(rewrite(part.graph, *found) for found in convolutions(part.graph))
+            constants = constants_of(part.graph) if freezing else ()
+            changed = sum(rewrite(node, in_no_grad, constants) for node, in_no_grad in convolutions(part.graph))
             count += changed
             if changed:
                 part.recompile()
@@ -106,7 +119,17 @@ def convolutions(graph: fx.Graph) -> list[tuple[fx.Node, bool]]:
     return found
 
 
-def rewrite(graph: fx.Graph, node: fx.Node, in_no_grad: bool) -> bool:
+def constants_of(graph: fx.Graph) -> set[fx.Node]:
+    """Parameters, and what is computed from nothing else."""
+    found = set()
+    for node in graph.nodes:
+        sources = node.all_input_nodes
+        if node.op == "get_attr" or node.op.startswith("call_") and sources and found.issuperset(sources):
+            found.add(node)
+    return found
+
+
+def rewrite(node: fx.Node, in_no_grad: bool, constants) -> bool:
     """Rewrites a call of conv2d if nhwc_conv can compute it."""
     try:
         input, weight, bias, *geometry = named(*node.args, **node.kwargs)
@@ -116,13 +139,21 @@ def rewrite(graph: fx.Graph, node: fx.Node, in_no_grad: bool) -> bool:
     if not all(map(is_static, geometry)) or not is_ours(value(node), image, kernel):
         return False
     stride, padding, dilation, groups = geometry
-    sides, auto_pad = padding_argument(padding)
-    geometry = op_geometry(stride, sides, dilation, groups, auto_pad)
+    padding, auto_pad = padding_argument(padding)
+    geometry = op_geometry(stride, padding, dilation, groups, auto_pad)
     permute = torch.ops.aten.permute.default
-    with graph.inserting_before(node):
+    with node.graph.inserting_before(node):
         x = call(node, permute, input, NHWC[image.dim()])
         w = call(node, permute, weight, HWIO)
-        out = call(node, ops.conv2d.default, x, w, bias, *geometry)
+        size = tuple(kernel.shape[i] for i in HWIO)
+        if weight in constants and is_static(size) and not value(node).requires_grad:
+            stride, _, dilation, *_ = geometry
+            may_be_winograd = {*stride, *dilation} == {1}
+            # The weight itself need not come along: packing is a part of each start, never of what is kept on disk.
+            packed = call(node, ops.pack_weight.default, w, groups, may_be_winograd)
+            out = call(node, ops.conv2d_packed.default, x, packed, size, bias, *geometry)
+        else:
+            out = call(node, ops.conv2d.default, x, w, bias, *geometry)
         # F.conv2d's result is no view. One made in no_grad could not be changed in place outside of it.
         if in_no_grad:
             call(node, set_grad_enabled, True)

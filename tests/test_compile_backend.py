@@ -221,6 +221,43 @@ def test_inductor_compiles_the_rest():
         torch.compile(lambda x: x + 1, backend=nhwc_conv.compile_backend, options={"no_such_option": 1})(x)
 
 
+def written(model, x):
+    with torch.no_grad():
+        model.weight.mul_(2)
+
+
+def written_through_data(model, x):
+    model.weight.data.mul_(2)
+
+
+def loaded(model, x):
+    model.load_state_dict({name: 2 * p for name, p in model.state_dict().items()})
+
+
+def assigned(model, x):
+    model.load_state_dict({name: 2 * p for name, p in model.state_dict().items()}, assign=True)
+
+
+def stepped(model, x):
+    model(x).pow(2).sum().backward()
+    torch.optim.SGD(model.parameters(), lr=0.1, fused=True).step()
+
+
+@pytest.mark.parametrize("change", (written, written_through_data, loaded, assigned, stepped))
+def test_no_weight_is_ever_stale(change):
+    torch._dynamo.reset()
+    x = images(2, 3, 8, 10).contiguous(memory_format=torch.channels_last)
+    model = nn.Conv2d(3, 4, 3, bias=False).double()  # nothing is left for a C++ compiler
+    compiled = torch.compile(model, backend=nhwc_conv.compile_backend)
+    for mode in (torch.no_grad, torch.enable_grad):
+        with mode():
+            before = compiled(x)
+            with torch.enable_grad():
+                change(model, x)
+            assert not torch.equal(compiled(x), before)
+            torch.testing.assert_close(compiled(x), model(x))
+
+
 BY_NAME = """
 import torch
 from torch import nn

@@ -37,14 +37,14 @@ with torch.set_grad_enabled(step):
         expected.sum().backward()
 torch.testing.assert_close(y, expected)
 torch.testing.assert_close(gradients, [p.grad for p in model.parameters() if step], rtol=1e-4, atol=1e-4)
-aot = counters["aot_autograd"]
-print(json.dumps([aot[f"autograd_cache_{what}"] for what in ("bypass", "miss", "hit")] + [seconds]))
+kept = {name.split("_", 1)[1]: n for c in counters.values() for name, n in c.items() if "_cache_" in name}
+print(json.dumps([kept, seconds]))
 """
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Compiles and calls a small network in a new process: (bypass, miss, hit) of AOTAutograd's cache, and seconds."""
+    """Compiles and calls a small network in a new process: what became of PyTorch's caches, and seconds."""
 
     def run(step=False, dynamic=False, freezing=False, **environment):
         paths = dict(PYTHONPATH=str(ROOT), TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
@@ -53,8 +53,7 @@ def start(tmp_path):
             env={**os.environ, **paths, **environment}, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        *counts, seconds = json.loads(done.stdout)
-        return tuple(counts), seconds
+        return json.loads(done.stdout)
 
     return run
 
@@ -62,5 +61,24 @@ def start(tmp_path):
 @pytest.mark.parametrize("kind", (dict(step=True), dict(dynamic=True)), ids=("training", "dynamic"))
 def test_a_second_start_compiles_nothing(start, kind):
     (first, slow), (second, fast) = start(**kind), start(**kind)
-    assert first == (0, 1, 0) and second == (0, 0, 1)
+    graphs = 1 + kind.get("step", False)
+    assert first == {"autograd_cache_miss": 1, "autograd_cache_saved": 1, "fxgraph_cache_miss": graphs}
+    assert second == {"autograd_cache_hit": 1, "fxgraph_cache_hit": graphs}
     assert fast < slow
+
+
+def test_what_must_not_be_shared(start):
+    """The backward pass of a process without Winograd is another one."""
+    for winograd in "01":
+        kept, _ = start(step=True, NHWC_CONV_WINOGRAD=winograd)
+        assert kept["autograd_cache_miss"] == 1
+
+
+@pytest.mark.needs_extension
+def test_a_frozen_graph_serves_every_instruction_set(start):
+    """Constants are not kept with it: each process packs its own."""
+    from nhwc_conv import _C
+
+    found = [start(freezing=True, NHWC_CONV_ISA=isa)[0] for isa in _C.instruction_sets()]
+    assert all(kept["autograd_cache_bypass"] == 1 for kept in found)
+    assert [kept.get("fxgraph_cache_hit", 0) for kept in found] == [0, *(1 for _ in found[1:])]
