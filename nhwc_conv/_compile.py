@@ -55,7 +55,15 @@ def compile_backend(graph: fx.GraphModule, example_inputs, *, mode: str | None =
     if freezing and not config.freezing and not any(True for _ in graph.parameters()):
         warnings.warn(TOO_LATE, stacklevel=2)
     use_nhwc_conv(graph, freezing)
-    return compile_fx(graph, example_inputs, config_patches=patches or None)
+    cacheable = "unsafe_marked_cacheable_functions"
+    patches[cacheable] = {**patches.get(cacheable, getattr(config, cacheable)), "nhwc_conv": cache_key()}
+    return compile_fx(graph, example_inputs, config_patches=patches)
+
+
+def cache_key() -> str:
+    """What else than its graph decides what is compiled: sizes of packings, and which backward pass."""
+    build = _extension.module.build_id() if _extension.available else "no extension"
+    return f"{_extension.version}, {build}, winograd={_flags.winograd}"
 
 
 def use_nhwc_conv(graph: fx.GraphModule, freezing: bool = False) -> int:
@@ -75,8 +83,6 @@ def use_nhwc_conv(graph: fx.GraphModule, freezing: bool = False) -> int:
             count += changed
             if changed:
                 part.recompile()
-    # A graph's attributes are part of its key in PyTorch's caches. These decide which backward pass is compiled.
-    graph.nhwc_conv = _extension.version, _flags.winograd
     return count
 
 

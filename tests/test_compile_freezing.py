@@ -33,11 +33,15 @@ def network():
         nn.Conv2d(C, C, 3, padding="same", groups=C),
         nn.utils.parametrizations.weight_norm(nn.Conv2d(C, 2 * C, 3, stride=2, groups=4)),
         nn.Conv2d(2 * C, C, 1, bias=False),
-    ).eval().to(memory_format=torch.channels_last)  # fmt: skip
+    ).to(torch.float64, memory_format=torch.channels_last)  # fmt: skip
 
 
-def image(width=10):
-    x = torch.randn(2, C, 9, width, generator=torch.Generator().manual_seed(1))
+def layer(cls=nn.Conv2d, bias=True):
+    return cls(C, C, 3, bias=bias).to(torch.float64, memory_format=torch.channels_last)
+
+
+def image():
+    x = torch.randn(2, C, 9, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -46,7 +50,7 @@ def compile(model, **options):
 
 
 def assert_close(ours, theirs):
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours, theirs)
     assert ours.stride() == theirs.stride()
 
 
@@ -82,7 +86,7 @@ def recorded(model):
 
 
 def test_convolutions_that_record_gradients_are_not_packed():
-    model, x = nn.Conv2d(C, C, 3).to(memory_format=torch.channels_last), image()
+    model, x = layer(), image()
     for function, mode in ((model, torch.enable_grad), (recorded(model), torch.no_grad)):
         with mode():
             assert_close(compile(function)(x), function(x))
@@ -91,13 +95,13 @@ def test_convolutions_that_record_gradients_are_not_packed():
 
 
 def test_weights_that_are_no_constants():
-    w = torch.randn(C, C, 3, 3)
+    w = torch.randn(C, C, 3, 3, dtype=torch.float64)
     functions = {
         "an argument": lambda x, w: F.conv2d(x, w),
         "of an argument": lambda x, w: F.conv2d(x, model.weight * w),
-        "made in the graph": lambda x, w: F.conv2d(x, torch.ones(C, C, 3, 3)),
+        "made in the graph": lambda x, w: F.conv2d(x, torch.ones(C, C, 3, 3, dtype=torch.float64)),
     }
-    model, x = nn.Conv2d(C, C, 3), image()
+    model, x = layer(), image()
     for name, function in functions.items():
         spy = Spy(freezing=True)
         with torch.no_grad():
@@ -113,7 +117,7 @@ class Decaying(nn.Conv2d):
 
 def test_a_weight_that_the_model_itself_changes():
     """Inductor leaves it an input, so that it is packed by each call."""
-    ours, theirs = (Decaying(C, C, 3, bias=False).to(memory_format=torch.channels_last) for _ in "ab")
+    ours, theirs = (layer(Decaying, bias=False) for _ in "ab")
     theirs.load_state_dict(ours.state_dict())
     compiled, x = compile(ours), image()
     with torch.no_grad():
@@ -123,7 +127,7 @@ def test_a_weight_that_the_model_itself_changes():
 
 def test_what_is_frozen_until_it_is_compiled_anew():
     """PyTorch's rule: other parameters are seen, other values are not."""
-    model, x = nn.Conv2d(C, C, 3, bias=False).to(memory_format=torch.channels_last), image()
+    model, x = layer(bias=False), image()
     compiled = compile(model)
     with torch.no_grad():
         before = compiled(x)
@@ -137,14 +141,14 @@ def test_what_is_frozen_until_it_is_compiled_anew():
 
 
 def test_two_models_have_weights_of_their_own():
-    models, x = [nn.Conv2d(C, C, 3).to(memory_format=torch.channels_last) for _ in "ab"], image()
+    models, x = [layer() for _ in "ab"], image()
     with torch.no_grad():
         for model in models:
             assert_close(compile(model)(x), model(x))
 
 
 def test_an_option_that_comes_too_late():
-    model, x = nn.Conv2d(C, C, 3).to(memory_format=torch.channels_last), image()
+    model, x = layer(), image()
     with config.patch(freezing=False), torch.no_grad():
         compiled = compile(model, options={"freezing": True})
         with pytest.warns(UserWarning, match="torch._inductor.config.freezing = True"):
