@@ -12,16 +12,16 @@ inline bool computed_here(const TensorInfo& tensor) {
   return tensor.dtype == aoti_torch_dtype_float32() || tensor.dtype == aoti_torch_dtype_float64();
 }
 
-// Calls a dispatcher op of one Tensor result with the given arguments. What it raises does not come through, so a
-// failure tells what the op was called on: aten has no convolution of bool, for one.
-template <class... Arguments>
-Tensor call_op(const char* name, const Tensor& first, const Arguments&... others) {
+// Calls a dispatcher op of one result with the given arguments. What it raises does not come through, so a failure
+// tells what the op was called on: aten has no convolution of bool, for one.
+template <class Result = Tensor, class... Arguments>
+Result call_op(const char* name, const Tensor& first, const Arguments&... others) {
   StableIValue stack[] = {torch::stable::detail::from(first), torch::stable::detail::from(others)...};
   if (torch_call_dispatcher(name, "", stack, TORCH_ABI_VERSION) != AOTI_TORCH_SUCCESS) {
     const TensorInfo info = info_of(first);
     fail(std::string(name) + " failed on a tensor of type " + dtype_name(info.dtype) + " and size " + text(info));
   }
-  return torch::stable::detail::to<Tensor>(stack[0]);
+  return torch::stable::detail::to<Result>(stack[0]);
 }
 
 // The bias itself, or a copy whose values are neighbours.

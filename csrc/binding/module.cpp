@@ -7,6 +7,7 @@
 
 #include "../conv/winograd.h"
 #include "../kernels/dispatch.h"
+#include "ops.h"
 #include "threads.h"
 
 namespace nhwc_conv {
@@ -49,6 +50,17 @@ PyObject* set_winograd(PyObject*, PyObject* args) {
   Py_RETURN_NONE;
 }
 
+PyObject* packed_size(PyObject*, PyObject* args) {
+  const char* dtype;
+  long long size[4], groups;
+  int winograd;
+  if (!PyArg_ParseTuple(args, "s(LLLL)Lp", &dtype, &size[0], &size[1], &size[2], &size[3], &groups, &winograd)) {
+    return nullptr;
+  }
+  const int64_t sizes[4] = {size[0], size[1], size[2], size[3]};
+  return PyLong_FromLongLong(packed_elements(std::strcmp(dtype, "float64") == 0, sizes, groups, winograd != 0));
+}
+
 PyObject* build_id(PyObject*, PyObject*) { return PyUnicode_FromString(NHWC_BUILD_ID); }
 
 // GFLOP/s of multiply-adds on registers alone: the best of many short runs within `seconds`.
@@ -79,6 +91,8 @@ PyMethodDef methods[] = {
     {"set_instruction_set", set_instruction_set, METH_VARARGS,
      "set_instruction_set(name): for tests; between calls only."},
     {"set_winograd", set_winograd, METH_VARARGS, "set_winograd(enabled): whether automatic choices may take Winograd."},
+    {"packed_size", packed_size, METH_VARARGS,
+     "packed_size(dtype, w_shape, groups, winograd) -> elements that pack_weight returns, on any machine."},
     {"build_id", build_id, METH_NOARGS, "build_id() -> str: digest of the sources this module was built from."},
     {"explain", explain, METH_VARARGS,
      "explain(pass_, algorithm, dtype, x_shape, w_shape, stride, padding, dilation, groups, auto_pad) -> dict"},

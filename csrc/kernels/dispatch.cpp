@@ -84,4 +84,14 @@ const char* usable_instruction_set(int index) {
   return index >= 0 && index < table_count ? tables[index].name : nullptr;
 }
 
+int64_t built_vector_bytes(int index) {
+  static const int64_t bytes_of[] = {
+#define NHWC_ISA(name, architecture, bytes, registers, flags) NHWC_BUILT_##architecture(bytes, )
+#include "isa_table.def"
+#undef NHWC_ISA
+      0};
+  const int count = sizeof(bytes_of) / sizeof(bytes_of[0]);
+  return index >= 0 && index < count ? bytes_of[index] : 0;
+}
+
 }  // namespace nhwc_conv

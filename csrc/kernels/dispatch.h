@@ -17,4 +17,7 @@ bool select_kernels(const char* name);
 // Names of the usable instruction sets, best first; null past the end.
 const char* usable_instruction_set(int index);
 
+// Bytes in the widest vector of each instruction set that is built in, usable or not; zero past the end.
+int64_t built_vector_bytes(int index);
+
 }  // namespace nhwc_conv

@@ -81,9 +81,8 @@ OVERFLOW = "expected the {what} to have at most {limit} elements, but got size {
 GRAD = "expected grad to be of size {expected}, but got grad of size {actual}"
 PACKABLE = "expected w to be float32 or float64 to be packed, but got {dtype}"
 PACKED = "packed was packed for another weight_size, another number of groups or another instruction set"
-PACKED_SIZE = (
-    "how much pack_weight returns depends on the instruction set that it runs on: "
-    "pack weights where they are real, and give the result to what is compiled, exported or on meta"
+PACKED_WEIGHT = (
+    "expected weight to be of size weight_size={expected} as [KH, KW, C per group, O], but got {actual}"
 )
 NO_GRADIENT = "{op} has no gradient: call it under torch.no_grad() or torch.inference_mode()"
 NO_TANGENT = "{op} has no derivative: call it on tensors without tangents"
@@ -94,7 +93,9 @@ DEVICE = (
 )
 
 MAX_ELEMENTS = 2**47 - 1  # more than any memory holds: what is computed of such counts stays within int64
-ROLES = {"x": "input", "w": "weight", "bias": "bias", "grad": "gradient"}
+ROLES = {
+    "x": "input", "w": "weight", "bias": "bias", "grad": "gradient", "packed": "weight", "weight": "weight",
+}  # fmt: skip
 # As F.conv2d calls them; the others go by torch's name.
 DTYPE_NAMES = {torch.float32: "float", torch.float64: "double"}
 

@@ -15,6 +15,7 @@ from torch._C import _get_tracing_state as tracing_state
 from torch._C import _is_any_autocast_enabled as autocast_enabled
 from torch._C import _is_fwd_grad_enabled as forward_ad_enabled
 from torch._C import _len_torch_function_stack as function_modes
+from torch._C._functorch import get_dynamic_layer_stack_depth as transforms
 from torch.autograd import forward_ad
 
 from .._geometry import op_geometry
@@ -88,12 +89,13 @@ for _name, _rule in RULES.items():
 
 def nothing_listens():
     """Whether no compiler, transform, forward AD or tracer needs to see the op that the user called."""
-    return not (
-        torch.compiler.is_compiling()
-        or transforms_active()
-        or forward_ad._current_level >= 0
-        or tracing_state() is not None
-    )
+    return not (torch.compiler.is_compiling() or is_transformed())
+
+
+def is_transformed():
+    """Whether a transform, forward AD or torch.jit's tracer needs to see the op that the user called."""
+    # Not transforms_active(): torch.compile would write it into the graph.
+    return transforms() > 0 or forward_ad._current_level >= 0 or tracing_state() is not None
 
 
 def shortcut(name):

@@ -54,10 +54,10 @@ def convolve(name: str, input: Tensor, weight: Tensor, bias: Tensor | None, *geo
         return result(out, input, weight)
 
 
-def convolve_packed(input, weight, packed: Tensor, size, bias: Tensor | None, *geometry) -> Tensor:
+def convolve_packed(input, weight, packed: Tensor, size, bias: Tensor | None, *rest) -> Tensor:
     """conv2d_packed where `convolve` would record no gradient; `weight` is what was packed."""
-    with BelowViews():
-        out = ops.conv2d_packed(to_nhwc(input), packed, size, bias, *geometry)
+    with BelowViews() if nothing_listens() else nullcontext():
+        out = ops.conv2d_packed(to_nhwc(input), packed, size, bias, *rest)
         return result(out, input, weight)
 
 

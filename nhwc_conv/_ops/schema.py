@@ -5,8 +5,11 @@ import torch
 GEOMETRY = "int[2] stride=1, int[2] padding=0, int[2] dilation=1, int groups=1, int auto_pad=0"
 FORWARD = f"(Tensor x, Tensor w, Tensor? bias=None, {GEOMETRY}) -> Tensor"
 INPUT = f"(Tensor grad, Tensor w, SymInt[2] input_size, {GEOMETRY}, int algorithm=0) -> Tensor"
-PACK = "(Tensor w, int groups=1, bool winograd=True) -> Tensor"
-PACKED = f"(Tensor x, Tensor packed, SymInt[4] weight_size, Tensor? bias=None, {GEOMETRY}) -> Tensor"
+PACK = "(Tensor w, int groups=1, bool winograd=True, bool oihw=False) -> Tensor"
+PACKED = (
+    f"(Tensor x, Tensor packed, SymInt[4] weight_size, Tensor? bias=None, {GEOMETRY}, "
+    "Tensor? weight=None, bool oihw=False) -> Tensor"
+)
 WEIGHT = f"(Tensor grad, Tensor x, SymInt[2] kernel_size, {GEOMETRY}, int algorithm=0) -> Tensor"
 
 # Which `algorithm` the gradients of a forward op ask for: 0 auto, 1 direct, 2 Winograd.

@@ -66,6 +66,7 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
         ValueError: unknown `algorithm`, and whatever torch.nn.Conv2d raises.
     """
 
+    oihw = True
     algorithm = "auto"  # for layers unpickled from before they had one
 
     def __init__(
@@ -119,18 +120,16 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = 0
-        packed = self.packing_for(input, weight, bias)
-        if packed is not None:
+        packing = self.packing_for(input, weight, bias)
+        if packing is not None:
             check_shapes(input, weight, self.stride, padding, self.dilation, self.groups)
             sides, auto_pad = padding_argument(padding)
             geometry = self.stride, sides, self.dilation, self.groups, auto_pad
-            return nchw.convolve_packed(input, weight, packed.tensor, packed.size, bias, *geometry)
+            packed, size, *fallback = packing
+            return nchw.convolve_packed(input, weight, packed, size, bias, *geometry, *fallback)
         return conv2d_nchw(
             input, weight, bias, self.stride, padding, self.dilation, self.groups, self.algorithm
         )
-
-    def hwio(self, weight: Tensor) -> Tensor:
-        return weight.permute(2, 3, 1, 0)
 
     def extra_repr(self) -> str:
         algorithm = "" if self.algorithm == "auto" else f", algorithm={self.algorithm}"

@@ -31,6 +31,7 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         ValueError: arguments that do not fit together, or unknown strings.
     """
 
+    oihw = False
     shown_unless = dict(
         padding=(0, 0, 0, 0), dilation=(1, 1), groups=1, padding_mode="zeros", algorithm="auto"
     )  # fmt: skip
@@ -124,11 +125,12 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         padding = self.padding
         if self.padding_mode != "zeros":
             x, padding = self._padded(x), 0
-        packed = self.packing_for(x, self.weight, self.bias)
-        if packed is not None:
+        packing = self.packing_for(x, self.weight, self.bias)
+        if packing is not None:
             sides, auto_pad = padding_argument(padding)
             geometry = self.stride, sides, self.dilation, self.groups, auto_pad
-            return ops.conv2d_packed(x, packed.tensor, packed.size, self.bias, *geometry)
+            packed, size, *fallback = packing
+            return ops.conv2d_packed(x, packed, size, self.bias, *geometry, *fallback)
         return conv2d(
             x,
             self.weight,
@@ -139,9 +141,6 @@ class NHWCConv2d(Prepackable, HWIOLayer):
             self.groups,
             algorithm=self.algorithm,
         )
-
-    def hwio(self, weight: Tensor) -> Tensor:
-        return weight
 
     def _padded(self, x: Tensor) -> Tensor:
         if self._auto_pad == EXPLICIT:
