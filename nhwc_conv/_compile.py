@@ -26,7 +26,7 @@ DTYPES = (torch.float32, torch.float64)
 NHWC, NCHW = {3: (1, 2, 0), 4: (0, 2, 3, 1)}, {3: (2, 0, 1), 4: (0, 3, 1, 2)}  # by number of dimensions
 
 TOO_LATE = (
-    'options={"freezing": True} freezes nothing, since torch.compile makes inputs of parameters unless it knows before: '
+    'options={"freezing": True} freezes nothing, since torch.compile has made inputs of the parameters by then: '
     "set torch._inductor.config.freezing = True"
 )
 
@@ -56,7 +56,10 @@ def compile_backend(graph: fx.GraphModule, example_inputs, *, mode: str | None =
         warnings.warn(TOO_LATE, stacklevel=2)
     use_nhwc_conv(graph, freezing)
     cacheable = "unsafe_marked_cacheable_functions"
-    patches[cacheable] = {**patches.get(cacheable, getattr(config, cacheable)), "nhwc_conv": cache_key()}
+    patches[cacheable] = {
+        **patches.get(cacheable, getattr(config, cacheable)),
+        "torch.ops.nhwc_conv": cache_key(),
+    }
     return compile_fx(graph, example_inputs, config_patches=patches)
 
 
@@ -79,7 +82,9 @@ def use_nhwc_conv(graph: fx.GraphModule, freezing: bool = False) -> int:
             for node in list(part.graph.nodes):
                 inline(part, node)
             constants = constants_of(part.graph) if freezing else ()
-            changed = sum(rewrite(node, in_no_grad, constants) for node, in_no_grad in convolutions(part.graph))
+            changed = sum(
+                rewrite(node, in_no_grad, constants) for node, in_no_grad in convolutions(part.graph)
+            )
             count += changed
             if changed:
                 part.recompile()

@@ -1,4 +1,4 @@
-"""torch.compile(model, backend="nhwc_conv") with torch._inductor.config.freezing: weights are packed once, beforehand."""
+"""torch.compile(model, backend="nhwc_conv") with torch._inductor.config.freezing: weights packed once, beforehand."""
 
 import re
 
