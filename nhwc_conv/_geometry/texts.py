@@ -80,6 +80,13 @@ OUTPUT_SIZE = "requested an output size of {size}, but valid sizes range from {l
 OVERFLOW = "expected the {what} to have at most {limit} elements, but got size {size}"
 GRAD = "expected grad to be of size {expected}, but got grad of size {actual}"
 PACKABLE = "expected w to be float32 or float64 to be packed, but got {dtype}"
+ONNX_INFERENCE_MODE = (
+    "nhwc_conv's ops cannot be exported to ONNX under torch.inference_mode(); torch.no_grad() will do"
+)
+PACKED_BEFORE_EXPORT = (
+    "conv2d_packed cannot be exported to ONNX with weights packed before: call pack_weight in forward, or convolve by "
+    "conv2d"
+)
 PACKED = "packed was packed for another weight_size, another number of groups or another instruction set"
 PACKED_SIZE = (
     "how much pack_weight returns depends on the instruction set that it runs on: "
