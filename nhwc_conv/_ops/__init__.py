@@ -4,7 +4,7 @@ A new forward op is one line in schema.FORWARD_OPS and one in fallback.ALGORITHM
 """
 
 from .. import _extension  # noqa: F401  (registers the CPU kernels)
-from . import aten, autocast, constant, fake, fallback, flops, functorch, packed  # noqa: F401
+from . import aten, autocast, constant, fake, fallback, flops, functorch, packed, sharding  # noqa: F401
 from .autocast import cast_as_active
 from .autograd import SHORTCUTS, nothing_listens
 from .schema import FORWARD_OPS, ops
