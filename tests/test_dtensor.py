@@ -83,7 +83,9 @@ def computed(rank):
             placed = [t if t is None else place(t, dim) for t, dim in zip(tensors, dims, strict=True)]
             out = getattr(ops, op)(*placed, *rest)
             assert isinstance(out, DTensor)
-            results.append(((name, dims), str(out.placements[0]), out.full_tensor()))
+            whole = out.full_tensor()
+            assert out.shape == whole.shape, (name, dims, out.shape)  # what DTensor remembers of a call
+            results.append(((name, dims), str(out.placements[0]), whole))
     x, w = place(X, 0), place(W, None)
     with torch.no_grad():
         packed = DTensor.from_local(ops.pack_weight(W), mesh, [Replicate()])
@@ -96,7 +98,7 @@ def computed(rank):
 
 # Which dimensions the first tensors are sharded along.
 SHARDED = {
-    "conv2d": [(0, None, None), (None, 3, 0), (1, 0, None)],
+    "conv2d": [(0, None, None), (None, 3, 0), (1, 0, None), (-1, 2, None)],
     "im2col": [(0, None, None), (3, 2, None)],
     "conv2d_input": [(0, None), (None, 2), (3, 3), (1, 1)],
     "conv2d_weight": [(0, 0), (3, None), (None, 3), (2, 1)],
@@ -108,6 +110,7 @@ def calls():
     return [
         ("bias", "conv2d", (X, W, BIAS), ()),
         ("stride", "conv2d", (X, W, BIAS), ((2, 1),)),
+        ("another stride", "conv2d", (X, W, BIAS), ((1, 2),)),
         ("padding", "conv2d", (X, W, BIAS), ((2, 1), (1, 0))),
         ("groups", "conv2d", (X, GROUPED, BIAS), ((1, 1), (0, 0), (1, 1), 2)),
         ("unbatched", "conv2d", (X[0], W, BIAS), ()),
