@@ -80,6 +80,10 @@ OUTPUT_SIZE = "requested an output size of {size}, but valid sizes range from {l
 OVERFLOW = "expected the {what} to have at most {limit} elements, but got size {size}"
 GRAD = "expected grad to be of size {expected}, but got grad of size {actual}"
 PACKABLE = "expected w to be float32 or float64 to be packed, but got {dtype}"
+NOT_SCRIPTABLE = (
+    "torch.jit.script cannot compile nhwc_conv.{name}: use torch.jit.trace or torch.export, or script the model that "
+    "nhwc_conv.revert gives back"
+)
 ONNX_INFERENCE_MODE = (
     "nhwc_conv's ops cannot be exported to ONNX under torch.inference_mode(); torch.no_grad() will do"
 )

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from .limits import Limited
 
-class HWIOLayer(nn.Module):
+
+class HWIOLayer(Limited):
     """A layer whose `weight` is that of the torch.nn layer, permuted by (2, 3, 1, 0)."""
 
     shown_unless: dict  # what repr leaves out: names of attributes and their default values
