@@ -118,6 +118,12 @@ def test_prepacked_layers_stay_packed():
         assert torch.equal(model(x), expected)
 
 
+def test_real_tensors_are_computed_while_exporting(monkeypatch):
+    """Whoever packs a weight meanwhile gets a packing."""
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    assert ops.pack_weight(torch.randn(3, 3, 4, 5)).dim() == 1
+
+
 class Nhwc(nn.Module):
     """Every padding, with stride, dilation, groups, without bias, and a transposed layer."""
 
@@ -153,6 +159,27 @@ def test_sizes_of_batch_and_image_stay_free(batch):
         (*batch, 9, 8), *[(*(n for _ in batch), h, w) for n, h, w in ((1, 10, 9), (4, 8, 7), (3, 11, 22))]
     )
     check(Nhwc(), *calls, dynamic=sizes)
+
+
+class ThereAndBack(nn.Module):
+    """Padding by stride, and the input gradient: which rows there are beyond the last tap depends on the size."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = NHWCConv2d(3, 4, 3, stride=2, padding="same")
+
+    def forward(self, x):
+        y, steps = self.layer(x), ((2, 2), (0, 0))
+        z = ops.conv2d(x, self.layer.weight, None, *steps)
+        return [y, ops.conv2d_input(z, self.layer.weight, x.shape[1:3], *steps)]
+
+
+@needs_onnx
+def test_what_depends_on_the_size_is_not_frozen():
+    """ "same" is symmetric for 9 pixels, not for 8; and a stride of 2 leaves no row over there."""
+    sizes = {0: any_size, 1: any_size, 2: any_size}
+    check(ThereAndBack(), *images((2, 9, 9), (3, 8, 10), (1, 11, 8)), dynamic=sizes)
 
 
 @needs_onnx
