@@ -13,6 +13,7 @@ from ._geometry import (
     op_geometry,
     padding_argument,
     require_tensors,
+    texts,
     transposed_geometry,
 )
 from ._ops import SHORTCUTS, cast_as_active, nothing_listens, ops
@@ -171,3 +172,12 @@ def _transposed(x, w, bias, stride, sides, dilation, groups, auto_pad, output_pa
         return out
     # In place where nobody could notice: a transform may have mapped the bias and not the rest.
     return out.add_(bias) if nothing_listens() else out + bias
+
+
+def _refuse_scripting(name):
+    """What torch.jit.script asks a function for, where it is called in what is compiled."""
+    return lambda: texts.fail(texts.NOT_SCRIPTABLE, name=name)
+
+
+for _function in (conv2d, conv_transpose2d):
+    _function.__prepare_scriptable__ = _refuse_scripting(_function.__name__)

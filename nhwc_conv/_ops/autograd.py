@@ -21,6 +21,7 @@ from torch.autograd import forward_ad
 from .._geometry import op_geometry
 from .derivatives import RULES, overload, remember
 from .functorch import differentiable
+from .onnx_export import FORMS
 from .schema import FORWARD_OPS, library
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)
@@ -62,12 +63,19 @@ def is_recorded_again():
     return torch.is_grad_enabled() or has_tangents() or transforms_active()
 
 
+def is_exporting_to_onnx(t):
+    """Whether `t` stands for a tensor of a program that torch.onnx.export takes apart."""
+    return type(t) not in PLAIN and torch.onnx.is_in_onnx_export()
+
+
 def autograd_kernel(name, rule):
     op = overload(name)
     apply, apply_with_tangents = EAGER[rule].apply, differentiable(rule).apply
     defaults = (1, 1), (0, 0), (1, 1), 1, 0, *(() if rule.is_forward else (0,))
 
     def kernel(a, b, extra=None, *geometry):
+        if is_exporting_to_onnx(a):
+            return FORMS[name](a, b, extra, *geometry)
         geometry += defaults[len(geometry) :]
         if has_tangents():
             return apply_with_tangents(op, a, b, extra, *geometry)

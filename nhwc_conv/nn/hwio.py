@@ -9,10 +9,11 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from . import init, layout
+from .limits import Limited
 from .norms import check_norms
 
 
-class HWIOLayer(nn.Module):
+class HWIOLayer(Limited):
     """A layer whose `weight` is that of the torch.nn layer, permuted by (2, 3, 1, 0)."""
 
     _version = layout.VERSION
