@@ -1,18 +1,16 @@
-"""torch.onnx.export of our layers and ops, run by onnxruntime; and the aten forms that they take on the way."""
+"""torch.onnx.export of our layers and ops, run by onnxruntime."""
 
 import collections
 from importlib.util import find_spec
 
-import oracle
 import pytest
 import torch
-from cases import BY_NAME, CASES
+from cases import BY_NAME
 from torch import nn
 from torch.export import Dim
 
 import nhwc_conv
 from nhwc_conv import Conv2d, NHWCConv2d, NHWCConvTranspose2d
-from nhwc_conv._ops.onnx_export import FORMS
 
 needs_onnx = pytest.mark.skipif(
     not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))),
@@ -25,30 +23,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:torch.*"),
 ]
 ops = torch.ops.nhwc_conv
-# The weight gradient of an empty batch would be a convolution of no channels, which aten does not compute.
-every_case = pytest.mark.parametrize(
-    "case", [case for case in CASES if case.x[0]], ids=lambda case: case.name
-)
 SOME = ["notebook", "stride2_padded", "same_4x3_s2x2", "groups2", "depthwise_multiplier3", "unbatched"]
 any_size = Dim.DYNAMIC
-
-
-@every_case
-def test_forms_of_the_ops(case):
-    """Each form is the op, on every geometry."""
-    x, w, bias = case.tensors(torch.float64)
-    steps = tuple((v, v) if type(v) is int else v for v in (case.stride, case.padding, case.dilation))
-    steps = *steps, case.groups, case.auto_pad
-    out = FORMS["conv2d"](x, w, bias, *steps)
-    oracle.check_forward(case, out, x, w, bias)
-    grad = case.grad_like(out)
-    gradients = [
-        FORMS["conv2d_input"](grad, w, case.x[-3:-1], *steps),
-        FORMS["conv2d_weight"](grad, x, case.w[:2], *steps),
-    ]
-    for form in (out, *gradients):
-        assert form.is_contiguous()
-    oracle.check_gradients(case, [*gradients, None][: 2 + case.bias], x, w, bias, grad)
 
 
 def export(model, *args, dynamic=None):
