@@ -85,25 +85,28 @@ def packed_process(_, folder):
 
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
     try:
-        x, results = torch.ones(1, 3, 8, 8, dtype=torch.float64), []
+        x, results = torch.linspace(-1, 1, 64 * 16 * 16).view(1, 64, 16, 16), []
         for shards in (False, True):
             torch.manual_seed(0)
-            model = nn.Sequential(Conv2d(3, 4, 3), nn.Sequential(Conv2d(4, 4, 3))).double().eval()
+            model = nn.Sequential(Conv2d(64, 64, 3), nn.Sequential(Conv2d(64, 4, 3))).eval()
             nhwc_conv.prepack(model)
             if shards:
                 mesh = dist.device_mesh.init_device_mesh("cpu", (1,))
                 fully_shard(model[1], mesh=mesh)
                 fully_shard(model, mesh=mesh)
             optimizer = torch.optim.SGD(model.parameters(), 0.1)
-            for _ in range(STEPS + 2):
-                for again in (False, True):
-                    with torch.no_grad():
-                        results.append(model(x).clone())
-                    if again or not shards:
-                        nhwc_conv.prepack(model)
+            for _ in range(STEPS):
+                with torch.no_grad():
+                    results.append(model(x))
+                    nhwc_conv.prepack(model)
+                    # Whether an old packing would be noticed depends on where the gathered weight comes to lie.
+                    assert (model[0]._packed.parameter is model[0].weight) is not shards
+                    results.append(model(x))
                 model(x).pow(2).mean().backward()
                 optimizer.step()
                 optimizer.zero_grad()
+                with torch.no_grad():
+                    results.append(model(x))
         torch.save(results, f"{folder}/results.pt")
     finally:
         dist.destroy_process_group()
