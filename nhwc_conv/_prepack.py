@@ -6,6 +6,7 @@ import sys
 
 import torch
 from torch import fx
+from torch.nn.parameter import is_lazy
 
 from ._ops import ops
 from .nn.packed import Prepackable
@@ -32,7 +33,7 @@ def prepack(model: torch.nn.Module) -> torch.nn.Module:
         `model`.
 
     Raises:
-        ValueError: `model`, or a layer in it, is in training mode.
+        ValueError: `model`, or a layer in it, is in training mode, or lazy and without a weight yet.
     """
     sharded = under_fsdp(model)
     layers = [(name, m) for name, m in model.named_modules() if isinstance(m, Prepackable) and m not in sharded]
@@ -41,6 +42,8 @@ def prepack(model: torch.nn.Module) -> torch.nn.Module:
             raise ValueError(
                 f"prepack is for inference, but layer {name!r} is in training mode: call model.eval() first"
             )
+        if is_lazy(layer._parameters.get("weight")):
+            raise ValueError(f"layer {name!r} has an uninitialized parameter: run the model once, then prepack it")
     for _, layer in layers:
         layer.pack()
     for module in model.modules():

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from .._geometry import extent, known_ints
 from .checked import checked_forward, checked_input, checked_weight
 from .schema import library
+from .weight_order import HWIO, OIHW
 
 
 def aten_conv2d(x, w, bias=None, *geometry):
@@ -39,13 +40,13 @@ def aten_conv2d_weight(grad, x, kernel_size, *geometry):
         weight = torch.complex(parts[0][0] - parts[1][1], parts[0][1] + parts[1][0])
     else:
         weight = gradient(grad, image)
-    return result(weight.permute(2, 3, 1, 0), g.w_shape)
+    return result(weight.permute(HWIO), g.w_shape)
 
 
 def convolution(x, w, bias, g):
     """The op conv2d of the geometry `g`, as a view that is not contiguous."""
     image, symmetric = padded(x, g)
-    kernel = w.permute(3, 2, 0, 1).contiguous()
+    kernel = w.permute(OIHW).contiguous()
     return nhwc(F.conv2d(image, kernel, bias, g.stride, symmetric, g.dilation, g.groups), x.dim())
 
 
@@ -60,7 +61,7 @@ def input_gradient(grad, w, g):
     known = known_ints(rest)
     image = F.conv_transpose2d(
         nchw(grad),
-        w.permute(3, 2, 0, 1).contiguous(),
+        w.permute(OIHW).contiguous(),
         stride=g.stride, output_padding=known or 0, groups=g.groups, dilation=g.dilation,
     )  # fmt: skip
     if known is None:

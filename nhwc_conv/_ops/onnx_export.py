@@ -13,6 +13,7 @@ from .._geometry import texts
 from .aten import convolution, input_gradient, nchw, padded
 from .checked import checked_forward, checked_input, checked_weight, checked_winograd
 from .schema import FORWARD_OPS
+from .weight_order import in_hwio
 
 
 def forward(x, w, bias=None, *geometry):
@@ -40,15 +41,19 @@ def conv2d_weight(grad, x, kernel_size, *geometry):
     return taps[:, :, : g.KH, : g.KW].permute(2, 3, 0, 1).contiguous()
 
 
-def pack_weight(w, groups=1, winograd=True):
+def pack_weight(w, groups=1, winograd=True, oihw=False):
     """The weight itself: four dimensions, which no packing has, tell conv2d_packed so."""
-    return w.clone()
+    return in_hwio(w, oihw).clone()
 
 
-def conv2d_packed(x, packed, weight_size, bias=None, *geometry):
-    if packed.dim() != 4:
+def conv2d_packed(
+    x, packed, weight_size, bias=None, stride=(1,), padding=(0,), dilation=(1,), groups=1, auto_pad=0,
+    weight=None, oihw=False,
+):  # fmt: skip
+    if weight is None and packed.dim() != 4:
         texts.fail(texts.PACKED_BEFORE_EXPORT)
-    return forward(x, packed, bias, *geometry[:5])
+    w = packed if weight is None else in_hwio(weight, oihw)
+    return forward(x, w, bias, stride, padding, dilation, groups, auto_pad)
 
 
 FORMS = {

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
-from .._ops.nchw import HWIO, OIHW
+from .._ops.weight_order import HWIO, OIHW
 
 LAYOUTS = ("HWIO", "OIHW")
 VERSION = 2  # of a layer in a state dict: its weight is HWIO. Layers of torch.nn have 1, as ours once had
