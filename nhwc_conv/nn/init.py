@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .._ops.nchw import HWIO, OIHW
+from .._ops.weight_order import HWIO, OIHW
 
 
 def kaiming_uniform_(
