@@ -35,7 +35,9 @@ def prepack(model: torch.nn.Module) -> torch.nn.Module:
         ValueError: `model`, or a layer in it, is in training mode.
     """
     sharded = under_fsdp(model)
-    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, Prepackable) and m not in sharded]
+    layers = [
+        (name, m) for name, m in model.named_modules() if isinstance(m, Prepackable) and m not in sharded
+    ]
     for name, layer in layers:
         if layer.training:
             raise ValueError(

@@ -27,7 +27,9 @@ def good(op):
         return dict(grad=grad, x=x, kernel_size=[3, 3], **geometry, algorithm=0)
     if op == "conv2d_packed":
         packed = torch.ops.nhwc_conv.pack_weight(w)
-        return dict(x=x, packed=packed, weight_size=[3, 3, 4, 8], bias=zeros(8), **geometry, weight=w, oihw=False)
+        return dict(
+            x=x, packed=packed, weight_size=[3, 3, 4, 8], bias=zeros(8), **geometry, weight=w, oihw=False
+        )
     return dict(x=x, w=w, bias=zeros(8), **geometry)
 
 
