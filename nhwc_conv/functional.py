@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
 import torch.nn.functional as F
 from torch import Tensor
 from torch._C import _get_tracing_state as tracing_state
@@ -17,7 +20,8 @@ from ._geometry import (
 )
 from ._ops import SHORTCUTS, cast_as_active, nothing_listens, ops
 
-ALGORITHMS = {
+Algorithm: TypeAlias = Literal["auto", "im2col", "matmul", "winograd"]
+ALGORITHMS: dict[str, Callable[..., Tensor]] = {
     "auto": SHORTCUTS["conv2d"],
     **{name: SHORTCUTS[name] for name in ("im2col", "matmul", "winograd")},
 }
@@ -26,12 +30,14 @@ ALGORITHMS = {
 def check_algorithm(algorithm: str) -> None:
     """ValueError unless conv2d knows `algorithm`."""
     if algorithm not in ALGORITHMS:
-        raise ValueError(
-            f"Unknown algorithm: algorithm={algorithm!r}; valid ones are {', '.join(ALGORITHMS)}"
-        )
+        raise unknown_algorithm(algorithm)
 
 
-def only_ints(*values) -> bool:
+def unknown_algorithm(algorithm: str) -> ValueError:
+    return ValueError(f"Unknown algorithm: algorithm={algorithm!r}; valid ones are {', '.join(ALGORITHMS)}")
+
+
+def only_ints(*values: object) -> bool:
     return all(only_ints(*v) if isinstance(v, (tuple, list)) else type(v) in (int, bool) for v in values)
 
 
@@ -44,7 +50,7 @@ def conv2d(
     dilation: int | tuple[int, int] = 1,
     groups: int = 1,
     *,
-    algorithm: str = "auto",
+    algorithm: Algorithm = "auto",
 ) -> Tensor:
     """2-D convolution (cross-correlation, as F.conv2d) of NHWC images with HWIO weights.
 
@@ -78,12 +84,13 @@ def conv2d(
         RuntimeError: shapes, dtypes, devices or values that do not fit, in F.conv2d's wording.
     """
     if has_torch_function_variadic(x, w, bias):  # subclasses, function modes, torch.fx
-        return handle_torch_function(
+        out: Tensor = handle_torch_function(
             conv2d, (x, w, bias), x, w, bias, stride, padding, dilation, groups, algorithm=algorithm
         )
+        return out
     call = ALGORITHMS.get(algorithm)
     if call is None:
-        check_algorithm(algorithm)
+        raise unknown_algorithm(algorithm)
     auto_pad = 0
     if isinstance(padding, str):
         padding, auto_pad = padding_argument(padding)
@@ -140,7 +147,10 @@ def conv_transpose2d(
     """
     if has_torch_function_variadic(x, w, bias):
         arguments = x, w, bias, stride, padding, output_padding, groups, dilation
-        return handle_torch_function(conv_transpose2d, (x, w, bias), *arguments, output_size=output_size)
+        out: Tensor = handle_torch_function(
+            conv_transpose2d, (x, w, bias), *arguments, output_size=output_size
+        )
+        return out
     sides, auto_pad = padding_argument(padding)
     try:
         return _transposed(x, w, bias, stride, sides, dilation, groups, auto_pad, output_padding, output_size)
@@ -154,16 +164,38 @@ def conv_transpose2d(
     return _transposed(x, w, bias, *geometry, more, size)
 
 
-def _transposed(x, w, bias, stride, sides, dilation, groups, auto_pad, output_padding, output_size):
+def _transposed(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    sides: Any,
+    dilation: Any,
+    groups: int,
+    auto_pad: int,
+    output_padding: Any,
+    output_size: Any,
+) -> Tensor:
     steps = [(v, v) if isinstance(v, int) else tuple(v) for v in (stride, sides, output_padding, dilation)]
     stride, sides, output_padding, dilation = steps
     x, w, bias = cast_as_active(x, w, bias)
     check_tensors(x=x, w=w, bias=bias)
-    shapes = x.shape, w.shape, None if bias is None else bias.shape
+    shapes: Any = (x.shape, w.shape, None if bias is None else bias.shape)
     if tracing_state() is not None:
         # torch.jit.trace has tensors for sizes; the op takes ints.
         shapes = [shape and tuple(map(int, shape)) for shape in shapes]
-    g = transposed_geometry(*shapes, stride, sides, output_padding, dilation, groups, auto_pad, output_size)
+    g = transposed_geometry(
+        shapes[0],
+        shapes[1],
+        shapes[2],
+        stride,
+        sides,
+        output_padding,
+        dilation,
+        groups,
+        auto_pad,
+        output_size,
+    )
     if any(g.more):
         x = F.pad(x, (0, 0, 0, g.more[1], 0, g.more[0]))
     out = ops.conv2d_input(x, w, g.size, stride, sides, dilation, groups, auto_pad)

@@ -4,21 +4,28 @@ Images become NCHW views in channels_last; weights are made contiguous OIHW. Pad
 which aten does not know, is added to the image first and cropped from its gradient.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
+from .._geometry import Geometry
 from .checked import checked_forward, checked_input, checked_weight
 from .schema import library
 
 
-def aten_conv2d(x, w, bias=None, *geometry):
+def aten_conv2d(x: Tensor, w: Tensor, bias: Tensor | None = None, *geometry: Any) -> Tensor:
     g = checked_forward(x, w, bias, *geometry)
     image, symmetric = _image(x, g)
     kernel = w.permute(3, 2, 0, 1).contiguous()
     return _nhwc(F.conv2d(image, kernel, bias, g.stride, symmetric, g.dilation, g.groups), g.out_shape)
 
 
-def aten_conv2d_input(grad, w, input_size, *geometry):
+def aten_conv2d_input(grad: Tensor, w: Tensor, input_size: Sequence[int], *geometry: Any) -> Tensor:
     g = checked_input(grad, w, input_size, *geometry)
     top, bottom, left, right = g.padding
     # The transposed convolution reaches to the last tap of the last output; the padded image may go on.
@@ -34,11 +41,11 @@ def aten_conv2d_input(grad, w, input_size, *geometry):
     return _nhwc(image[:, :, top : top + g.H, left : left + g.W], g.x_shape)
 
 
-def aten_conv2d_weight(grad, x, kernel_size, *geometry):
+def aten_conv2d_weight(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geometry: Any) -> Tensor:
     g = checked_weight(grad, x, kernel_size, *geometry)
     image, symmetric = _image(x, g)
 
-    def gradient(grad, image):
+    def gradient(grad: Tensor, image: Tensor) -> Tensor:
         like = image.new_empty(1).expand(g.O, g.C // g.groups, g.KH, g.KW)
         only_weight = [False, True, False]
         return torch.ops.aten.convolution_backward(
@@ -54,7 +61,7 @@ def aten_conv2d_weight(grad, x, kernel_size, *geometry):
     return result(weight.permute(2, 3, 1, 0), g.w_shape)
 
 
-def _image(x, g):
+def _image(x: Tensor, g: Geometry) -> tuple[Tensor, tuple[int, int]]:
     """The NCHW view of x, and the padding left to aten."""
     top, bottom, left, right = g.padding
     image = _nchw(x, g.N, g.H, g.W, g.C)
@@ -63,15 +70,15 @@ def _image(x, g):
     return F.pad(image, (left, right, top, bottom)), (0, 0)
 
 
-def _nchw(t, *shape):
+def _nchw(t: Tensor, *shape: int) -> Tensor:
     return t.reshape(shape).permute(0, 3, 1, 2)
 
 
-def _nhwc(image, shape):
+def _nhwc(image: Tensor, shape: Sequence[int]) -> Tensor:
     return result(image.permute(0, 2, 3, 1), shape)
 
 
-def result(t, shape):
+def result(t: Tensor, shape: Sequence[int]) -> Tensor:
     """A tensor of this op's making as a contiguous one of `shape`, and no view to autograd."""
     # By way of one dimension: the strides of dimensions of length 1 are free in what contiguous() lets pass.
     # Autograd forbids to change a view that an op returns in place (relu_); nobody holds the base of this one.
