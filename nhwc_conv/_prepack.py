@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 
 from .nn.packed import Prepackable
 
+M = TypeVar("M", bound=torch.nn.Module)
 
-def prepack(model: torch.nn.Module) -> torch.nn.Module:
+
+def prepack(model: M) -> M:
     """Packs the weights of every NHWCConv2d and Conv2d in `model` into the kernels' own order, for inference.
 
     Later calls that record no gradient (torch.no_grad, torch.inference_mode) use the packed weights; all others, and

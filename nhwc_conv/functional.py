@@ -21,6 +21,7 @@ from ._geometry import (
 from ._ops import SHORTCUTS, cast_as_active, nothing_listens, ops
 
 Algorithm: TypeAlias = Literal["auto", "im2col", "matmul", "winograd"]
+AUTO: Algorithm = "auto"
 ALGORITHMS: dict[str, Callable[..., Tensor]] = {
     "auto": SHORTCUTS["conv2d"],
     **{name: SHORTCUTS[name] for name in ("im2col", "matmul", "winograd")},
@@ -84,10 +85,9 @@ def conv2d(
         RuntimeError: shapes, dtypes, devices or values that do not fit, in F.conv2d's wording.
     """
     if has_torch_function_variadic(x, w, bias):  # subclasses, function modes, torch.fx
-        out: Tensor = handle_torch_function(
+        return handle_torch_function(
             conv2d, (x, w, bias), x, w, bias, stride, padding, dilation, groups, algorithm=algorithm
         )
-        return out
     call = ALGORITHMS.get(algorithm)
     if call is None:
         raise unknown_algorithm(algorithm)
@@ -115,7 +115,7 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: int | tuple[int, int] = 1,
     *,
-    output_size: tuple[int, int] | None = None,
+    output_size: list[int] | tuple[int, ...] | None = None,
 ) -> Tensor:
     """2-D transposed convolution of NHWC images, as F.conv_transpose2d: the input gradient of conv2d.
 
@@ -147,10 +147,7 @@ def conv_transpose2d(
     """
     if has_torch_function_variadic(x, w, bias):
         arguments = x, w, bias, stride, padding, output_padding, groups, dilation
-        out: Tensor = handle_torch_function(
-            conv_transpose2d, (x, w, bias), *arguments, output_size=output_size
-        )
-        return out
+        return handle_torch_function(conv_transpose2d, (x, w, bias), *arguments, output_size=output_size)
     sides, auto_pad = padding_argument(padding)
     try:
         return _transposed(x, w, bias, stride, sides, dilation, groups, auto_pad, output_padding, output_size)
