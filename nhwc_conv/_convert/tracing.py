@@ -87,7 +87,7 @@ class TracedModule(fx.GraphModule):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> fx.GraphModule:
         memo[id(self._original)] = self._original
-        copied = super().__deepcopy__(memo)
+        copied: Any = super().__deepcopy__(memo)
         copied._original = self._original
         return copied
 
@@ -102,8 +102,8 @@ class TensorProxy(fx.Proxy):
 
     _is_param = _is_buffer = False  # torch.nn.Parameter and torch.nn.Buffer ask every tensor
 
-    @property
-    def __class__(self) -> type[torch.Tensor]:  # type: ignore[misc]  # object's can be assigned to
+    @property  # type: ignore[misc]
+    def __class__(self) -> type[torch.Tensor]:  # type: ignore[override]
         return torch.Tensor
 
 
