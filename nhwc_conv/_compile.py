@@ -16,7 +16,7 @@ from . import _extension, _flags
 from ._geometry import op_geometry, padding_argument
 from ._ops import ops
 from ._ops.memory_format import is_result_channels_last
-from ._ops.nchw import HWIO
+from ._ops.weight_order import HWIO
 
 CONV2D = (
     torch.conv2d,  # which F.conv2d and nn.Conv2d call

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +16,7 @@ from ._geometry import (
     op_geometry,
     padding_argument,
     require_tensors,
+    texts,
     transposed_geometry,
 )
 from ._ops import SHORTCUTS, cast_as_active, nothing_listens, ops
@@ -200,3 +201,13 @@ def _transposed(
         return out
     # In place where nobody could notice: a transform may have mapped the bias and not the rest.
     return out.add_(bias) if nothing_listens() else out + bias
+
+
+def _refuse_scripting(name: str) -> Callable[[], NoReturn]:
+    """What torch.jit.script asks a function for, where it is called in what is compiled."""
+    return lambda: texts.fail(texts.NOT_SCRIPTABLE, name=name)
+
+
+_function: Any
+for _function in (conv2d, conv_transpose2d):
+    _function.__prepare_scriptable__ = _refuse_scripting(_function.__name__)

@@ -73,8 +73,8 @@ def test_a_second_start_compiles_nothing(start, kind):
 @pytest.mark.needs_extension
 def test_a_frozen_graph_serves_every_instruction_set(start):
     """Constants are not kept with it: each process packs its own."""
-    from nhwc_conv import _C
+    from nhwc_conv._extension import module as extension
 
-    first, *_, last = 2 * _C.instruction_sets()
+    first, *_, last = 2 * extension.instruction_sets()
     found = [start(freezing=True, NHWC_CONV_ISA=isa)[0] for isa in (first, last)]
     assert found == [{"autograd_cache_bypass": 1, f"fxgraph_cache_{what}": 1} for what in ("miss", "hit")]

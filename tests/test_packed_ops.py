@@ -34,13 +34,13 @@ def broken(packed):
 
 @contextlib.contextmanager
 def instruction_set(name):
-    _C = nhwc_conv._extension.module
-    previous = _C.instruction_set()
-    _C.set_instruction_set(name)
+    extension = nhwc_conv._extension.module
+    previous = extension.instruction_set()
+    extension.set_instruction_set(name)
     try:
         yield
     finally:
-        _C.set_instruction_set(previous)
+        extension.set_instruction_set(previous)
 
 
 SHAPES = [(3, 3, 8, o) for o in (*range(1, 19), 24, 31, 33, 48, 63)]

@@ -80,6 +80,17 @@ OUTPUT_SIZE = "requested an output size of {size}, but valid sizes range from {l
 OVERFLOW = "expected the {what} to have at most {limit} elements, but got size {size}"
 GRAD = "expected grad to be of size {expected}, but got grad of size {actual}"
 PACKABLE = "expected w to be float32 or float64 to be packed, but got {dtype}"
+NOT_SCRIPTABLE = (
+    "torch.jit.script cannot compile nhwc_conv.{name}: use torch.jit.trace or torch.export, or script the model that "
+    "nhwc_conv.revert gives back"
+)
+ONNX_INFERENCE_MODE = (
+    "nhwc_conv's ops cannot be exported to ONNX under torch.inference_mode(); torch.no_grad() will do"
+)
+PACKED_BEFORE_EXPORT = (
+    "conv2d_packed cannot be exported to ONNX with weights packed before: call pack_weight in forward, or convolve by "
+    "conv2d"
+)
 PACKED = "packed was packed for another weight_size, another number of groups or another instruction set"
 PACKED_WEIGHT = (
     "expected weight to be of size weight_size={expected} as [KH, KW, C per group, O], but got {actual}"

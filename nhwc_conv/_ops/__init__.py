@@ -3,7 +3,7 @@
 A new forward op is one line in schema.FORWARD_OPS and one in fallback.ALGORITHMS.
 """
 
-from . import aten, autocast, constant, fake, fallback, flops, functorch, packed  # noqa: F401
+from . import aten, autocast, constant, fake, fallback, flops, functorch, packed, sharding  # noqa: F401
 from .autocast import cast_as_active
 from .autograd import SHORTCUTS, is_transformed, nothing_listens
 from .schema import FORWARD_OPS, ops

@@ -25,6 +25,7 @@ from torch.autograd import forward_ad
 from .._geometry import op_geometry
 from .derivatives import RULES, Rule, overload, remember
 from .functorch import TRANSFORMED
+from .onnx_export import FORMS
 from .schema import FORWARD_OPS, library
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)
@@ -68,6 +69,11 @@ def is_recorded_again() -> bool:
     return torch.is_grad_enabled() or has_tangents() or transforms_active()
 
 
+def is_exporting_to_onnx(t: Tensor) -> bool:
+    """Whether `t` stands for a tensor of a program that torch.onnx.export takes apart."""
+    return type(t) not in PLAIN and torch.onnx.is_in_onnx_export()
+
+
 def autograd_kernel(name: str, rule: Rule) -> Callable[..., Tensor]:
     op = overload(name)
     apply: Callable[..., Any] = EAGER[rule].apply
@@ -75,6 +81,8 @@ def autograd_kernel(name: str, rule: Rule) -> Callable[..., Tensor]:
     defaults = (1, 1), (0, 0), (1, 1), 1, 0, *(() if rule.is_forward else (0,))
 
     def kernel(a: Tensor, b: Tensor, extra: Any = None, *geometry: Any) -> Tensor:
+        if is_exporting_to_onnx(a):
+            return FORMS[name](a, b, extra, *geometry)
         geometry += defaults[len(geometry) :]
         if has_tangents():
             return apply_with_tangents(op, a, b, extra, *geometry)

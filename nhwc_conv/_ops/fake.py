@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .._geometry import texts
 from .checked import checked_forward, checked_input, checked_weight, checked_winograd
 from .schema import FORWARD_OPS, library
 
@@ -27,6 +30,18 @@ def fake_weight(grad: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return grad.new_empty(checked_weight(grad, *args, **kwargs).w_shape)
 
 
+def heard_by_onnx(fake: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Under inference mode no kernel of ours at the Autograd key runs, and there the ops take their ONNX form."""
+
+    @wraps(fake)
+    def checked(*args: Any, **kwargs: Any) -> Tensor:
+        if torch.is_inference_mode_enabled() and torch.onnx.is_in_onnx_export():
+            texts.fail(texts.ONNX_INFERENCE_MODE)
+        return fake(*args, **kwargs)
+
+    return checked
+
+
 FAKES = {
     **{name: fake_forward for name in (*FORWARD_OPS, "_aten_conv2d")},
     "winograd": fake_winograd,
@@ -34,4 +49,4 @@ FAKES = {
     **{name: fake_weight for name in ("conv2d_weight", "_aten_conv2d_weight")},
 }
 for _name, _fake in FAKES.items():
-    torch.library.register_fake(f"nhwc_conv::{_name}", _fake, lib=library)
+    torch.library.register_fake(f"nhwc_conv::{_name}", heard_by_onnx(_fake), lib=library)

@@ -19,9 +19,9 @@ from .autograd import PLAIN, is_recorded_again, nothing_listens, plain_apply
 from .derivatives import ForwardRule, overload, remember
 from .memory_format import in_format, is_result_channels_last, weight_format
 from .schema import FORWARD_OPS, ops
+from .weight_order import HWIO, OIHW
 
 OPS = {name: overload(name) for name in FORWARD_OPS}
-HWIO, OIHW = (2, 3, 1, 0), (3, 2, 0, 1)
 
 
 def to_nhwc(t: Tensor) -> Tensor:

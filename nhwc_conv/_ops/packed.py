@@ -14,8 +14,8 @@ from torch import Tensor
 
 from .. import _extension
 from .._geometry import check_dense, check_tensors, forward_geometry, holds, texts
-from .nchw import HWIO
 from .schema import library, ops
+from .weight_order import in_hwio
 
 HEADER = 16  # elements; csrc/conv/packed_weights.h has as many of 64 bits
 
@@ -32,10 +32,6 @@ def checked_weight(w: Tensor, groups: int, oihw: bool) -> Tensor:
     w = in_hwio(w, oihw)
     forward_geometry((*w.shape[:2], w.shape[2] * groups), w.shape, None, (1,), (0,), (1,), groups, 0)
     return w
-
-
-def in_hwio(w: Tensor, oihw: bool) -> Tensor:
-    return w.permute(HWIO) if oihw and w.dim() == 4 else w
 
 
 def pack_weight(w: Tensor, groups: int = 1, winograd: bool = True, oihw: bool = False) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from .._geometry import as_ints, check_dense, forward_geometry, op_geometry, padding_argument, texts
 from .._ops import nchw
 from ..functional import AUTO, Algorithm, check_algorithm, conv2d
+from .limits import Limited
 from .packed import Prepackable
 from .twin import M, twin
 
@@ -66,7 +67,7 @@ def check_shapes(
         texts.fail(texts.NCHW_CHANNELS, groups=groups, expected=expected, actual=channels, **shapes)
 
 
-class Conv2d(Prepackable, torch.nn.Conv2d):
+class Conv2d(Prepackable, Limited, torch.nn.Conv2d):
     """torch.nn.Conv2d computed by nhwc_conv.
 
     Takes the arguments of torch.nn.Conv2d and `algorithm` (see nhwc_conv.conv2d). Parameters, initial values,

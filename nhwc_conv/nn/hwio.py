@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from . import init, layout
+from .limits import Limited
 from .norms import check_norms
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class HWIOLayer(nn.Module):
+class HWIOLayer(Limited):
     """A layer whose `weight` is that of the torch.nn layer, permuted by (2, 3, 1, 0)."""
 
     _version = layout.VERSION

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .._ops.nchw import HWIO, OIHW
+from .._ops.weight_order import HWIO, OIHW
 
 if TYPE_CHECKING:
     from torch.nn.init import _FanMode as FanMode

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
-from .._ops.nchw import HWIO, OIHW
+from .._ops.weight_order import HWIO, OIHW
 
 if TYPE_CHECKING:
     from .hwio import HWIOLayer

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch._C import _len_torch_function_stack as function_modes
 
-from .._ops import is_transformed, ops
+from .._ops import is_transformed
 from .packed_weight import PackedWeight, hwio_size, is_packable
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ class Prepackable(torch.nn.Module):
     def packing_for(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Any, ...] | None:
         """What conv2d_packed takes in place of `weight`: after x, and behind its other arguments.
 
-        The packing is made anew if the weight has changed; None where a convolution of `x` cannot use one. A graph
-        that is compiled holds the packing, one that is exported the op that packs. Whether either is of the
-        weight when the graph runs is for conv2d_packed to see, so it gets the weight, too.
+        The packing is made anew if the weight has changed; None where a convolution of `x` cannot use one. Whether it
+        is of the weight when a compiled graph runs is for conv2d_packed to see, so there it gets the weight, too. One
+        that is exported holds no packing: see prepack.
         """
         packed = self._packed
         if packed is None:
@@ -67,12 +67,13 @@ class Prepackable(torch.nn.Module):
         if compiling:
             if packed.tensor.dtype != weight.dtype:
                 return None
-            tensor = ops.pack_weight(weight, *self._how_to_pack()) if exporting else packed.tensor
+            tensor = packed.nothing if exporting else packed.tensor
             # The parameter itself: Inductor's views of it would have versions of their own.
             return tensor, hwio_size(weight, self.oihw), weight, self.oihw
-        if not is_packable(weight):
+        # Another parameter may be gone with the call (torch.func.functional_call) or be written to uncounted (FSDP).
+        if weight is not packed.parameter or not is_packable(weight):
             return None
-        if not packed.is_of(weight):
+        if packed.is_stale():
             packed = self._packed = PackedWeight(weight, *self._how_to_pack())
         return packed.tensor, packed.size
 

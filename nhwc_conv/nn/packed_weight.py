@@ -26,11 +26,12 @@ class PackedWeight:
         self.memory = parameter.detach()  # else the next weight might come to lie at the same address
         with torch.no_grad():
             self.tensor = ops.pack_weight(parameter, groups, winograd, oihw)
+        self.nothing = parameter.new_empty(0)  # no packing: what an exported program holds in its place
         PACKED.add(self)
         watch_optimizers()
 
-    def is_of(self, parameter: Tensor) -> bool:
-        return parameter is self.parameter and self.state == state_of(parameter)
+    def is_stale(self) -> bool:
+        return self.state != state_of(self.parameter)
 
 
 PACKED: weakref.WeakSet[PackedWeight] = weakref.WeakSet()
