@@ -17,6 +17,7 @@ from ._geometry import op_geometry, padding_argument
 from ._ops import ops
 from ._ops.memory_format import is_result_channels_last
 from ._ops.weight_order import HWIO
+from .nn.drop_in import conv2d_arguments
 
 CONV2D = (
     torch.conv2d,  # which F.conv2d and nn.Conv2d call
@@ -152,7 +153,7 @@ def constants_of(graph: fx.Graph) -> set[fx.Node]:
 def rewrite(node: fx.Node, in_no_grad: bool, constants: Collection[fx.Node]) -> bool:
     """Rewrites a call of conv2d if nhwc_conv can compute it."""
     try:
-        input, weight, bias, *given = named(*node.args, **node.kwargs)
+        input, weight, bias, *given = conv2d_arguments(*node.args, **node.kwargs)
     except TypeError:
         return False
     image, kernel = value(input), value(weight)
@@ -197,19 +198,6 @@ def replace(node: fx.Node, new: fx.Node) -> None:
     new.meta = node.meta
     node.replace_all_uses_with(new)
     node.graph.erase_node(node)
-
-
-def named(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: Any = 1,
-) -> tuple[Any, ...]:
-    """The arguments of torch.conv2d in order."""
-    return input, weight, bias, stride, padding, dilation, groups
 
 
 def value(node: object) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..nn.drop_in import Conv2d
+from ..nn.drop_in import Conv2d, conv2d_arguments
 from .graph import attribute, bound, name_in_model, unused
 from .report import ConvertReport
 
@@ -15,7 +15,7 @@ from .report import ConvertReport
 def layers_of_functions(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> None:
     """Lets a layer of ours, over the same parameters, compute what calls of F.conv2d do."""
     for node in list(traced.graph.find_nodes(op="call_function", target=torch.conv2d)):
-        name, given = name_in_model(node, prefix), bound(node, conv2d)
+        name, given = name_in_model(node, prefix), bound(node, conv2d_arguments)
         why: str | None = "F.conv2d of arguments that are computed"
         if given is not None and set(node.all_input_nodes) <= {given[n] for n in ("input", "weight", "bias")}:
             tensors = {n: attribute(traced, given[n]) for n in ("weight", "bias")}
@@ -36,18 +36,6 @@ def why_no_layer(given: dict[str, Any], weight: Tensor | None, bias: Tensor | No
     if given["bias"] is not None and not isinstance(bias, nn.Parameter):
         return "F.conv2d of a bias that is no parameter"
     return None
-
-
-def conv2d(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: Any = 1,
-) -> None:
-    """The signature of torch.conv2d, which has none that Python could read."""
 
 
 def layer(

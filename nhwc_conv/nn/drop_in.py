@@ -45,6 +45,19 @@ def conv2d_nchw(
     return nchw.result(out, input, weight)
 
 
+def conv2d_arguments(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: Any = 1,
+) -> tuple[Any, ...]:
+    """The arguments of torch.conv2d in order: it has no signature that Python could read."""
+    return input, weight, bias, stride, padding, dilation, groups
+
+
 def check_shapes(
     input: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> None:
