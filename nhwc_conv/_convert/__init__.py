@@ -1,7 +1,8 @@
 """Replacing the convolutions of a model, and back.
 
-`public` is what users call; `layers` walks modules, `classes` decides which, `tracing` makes torch.fx graphs and
-`graph` rewrites them for inference, `check` compares what comes out.
+`public` is what users call; `survey` finds what there is, `classes` decides what is taken, `layers` replaces it. For
+inference `calls` watches the model compute the example, `tracing` makes torch.fx graphs, `simplify` goes through the
+model and rewrites them by `graph`, `functions`, `fold` and `fuse`, and `check` compares what comes out.
 """
 
 from .layers import revert

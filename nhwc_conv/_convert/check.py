@@ -2,62 +2,101 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from math import sqrt
 
 import torch
+from torch import Tensor
 from torch.func import functional_call
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from .calls import arguments_of, run
 
 DRAWS = 2
 SAFETY = 8
 
 
-def compare(original: torch.nn.Module, model: torch.nn.Module, example) -> tuple[float, float]:
-    """How far the results of `model` on `example` are from those of `original`, and how far they may be.
+class Deviation(RuntimeError):
+    """Another model computes something else."""
+
+
+class Reference:
+    """What a model computes for an example, and how near to that another one has to come.
 
     A computed sum of n products is the exact sum for weights that are off by about sqrt(n) units of the last place
     (Higham and Mary, A new approach to probabilistic rounding error analysis, 2019). So `original` is run with such
-    weights, signs drawn at random; the largest change of a result, times SAFETY, is its tolerance.
-
-    Returns:
-        (deviation, tolerance) of the tensor among the results that comes nearest to its tolerance, largest elements.
+    weights, signs drawn at random; the largest change of a result, times SAFETY, is its tolerance. Infinities and
+    NaNs have to stand in the same places. Integers that floating-point numbers choose, as in argmax, may differ where
+    those are near each other; so the numbers that decide are compared in their place.
 
     Raises:
-        RuntimeError: a deviation is over its tolerance. ValueError: there is no floating-point result.
+        ValueError: there is nothing to compare.
     """
-    with torch.no_grad():
-        expected = results(original, example)
-        if not expected or not all(t.isfinite().all() for t in expected):
-            raise ValueError(
-                "the example gives no floating-point result to compare, or one that is not finite"
-            )
-        limits = [torch.finfo(t.dtype).eps * largest(t) for t in expected]
+
+    def __init__(self, original: torch.nn.Module, example) -> None:
+        self.example, self.expected = example, results(original, example)
+        if not any(t.isfinite().any() for t in self.expected):
+            raise ValueError("the example gives no floating-point result to compare, or none that is finite")
+        self.limits = [torch.finfo(t.dtype).eps * largest(t) for t in self.expected]
         generator = torch.Generator().manual_seed(0)
         for _ in range(DRAWS):
             tensors = itertools.chain(original.named_parameters(), original.named_buffers())
             state = {name: off_by_rounding(t, generator) for name, t in tensors}
-            moved = results(lambda *args: functional_call(original, state, args), example)  # noqa: B023
-            limits = [max(n, distance(a, b)) for n, a, b in zip(limits, moved, expected, strict=True)]
-        deviations = [distance(a, b) for a, b in zip(results(model, example), expected, strict=True)]
-    pairs = [(d, SAFETY * n) for d, n in zip(deviations, limits, strict=True)]
-    deviation, tolerance = max(pairs, key=lambda pair: pair[0] / pair[1] if pair[1] else pair[0])
-    if not deviation <= tolerance:
-        raise RuntimeError(
-            f"the converted model's result is off by {deviation:.3g}, but rounding explains {tolerance:.3g}: "
-            "torch.fx may have seen another path through the model than its example takes"
-        )
-    return deviation, tolerance
+
+            def nearby(*args, state=state, **kwargs):
+                return functional_call(original, state, args, kwargs)
+
+            distances = map(distance, results(nearby, example), self.expected)
+            self.limits = [max(n, d) for n, d in zip(self.limits, distances, strict=False)]
+
+    def check(self, model: torch.nn.Module) -> tuple[float, float]:
+        """(deviation, tolerance) of the tensor among the results that comes nearest to its tolerance, largest elements.
+
+        Raises:
+            Deviation: a deviation is over its tolerance.
+        """
+        found = results(model, self.example)
+        if len(found) != len(self.expected):
+            counts = f"{len(found)} floating-point results, but the original {len(self.expected)}"
+            raise Deviation(f"the converted model gives {counts}")
+        deviations = map(distance, found, self.expected)
+        pairs = [(d, SAFETY * n) for d, n in zip(deviations, self.limits, strict=True)]
+        deviation, tolerance = max(pairs, key=lambda pair: pair[0] / pair[1] if pair[1] else pair[0])
+        if not deviation <= tolerance:
+            raise Deviation(
+                f"the converted model's result is off by {deviation:.3g}, but rounding explains {tolerance:.3g}"
+            )
+        return deviation, tolerance
 
 
-def results(model, example):
-    """The floating-point tensors among the results of model(*example), which gets a copy: it may write to it."""
-    args = example if isinstance(example, tuple) else (example,)
-    args = copy.deepcopy(tree_map_only(torch.Tensor, torch.Tensor.detach, args))  # deepcopy takes only leaves
-    return [t for t in tree_leaves(model(*args)) if isinstance(t, torch.Tensor) and t.is_floating_point()]
+def results(model, example) -> list[Tensor]:
+    """The floating-point tensors among the results of `model`, and those that chose its integers and booleans."""
+    deciding = Deciding()
+    with deciding:
+        out = run(model, *arguments_of(example))
+    return [t for t in tree_leaves(out) if is_real(t)] + deciding.tensors
 
 
+class Deciding(TorchFunctionMode):
+    """Keeps the floating-point arguments of every function of torch that gives integers or booleans for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: list[Tensor] = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if any(isinstance(t, Tensor) and not t.dtype.is_floating_point for t in tree_leaves(out)):
+            self.tensors += [t.clone() for t in tree_leaves((args, kwargs)) if is_real(t) and t.numel() > 1]
+        return out
+
+
+def is_real(value) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+@torch.no_grad()
 def off_by_rounding(t, generator):
     if not t.is_floating_point():
         return t
@@ -68,11 +107,16 @@ def off_by_rounding(t, generator):
 
 
 def largest(t):
-    return t.abs().max().item() if t.numel() else 0.0
+    """The largest magnitude of the finite elements."""
+    finite = t[t.isfinite()]
+    return finite.abs().max().item() if finite.numel() else 0.0
 
 
 def distance(a, b):
+    """The largest difference of elements; infinite where one of them alone is not finite, or is another infinity."""
     if a.shape != b.shape:
         return float("inf")
-    difference = largest(a.double() - b.double())
-    return difference if difference == difference else float("inf")
+    both = a.isfinite() & b.isfinite()
+    if not bool((both | (a == b) | (a.isnan() & b.isnan())).all()):
+        return float("inf")
+    return largest(a[both].double() - b[both].double())

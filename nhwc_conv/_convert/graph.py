@@ -1,155 +1,133 @@
-"""What torch.fx shows of a model, simplified for inference: BatchNorm folded into convolutions, ReLU done by them."""
+"""What the steps of `simplify` ask of a graph of torch.fx, and how they change it."""
 
 from __future__ import annotations
 
-import torch
+import inspect
+from collections.abc import Callable
+
 import torch.nn.functional as F
-from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from ..nn.drop_in import Conv2d
-from ..nn.fused import ConvReLU2d
-from ..nn.twin import shallow_copy
 from .classes import why_left
-from .report import ConvertReport
-from .tracing import Calls, Tracer, has_hooks
+from .tracing import computes_as, has_hooks
 
-RELU_FUNCTIONS = (F.relu, F.relu_, torch.relu, torch.relu_)
-
-
-def simplify(model: nn.Module, example, found: ConvertReport) -> nn.Module:
-    """A model that computes what `model`, in eval mode, computes, without its BatchNorms where that is possible.
-
-    Where torch.fx cannot trace `model` this is a copy of it, with its children treated so. `model` stays. To arguments
-    that are left out in the calls that compute `example`, torch.fx sees their defaults, which code may branch on.
-    """
-    return _simplified(model, found, "", {}, Calls(model, example))
+IDLE_MODULES = (
+    nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout
+)  # fmt: skip
+IDLE_FUNCTIONS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
 
 
-def _simplified(model, found, path, memo, calls):
-    if model not in memo:
-        memo[model] = _simplify(model, found, path, memo, calls)
-    return memo[model]
+def called(traced: fx.GraphModule, node) -> nn.Module | None:
+    """The module that a node calls."""
+    is_call = isinstance(node, fx.Node) and node.op == "call_module"
+    return traced.get_submodule(node.target) if is_call else None
 
 
-def _simplify(model, found, path, memo, calls):
-    prefix = path + "." if path else ""
-    if not isinstance(model, (nn.ModuleList, nn.ModuleDict)):
-        if Tracer().is_layer(model, path):
-            return model
-        try:
-            if has_hooks(model):
-                raise TypeError("it has hooks")
-            tracer = Tracer()
-            graph = tracer.trace(model, calls.constants_of(model))
-        except Exception as error:  # tracing runs the model's own code, which may raise anything
-            found.untraced[path] = f"{error}".partition("\n")[0]
+def attribute(traced: fx.GraphModule, node) -> Tensor | None:
+    """The parameter or buffer that a node reads."""
+    if not (isinstance(node, fx.Node) and node.op == "get_attr"):
+        return None
+    path, _, name = node.target.rpartition(".")
+    return getattr(traced.get_submodule(path), name)
+
+
+def bound(node: fx.Node, signature: Callable) -> dict | None:
+    """The arguments of a call by the names they have in `signature`, None where they do not fit it."""
+    try:
+        arguments = inspect.signature(signature).bind(*node.args, **node.kwargs)
+    except TypeError:
+        return None
+    arguments.apply_defaults()
+    return arguments.arguments
+
+
+def source(node: fx.Node):
+    """The first argument of a node."""
+    return node.args[0] if node.args else node.kwargs.get("input")
+
+
+def name_in_model(node: fx.Node, prefix: str, cls: type | None = None) -> str:
+    """The path of the module that a node calls, or of the `cls` that its function is called in; else one of its own."""
+    if node.op == "call_module":
+        return prefix + node.target
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    path, owner = stack[-1] if stack else ("", object)
+    if cls is not None and issubclass(owner, cls):
+        return prefix + path
+    return prefix + (f"{path}.{node.name}" if path else node.name)
+
+
+def why_not_plain(traced: fx.GraphModule, node) -> str | None:
+    """Why the result of `node` is not that of a convolution which does nothing else and which nobody watches."""
+    conv = called(traced, node)
+    if not isinstance(conv, nn.Conv2d):
+        return f"it follows {spoken(traced, node)}, not a convolution"
+    if has_hooks(conv):
+        return f"the convolution {node.target!r} has hooks"
+    if type_before_parametrizations(conv) is not Conv2d and why_left(conv, False) is not None:
+        return f"{type_before_parametrizations(conv).__name__} may do more than a convolution"
+    return None
+
+
+def spoken(traced: fx.GraphModule, node) -> str:
+    """How a report calls what a node does."""
+    if not isinstance(node, fx.Node):
+        return "a constant"
+    module = called(traced, node)
+    if module is not None:
+        return type_before_parametrizations(module).__name__
+    if node.op == "placeholder":
+        return "an input"
+    return str(getattr(node.target, "__name__", node.target))
+
+
+def remove_idle(traced: fx.GraphModule) -> None:
+    """Takes out what passes its input on in eval mode: Identity, Dropout and its kin."""
+    for node in list(traced.graph.nodes):
+        module = called(traced, node)
+        if module is not None:
+            idle = computes_as(module, *IDLE_MODULES) and not module.training and not has_hooks(module)
         else:
-            traced = fx.GraphModule(tracer.root, graph, type(model).__name__)
-            for target in dict.fromkeys(n.target for n in graph.nodes if n.op == "call_module"):
-                traced.set_submodule(
-                    target, _simplified(traced.get_submodule(target), found, prefix + target, memo, calls)
-                )
-            fold_batch_norms(traced, found, prefix)
-            fuse_relus(traced, found, prefix)
-            traced.graph.lint()
-            traced.delete_all_unused_submodules()
-            traced.recompile()
-            return traced
-    if "forward" in vars(model) or not model._modules:  # bound to `model`, or nothing to be gained
-        return model
-    copied = shallow_copy(model, type_before_parametrizations(model))
-    for name, child in model._modules.items():
-        if child is not None:
-            copied._modules[name] = _simplified(child, found, prefix + name, memo, calls)
-    return copied
+            idle = node.op == "call_function" and node.target in IDLE_FUNCTIONS
+            idle = idle and bound(node, node.target)["training"] is False
+        if idle and isinstance(source(node), fx.Node):
+            replace(traced, node, source(node))
 
 
-def fold_batch_norms(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> None:
-    """Gives every convolution whose result goes to a BatchNorm2d alone that BatchNorm's scale and shift."""
-    for node in list(traced.graph.nodes):
-        norm, before = called(traced, node), source(node)
-        if type(norm) is not nn.BatchNorm2d or has_hooks(norm) or norm.running_mean is None or norm.training:
-            continue
-        conv = plain_convolution(traced, before)
-        if conv is None or conv.weight.dtype != norm.running_var.dtype or is_read(traced, before.target):
-            continue
-        found.folded[prefix + node.target] = prefix + before.target
-        put(traced, before, folded(conv, norm))
-        node.replace_all_uses_with(before)
-        traced.graph.erase_node(node)
-
-
-def fuse_relus(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> None:
-    """Lets every convolution whose result goes to a ReLU alone do that itself."""
-    for node in list(traced.graph.nodes):
-        before = source(node)
-        conv = plain_convolution(traced, before) if is_relu(traced, node) else None
-        if conv is not None:
-            name = node.target if node.op == "call_module" else node.name
-            found.fused[prefix + name] = prefix + before.target
-            put(traced, before, ConvReLU2d.from_torch(conv))
-            node.replace_all_uses_with(before)
+def remove_unread(traced: fx.GraphModule) -> None:
+    """Takes out tensors that nothing uses any more. Calls stay: they may write in place."""
+    for node in traced.graph.find_nodes(op="get_attr"):
+        if not node.users:
             traced.graph.erase_node(node)
 
 
-def called(traced, node):
-    """The module that a node calls, or None."""
-    return traced.get_submodule(node.target) if node.op == "call_module" else None
+def replace(traced: fx.GraphModule, node: fx.Node, by: fx.Node) -> None:
+    node.replace_all_uses_with(by)
+    traced.graph.erase_node(node)
 
 
-def source(node):
-    """The node whose result is the first argument of `node`, if nothing else gets it."""
-    first = node.args[0] if node.args else None
-    return first if isinstance(first, fx.Node) and list(first.users) == [node] else None
-
-
-def plain_convolution(traced, node):
-    """The convolution that a node calls, if it is one that does nothing else and that nobody watches."""
-    conv = None if node is None else called(traced, node)
-    if not isinstance(conv, nn.Conv2d) or has_hooks(conv):
-        return None
-    is_ours = type_before_parametrizations(conv) is Conv2d
-    return conv if is_ours or why_left(conv, False) is None else None
-
-
-def is_read(traced, path):
-    """Whether the graph reads parameters of the module at `path` past its calls."""
-    return any(n.op == "get_attr" and n.target.startswith(path + ".") for n in traced.graph.nodes)
-
-
-def is_relu(traced, node):
-    if node.op == "call_module":
-        module = called(traced, node)
-        return type(module) is nn.ReLU and not has_hooks(module)
-    return (node.op == "call_function" and node.target in RELU_FUNCTIONS) or (
-        node.op == "call_method" and node.target in ("relu", "relu_")
-    )
-
-
-def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Conv2d:
-    """The convolution that computes norm(conv(x)) of a norm in eval mode; scale and shift in double precision."""
-    layer = Conv2d(
-        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,
-        conv.groups, True, conv.padding_mode, device="meta", algorithm=getattr(conv, "algorithm", "auto"),
-    )  # fmt: skip
-    tensors = conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias
-    w, b, mean, var, scale, shift = (None if t is None else t.detach().double() for t in tensors)
-    weight, bias = fuse_conv_bn_weights(w, b, mean, var, norm.eps, scale, shift)
-    for name, tensor in (("weight", weight), ("bias", bias)):
-        value = tensor.detach().to(conv.weight.dtype)
-        setattr(layer, name, nn.Parameter(value, requires_grad=conv.weight.requires_grad))
-    return layer.eval()
-
-
-def put(traced, node, layer):
+def put(traced: fx.GraphModule, node: fx.Node, layer: nn.Module) -> None:
     """Lets a node call `layer`, under the name of the module that it called unless others call that too."""
     name = node.target
     if sum(n.op == "call_module" and n.target == name for n in traced.graph.nodes) > 1:
-        taken = 1
-        while name in dict(traced.named_modules()):
-            taken, name = taken + 1, f"{node.target}_{taken + 1}"
+        name = unused(traced, name)
     parent, _, last = name.rpartition(".")
     traced.get_submodule(parent)._modules[last] = layer
     node.target = name
+
+
+def unused(traced: fx.GraphModule, name: str) -> str:
+    """`name`, with a number where a module or a tensor has it."""
+    taken = {*dict(traced.named_modules()), *dict(traced.named_parameters()), *dict(traced.named_buffers())}
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free
+
+
+def is_read(traced: fx.GraphModule, path: str) -> bool:
+    """Whether the graph reads tensors of the module at `path` past its calls."""
+    return any(n.op == "get_attr" and n.target.startswith(path + ".") and n.users for n in traced.graph.nodes)

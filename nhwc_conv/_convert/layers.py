@@ -13,25 +13,26 @@ from ..nn.twin import shallow_copy, twin
 from .classes import CONVOLUTION, class_of_ours, class_of_torch, why_left
 
 
-def replace_convolutions(
-    model: torch.nn.Module, subclasses: bool | type | tuple[type, ...], *, copies: bool = False
-) -> torch.nn.Module:
-    """`model`, or what replaces it, with the convolutions that `why_left` lets go computed by nhwc_conv.
+def layer_of_ours(module: torch.nn.Module, subclasses, copy: Callable) -> torch.nn.Module:
+    """What `convert` puts in the place of `module`: itself, or copy(module, class) where it takes it.
 
-    With `copies` another model goes on holding the layers that are replaced, and so layers of ours are replaced, too.
+    `copy` is `twin` where the model is changed, and `shallow_copy` where it stays: then layers of ours are copied, too.
     """
+    cls = type_before_parametrizations(module)
+    if copy is shallow_copy and isinstance(module, Prepackable):
+        return shallow_copy(module, cls)
+    if not isinstance(module, CONVOLUTION) or why_left(module, subclasses) is not None:
+        return module
+    layer = copy(module, class_of_ours(cls))
+    layer.algorithm = "auto"
+    return layer
 
-    def ours(module):
-        cls = type_before_parametrizations(module)
-        if copies and isinstance(module, Prepackable):
-            return shallow_copy(module, cls)
-        if not isinstance(module, CONVOLUTION) or why_left(module, subclasses) is not None:
-            return module
-        layer = (shallow_copy if copies else twin)(module, class_of_ours(cls))
-        layer.algorithm = "auto"
-        return layer
 
-    return replace(model, ours)
+def replace_convolutions(
+    model: torch.nn.Module, subclasses: bool | type | tuple[type, ...]
+) -> torch.nn.Module:
+    """`model`, or what replaces it, with the convolutions that `why_left` lets go computed by nhwc_conv."""
+    return replace(model, lambda module: layer_of_ours(module, subclasses, twin))
 
 
 def revert(model: torch.nn.Module) -> torch.nn.Module:

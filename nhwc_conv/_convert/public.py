@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch.nn.utils.parametrize import type_before_parametrizations
 from torch.utils._pytree import tree_leaves
 
 from .._prepack import prepack
-from .check import compare
-from .classes import CONVOLUTION, why_left
-from .graph import simplify
+from ..nn.twin import shallow_copy
+from .calls import Calls
+from .check import Deviation, Reference
 from .layers import replace_convolutions
+from .measure import advice, seconds
 from .report import ConvertReport
+from .simplify import Simplifier, report_unseen
+from .survey import check_model, held_aside, survey
+
+CHANNELS_LAST = (
+    "the example is in NCHW memory, which some layers copy: model.to(memory_format=torch.channels_last) before "
+    "convert, and the same for images"
+)
 
 
 def convert(
@@ -20,7 +29,8 @@ def convert(
     *,
     subclasses: bool | type | tuple[type, ...] = False,
     inference: bool = False,
-    example: torch.Tensor | tuple | None = None,
+    example: torch.Tensor | tuple | dict | None = None,
+    strict: bool = False,
     report: Callable[[ConvertReport], object] | None = None,
 ) -> torch.nn.Module:
     """Replaces every torch.nn.Conv2d in `model`, in place, by an nhwc_conv.Conv2d over the same parameters.
@@ -31,10 +41,13 @@ def convert(
 
     With `inference`, `model` stays as it is, and another one is returned that computes the same, faster, as long as
     nothing is trained: BatchNorm folded into the convolution before it and ReLU done by the convolution, wherever
-    torch.fx shows that nothing else sees what is between them; all weights packed (see `prepack`). Where torch.fx can
-    trace `model`, the result is a torch.fx.GraphModule; otherwise a copy in which the parts that it can trace are such.
-    Tensors that are not folded are shared with `model`, and so are modules without a convolution. Modules with hooks
-    keep them, and are not folded.
+    torch.fx shows that nothing else sees what is between them; Identity and Dropout gone, F.conv2d of parameters done
+    by a layer; all weights packed (see `prepack`). Where torch.fx can trace `model`, the result is a
+    torch.fx.GraphModule, whose other methods and attributes are those of `model` and run there; otherwise a copy in
+    which the parts that it can trace are such. What was traced is run beside the original on `example` and has to
+    call the same functions of torch, those that read sizes included; a part that does not, or that branches on values
+    or sizes, stays as it is and stands in the report. Tensors that are not folded are shared with `model`, and so are
+    modules without a convolution. Modules with hooks keep them, and are not folded.
 
     Args:
         model: any module; for `inference` in eval mode.
@@ -42,70 +55,91 @@ def convert(
             class or a tuple of classes. Such a layer stays an instance of its class, whose `super().forward` and
             `self._conv_forward` then lead here; one that computes its convolution itself is left.
         inference: see above.
-        example: what `model` is called with, a tensor or a tuple of arguments; needed for `inference`, whose
-            result is compared with the original's on it. The tolerance is computed: how far results move when
-            every weight is off by the rounding error of a sum of its length.
+        example: what `model` is called with: a tensor, a tuple of positional or a dict of keyword arguments; needed for
+            `inference`, whose result is compared with the original's on it. The tolerance is computed: how far results
+            move when every weight is off by the rounding error of a sum of its length. Without `inference`, copies of
+            the model are timed on it, and the report tells which memory format is fastest.
+        strict: whether `inference` raises where its result is off, instead of converting less.
         report: called with the ConvertReport: `report=print` shows what was converted, and what was left and why.
 
     Returns:
-        `model`, or its replacement where it is a convolution itself; for `inference` another model.
+        `model`, or its replacement where it is a convolution itself; for `inference` another model. Where its result is
+        further from the original's than rounding explains, one with nothing folded or fused, or, if that does not help,
+        one with nothing converted; the report says so.
 
     Raises:
-        ValueError: `inference` without `example`, or with a part of `model` in training mode.
-        RuntimeError: the result of `inference` is further from the original's than rounding explains.
+        TypeError: `model` is no module, or one whose code is fixed: a ScriptModule, or what torch.compile returns.
+        ValueError: `inference` without `example`, with one that gives nothing to compare, or with a part of `model` in
+            training mode.
+        RuntimeError: with `strict`, the result of `inference` is off.
     """
-    found = survey(model, subclasses, {} if inference else held_aside(model))
+    check_model(model)
     if inference:
-        original, model = model, for_inference(model, example, subclasses, found)
-        found.deviation, found.tolerance = compare(original, model, example)
+        converted, found = for_inference(model, example, subclasses, strict)
     else:
-        model = replace_convolutions(model, subclasses)
+        found = survey(model, subclasses, held_aside(model))
+        if example is not None:
+            measure(model, subclasses, example, found)
+        converted = replace_convolutions(model, subclasses)
     if report is not None:
         report(found)
-    return model
+    return converted
 
 
-def for_inference(model, example, subclasses, found):
+def measure(model, subclasses, example, found):
+    try:
+        found.seconds = seconds(model, lambda copied: replace_convolutions(copied, subclasses), example)
+    except Exception as error:  # of the model's own code, or of copying it
+        found.advice.append(f"a copy of the model could not be timed on the example: {described(error)}")
+    else:
+        found.advice += advice(found.seconds)
+
+
+def for_inference(model, example, subclasses, strict):
+    """The model that computes what `model` does, as far converted as its results allow, and the report."""
     if example is None:
         raise ValueError("inference=True compares its result with the original's: give it an example")
     for path, module in model.named_modules():
         if module.training:
             where = f"{path!r} is" if path else "it is"
             raise ValueError(f"inference=True needs a model in eval mode, but {where} in training mode")
-    simplified = simplify(model, example, found)
-    return prepack(replace_convolutions(simplified, subclasses, copies=True).eval())
+    reference, problems = Reference(model, example), {}
+    for less, calls in (
+        ("nothing is folded or fused", Calls(model, example)),
+        ("nothing is converted", None),
+    ):
+        found = survey(model, subclasses, {})
+        converted = prepack(Simplifier(calls, subclasses, found)(model).eval())
+        try:
+            found.deviation, found.tolerance = reference.check(converted)
+        except Exception as error:  # of the converted model's own code, too
+            if strict:
+                raise
+            problems[less] = described(error)
+        else:
+            break
+    else:
+        converted = shallow_copy(model, type_before_parametrizations(model))
+        found.left.update(dict.fromkeys(found.converted, "the converted model computes something else"))
+        found.converted.clear()
+    report_unseen(converted, found)
+    if problems:
+        less, why = list(problems.items())[-1]
+        found.fallback = f"{less}, since {why}"
+    if any(is_nchw(t) for t in tree_leaves(example)):
+        found.advice.append(CHANNELS_LAST)
+    return converted, found
 
 
-def survey(model, subclasses, aside) -> ConvertReport:
-    """Which convolutions will be converted, and why the others will not."""
-    found = ConvertReport()
-    for path, module in model.named_modules(remove_duplicate=False):
-        if isinstance(module, CONVOLUTION):
-            why = why_left(module, subclasses)
-            if why is None:
-                found.converted[path] = "; ".join(filter(None, (note(module), aside.get(module))))
-            else:
-                found.left[path] = why
-    return found
-
-
-def held_aside(model) -> dict[torch.nn.Module, str]:
-    """Modules that a list, tuple or dict holds too, where nothing can replace them, and what is to be said of that."""
-    return {
-        leaf: f"{path + '.' if path else ''}{name} goes on holding the old layer"
-        for path, module in model.named_modules()
-        for name, value in vars(module).items()
-        if name != "_modules" and isinstance(value, list | tuple | dict)
-        for leaf in tree_leaves(value)
-        if isinstance(leaf, torch.nn.Module)
-    }
-
-
-def note(module) -> str:
-    """What is to be said of a convolution that is converted."""
-    tensor = next(module.parameters(), None)
-    if tensor is None or (tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)):
-        return ""
+def is_nchw(t) -> bool:
     return (
-        f"{str(tensor.dtype).removeprefix('torch.')} on {tensor.device.type} is computed by aten convolution"
+        isinstance(t, torch.Tensor)
+        and t.dim() == 4
+        and not t.is_contiguous(memory_format=torch.channels_last)
     )
+
+
+def described(error: Exception) -> str:
+    """Its first line, and what it is unless it is ours."""
+    text = f"{error}".partition("\n")[0]
+    return text if isinstance(error, Deviation) else f"{type(error).__name__}: {text}"

@@ -1,19 +1,21 @@
-"""Tracing by torch.fx, told how modules are called, and stopped where the graph would not compute the same.
+"""torch.fx's view of a module, stopped where the graph would not compute the same.
 
-A torch.fx.Proxy stands for every argument: to code that asks `is None` it is something. And a graph holds no context
-managers: what ran under torch.no_grad or torch.autocast while tracing would run without.
+Graphs by torch.fx hold for every size of image: whatever branches on a value or a size stops the tracer. What can
+mislead it is code that looks at the kind of an object, since a Proxy stands for every tensor; so proxies answer as
+tensors do, and `calls` runs what was traced beside the original. A graph also holds no context managers: what ran
+under torch.no_grad or torch.autocast while tracing would run without.
 """
 
 from __future__ import annotations
 
 import inspect
+import operator
 
 import torch
 from torch import fx, nn
 
 from .. import _flags
 from ..nn.packed import Prepackable
-from .check import results
 from .classes import CONVOLUTION
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
@@ -23,12 +25,109 @@ def has_hooks(module):
     return any(getattr(module, hooks) for hooks in HOOKS)
 
 
+def module_class(module):
+    """The first class of torch.nn among those of a module, no container; None for a module of its own."""
+    for cls in type(module).__mro__:
+        if cls.__module__.startswith("torch.nn") and cls is not nn.Module:
+            return None if cls.__module__ == nn.Sequential.__module__ else cls
+    return None
+
+
+def computes_as(module: nn.Module, *classes: type | None) -> bool:
+    """Whether the forward of a module is that of one of some classes of torch.nn."""
+    is_replaced = "forward" in vars(module)
+    return not is_replaced and any(cls is not None and type(module).forward is cls.forward for cls in classes)
+
+
+def traced(model: nn.Module, constants: dict, defaults: dict) -> fx.GraphModule:
+    """The graph of `model`, with `constants` for arguments of its forward, and those of `defaults` that it branches on.
+
+    Raises whatever tracing raises: it runs the model's own code.
+    """
+    try:
+        return TracedModule(model, constants)
+    except Exception:
+        if not defaults:
+            raise
+    frozen = dict(defaults)
+    graph = TracedModule(model, constants | frozen)
+    for name in defaults:
+        rest = {other: value for other, value in frozen.items() if other != name}
+        try:
+            graph, frozen = TracedModule(model, constants | rest), rest
+        except Exception:  # it branches on this one
+            continue
+    return graph
+
+
+class TracedModule(fx.GraphModule):
+    """What torch.fx shows of a module. Other attributes and methods are that module's, and run there."""
+
+    def __init__(self, original: nn.Module, constants: dict) -> None:
+        tracer = Tracer()
+        graph = tracer.trace(original, constants)
+        super().__init__(tracer.root, graph, type(original).__name__)
+        self._original = (original,)  # no submodule of this one
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("_") or "_original" not in vars(self):
+                raise
+            value = getattr(self._original[0], name)
+            if isinstance(value, (nn.Module, torch.Tensor)):  # the graph has others, or none
+                raise
+            return value
+
+    def _deepcopy_init(self):
+        return fx.GraphModule.__init__
+
+    def __deepcopy__(self, memo):
+        memo[id(self._original)] = self._original
+        copied = super().__deepcopy__(memo)
+        copied._original = self._original
+        return copied
+
+    def __reduce__(self):
+        """Without the original: what is loaded has the graph alone."""
+        function, (state, imports) = super().__reduce__()
+        return function, ({k: v for k, v in state.items() if k != "_original"}, imports)
+
+
+class TensorProxy(fx.Proxy):
+    """To isinstance(x, torch.Tensor) and torch.is_tensor(x) a tensor, as what it stands for mostly is."""
+
+    _is_param = _is_buffer = False  # torch.nn.Parameter and torch.nn.Buffer ask every tensor
+
+    @property
+    def __class__(self):
+        return torch.Tensor
+
+
+def in_place(operation):
+    """`x += y` of a TensorProxy, which torch.fx would take for `x = x + y`: others may hold the tensor."""
+
+    def method(self, other):
+        return self.tracer.create_proxy("call_function", operation, (self, other), {})
+
+    return method
+
+
+for _name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "iand", "ior", "ixor"):
+    setattr(TensorProxy, f"__{_name}__", in_place(getattr(operator, _name)))
+
+
 class Tracer(fx.Tracer):
     """Goes into neither convolutions of ours nor modules with hooks, which would run once, while tracing."""
 
+    proxy_buffer_attributes = True
+
     def trace(self, root, concrete_args=None):
-        self.context = context()
+        self.context, self.refused = context(), None
         graph = super().trace(root, concrete_args)
+        if self.refused is not None:  # the model's own code caught it
+            raise self.refused
         names = inspect.signature(root.forward).parameters
         for node in graph.find_nodes(op="placeholder"):
             name = node.target.rpartition("_")[0]
@@ -44,11 +143,37 @@ class Tracer(fx.Tracer):
                 raise TypeError(f"it changes {name} on the way")
         return super().create_node(*args, **kwargs)
 
+    def create_arg(self, a):
+        return a.node if isinstance(a, fx.Proxy) else super().create_arg(a)
+
+    def proxy(self, node):
+        return TensorProxy(node, self)
+
+    def to_bool(self, obj):
+        return self._or_remember(super().to_bool, obj)
+
+    def iter(self, obj):
+        return self._or_remember(super().iter, obj)
+
+    def keys(self, obj):
+        return self._or_remember(super().keys, obj)
+
+    def _or_remember(self, attempt, obj):
+        try:
+            return attempt(obj)
+        except Exception as error:
+            self.refused = error
+            raise
+
     def is_leaf_module(self, module, path):
         return has_hooks(module) or self.is_layer(module, path)
 
     def is_layer(self, module, path):
-        return isinstance(module, (CONVOLUTION, Prepackable)) or super().is_leaf_module(module, path)
+        return (
+            isinstance(module, (CONVOLUTION, Prepackable))
+            or super().is_leaf_module(module, path)
+            or computes_as(module, module_class(module))
+        )
 
 
 def context():
@@ -60,47 +185,3 @@ def context():
         "function modes": torch._C._len_torch_function_stack(),
         "nhwc_conv.flags": _flags.winograd,
     }
-
-
-class Calls:
-    """The calls of every module while `model` computes `example`, as far as their arguments are constants."""
-
-    def __init__(self, model: nn.Module, example) -> None:
-        self.constants: dict[nn.Module, dict | None] = {}
-        self.autocast = context()["autocast"]
-        self.under_autocast = set()
-        modules = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
-        handles = [m.register_forward_pre_hook(self._note, with_kwargs=True) for m in modules]
-        try:
-            with torch.no_grad():
-                results(model, example)
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _note(self, module, args, kwargs):
-        parameters = inspect.signature(module.forward)
-        given = parameters.bind(*args, **kwargs).arguments
-        left_out = {
-            name: p.default
-            for name, p in parameters.parameters.items()
-            if name not in given and isinstance(p.default, int | float | None)
-        }
-        constants = {**{name: None for name, value in given.items() if value is None}, **left_out}
-        if self.constants.setdefault(module, constants) != constants:
-            self.constants[module] = None
-        if context()["autocast"] != self.autocast:
-            self.under_autocast.add(module)
-
-    def constants_of(self, module: nn.Module) -> dict:
-        """Arguments of module.forward that torch.fx is to see as they are. TypeError where they cannot be known."""
-        if module in self.under_autocast:
-            raise TypeError("it is called under another autocast")
-        if module not in self.constants:
-            parameters = inspect.signature(module.forward).parameters.values()
-            if any(p.default is not p.empty for p in parameters):
-                raise TypeError("the example does not show with which of its arguments it is called")
-            return {}
-        if self.constants[module] is None:
-            raise TypeError("it is called with different arguments left out")
-        return self.constants[module]

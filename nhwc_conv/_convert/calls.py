@@ -1,0 +1,158 @@
+"""What a model does with its example: how its modules are called, and whether a graph of one does the same."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from .tracing import context
+
+SEED = 0
+
+
+def arguments_of(example) -> tuple[tuple, dict]:
+    """Positional and keyword arguments: `example` is a tensor, a tuple of arguments, or a dict of keyword arguments."""
+    if isinstance(example, dict):
+        return (), example
+    return (example if isinstance(example, tuple) else (example,)), {}
+
+
+def run(function: Callable, args, kwargs):
+    """function(*args, **kwargs) of copies, which it may write to, without gradients and always at one random seed."""
+    detached = tree_map_only(torch.Tensor, torch.Tensor.detach, (args, kwargs))  # deepcopy takes only leaves
+    args, kwargs = copy.deepcopy(detached)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return function(*args, **kwargs)
+
+
+def foreign(model: nn.Module) -> Iterator[nn.Module]:
+    """The modules in `model` that run no hooks: TorchScript has their code, or torch.compile, which traces them."""
+    for module in model.modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            yield module
+        elif "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None:
+            yield from module.modules()
+
+
+class Calls:
+    """The calls of every module while `model` computes `example`, as far as their arguments are constants."""
+
+    def __init__(self, model: nn.Module, example) -> None:
+        self.model, self.arguments = model, arguments_of(example)
+        self.constants: dict[nn.Module, tuple[dict, dict] | None] = {}
+        self.autocast = context()["autocast"]
+        self.under_autocast = set()
+        modules = set(model.modules()) - set(foreign(model))
+        handles = [m.register_forward_pre_hook(self._note, with_kwargs=True) for m in modules]
+        try:
+            run(model, *self.arguments)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _note(self, module, args, kwargs):
+        parameters = inspect.signature(module.forward).parameters
+        given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+        left_out = {name: p.default for name, p in parameters.items() if name not in given}
+        nothing = {name: None for name, value in {**left_out, **given}.items() if value is None}
+        numbers = {name: value for name, value in left_out.items() if isinstance(value, int | float | str)}
+        if self.constants.setdefault(module, (nothing, numbers)) != (nothing, numbers):
+            self.constants[module] = None
+        if context()["autocast"] != self.autocast:
+            self.under_autocast.add(module)
+
+    def constants_of(self, module: nn.Module) -> tuple[dict, dict]:
+        """Arguments of module.forward for torch.fx to see as they are: None, and numbers and strings that are left out.
+
+        Raises:
+            TypeError: they cannot be known.
+        """
+        if module in self.under_autocast:
+            raise TypeError("it is called under another autocast")
+        if module not in self.constants:
+            raise TypeError("the example does not show with which of its arguments it is called")
+        if self.constants[module] is None:
+            raise TypeError("it is called with different arguments left out")
+        return self.constants[module]
+
+    def check_path(self, module: nn.Module, graph: nn.Module) -> None:
+        """TypeError unless `graph` calls the functions of torch that `module` first does, to the same effect.
+
+        Among them are those that read a size, so that a branch on a size that the example does not take is noticed too.
+        """
+        differences = []
+
+        def compare(module, args, kwargs):
+            differences.append(difference(module.forward, graph, args, kwargs))
+            raise _Reached
+
+        handle = module.register_forward_pre_hook(compare, with_kwargs=True)
+        try:
+            run(self.model, *self.arguments)
+        except _Reached:
+            pass
+        finally:
+            handle.remove()
+        if differences != [None]:
+            raise TypeError(differences[0])
+
+
+class _Reached(BaseException):
+    """Ends a run of a model; no `except Exception` of its own stops that."""
+
+
+class _Path(TorchFunctionMode):
+    """Notes the functions of torch that are called, and what comes out of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[tuple[str, list]] = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        name = resolve_name(function) or getattr(function, "__qualname__", str(function))
+        if function is not torch._assert:  # torch.fx adds some, about constants
+            self.steps.append((name, [_kind(leaf) for leaf in tree_leaves(out)]))
+        return out
+
+
+def _kind(value):
+    """What is compared of the result of a step."""
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape), value.dtype
+    return value if isinstance(value, int | float | str | torch.Size | torch.dtype) else type(value)
+
+
+def difference(original: Callable, graph: Callable, args, kwargs) -> str | None:
+    """How the paths of two functions through torch, or their results, differ."""
+    paths, results = (_Path(), _Path()), []
+    for path, function in zip(paths, (original, graph), strict=True):
+        with path:
+            results.append(run(function, args, kwargs))
+    expected, found = (path.steps + [("its end", [])] for path in paths)
+    for theirs, ours in zip(expected, found, strict=False):
+        if theirs != ours:
+            return f"torch.fx sees another path through it: {_text(ours)} where it comes to {_text(theirs)}"
+    leaves = [tree_leaves(result) for result in results]
+    if len(leaves[0]) != len(leaves[1]) or not all(map(_same, *leaves)):
+        return "torch.fx sees the same path through it, but another result"
+    return None
+
+
+def _text(step):
+    name, results = step
+    shapes = [list(kind[0]) for kind in results if isinstance(kind, tuple)]
+    return name + (f" of shape {', '.join(map(str, shapes))}" if shapes else "")
+
+
+def _same(a, b):
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | ((a != a) & (b != b))).all())
+    return type(a) is type(b)

@@ -1,0 +1,100 @@
+"""BatchNorm folded into the convolution before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from ..nn.drop_in import Conv2d
+from .graph import attribute, bound, called, is_read, name_in_model, put, replace, source, why_not_plain
+from .report import ConvertReport
+from .tracing import computes_as, has_hooks
+
+NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+
+
+@dataclass
+class Norm:
+    """What a BatchNorm in eval mode computes with: (x - mean) / sqrt(var + eps) * weight + bias."""
+
+    mean: Tensor
+    var: Tensor
+    weight: Tensor | None
+    bias: Tensor | None
+    eps: float
+
+
+def fold_batch_norms(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> None:
+    """Gives every convolution whose result goes to a BatchNorm alone that BatchNorm's scale and shift."""
+    for node in list(traced.graph.nodes):
+        norm = norm_of(traced, node)
+        if norm is None:
+            continue
+        name, before = name_in_model(node, prefix, nn.BatchNorm2d), source(node)
+        why = norm if isinstance(norm, str) else why_left_apart(traced, node, before, norm)
+        if why is not None:
+            found.unfolded[name] = why
+            continue
+        found.folded[name] = prefix + before.target
+        put(traced, before, folded(called(traced, before), norm))
+        replace(traced, node, before)
+
+
+def norm_of(traced: fx.GraphModule, node: fx.Node) -> Norm | str | None:
+    """What a node computes if it is a BatchNorm of images, or why that cannot be folded; None for any other node."""
+    module = called(traced, node)
+    if module is not None:
+        if not isinstance(module, NORMS):
+            return None
+        if not computes_as(module, *NORMS):
+            return f"{type(module).__name__} may do more than a BatchNorm"
+        if has_hooks(module):
+            return "it has hooks"
+        if module.running_mean is None or module.training:
+            return "it computes with the statistics of its batch"
+        return Norm(module.running_mean, module.running_var, module.weight, module.bias, module.eps)
+    if node.op != "call_function" or node.target is not F.batch_norm:
+        return None
+    given = bound(node, F.batch_norm)
+    if given["training"] is not False:
+        return "it may compute with the statistics of its batch"
+    names = "running_mean", "running_var", "weight", "bias"
+    tensors = [attribute(traced, given[name]) for name in names]
+    if any(t is None and given[name] is not None for name, t in zip(names, tensors, strict=True)):
+        return "its scale or shift is computed in the model"
+    if tensors[0] is None or tensors[1] is None:
+        return "it computes with the statistics of its batch"
+    return Norm(*tensors, given["eps"])
+
+
+def why_left_apart(traced, node, before, norm: Norm) -> str | None:
+    """Why `norm` does not go into what is computed before it."""
+    why = why_not_plain(traced, before)
+    if why is not None:
+        return why
+    conv = called(traced, before)
+    if list(before.users) != [node]:
+        return f"the result of the convolution {before.target!r} goes elsewhere too"
+    if conv.weight.dtype != norm.var.dtype:
+        return f"it is of another dtype than the convolution {before.target!r}"
+    if is_read(traced, before.target):
+        return f"the weight of the convolution {before.target!r} is read elsewhere too"
+    return None
+
+
+def folded(conv: nn.Conv2d, norm: Norm) -> Conv2d:
+    """The convolution that computes norm(conv(x)); scale and shift in double precision."""
+    layer = Conv2d(
+        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,
+        conv.groups, True, conv.padding_mode, device="meta", algorithm=getattr(conv, "algorithm", "auto"),
+    )  # fmt: skip
+    tensors = conv.weight, conv.bias, norm.mean, norm.var, norm.weight, norm.bias
+    w, b, mean, var, scale, shift = (None if t is None else t.detach().double() for t in tensors)
+    weight, bias = fuse_conv_bn_weights(w, b, mean, var, norm.eps, scale, shift)
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        value = tensor.detach().to(conv.weight.dtype)
+        setattr(layer, name, nn.Parameter(value, requires_grad=conv.weight.requires_grad))
+    return layer.eval()

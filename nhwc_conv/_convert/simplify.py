@@ -1,0 +1,97 @@
+"""A model made simpler for inference, in the largest parts of it that torch.fx shows as they are."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn.utils.parametrize import type_before_parametrizations
+
+from ..nn.packed import Prepackable
+from ..nn.twin import shallow_copy
+from .calls import Calls
+from .classes import CONVOLUTION
+from .fold import NORMS, fold_batch_norms
+from .functions import layers_of_functions
+from .fuse import ACTIVATIONS, fuse_activations
+from .graph import remove_idle, remove_unread
+from .layers import layer_of_ours
+from .report import ConvertReport
+from .tracing import Tracer, has_hooks, traced
+
+UNSEEN = "no graph shows what it follows"
+
+
+class Simplifier:
+    """Makes models that compute what others, in eval mode, compute: with fewer steps, and by layers of ours.
+
+    The others stay as they are. Without `calls`, those of the whole model, only the layers are replaced.
+    """
+
+    def __init__(self, calls: Calls | None, subclasses, found: ConvertReport) -> None:
+        self.calls, self.subclasses, self.found = calls, subclasses, found
+        self.made: dict[nn.Module, nn.Module] = {}
+
+    def __call__(self, model: nn.Module, path: str = "") -> nn.Module:
+        """What stands in for `model`, which is at `path`: one for all places where it stands; maybe itself."""
+        if model not in self.made:
+            self.made[model] = self._make(model, path)
+        return self.made[model]
+
+    def _make(self, model, path):
+        if isinstance(model, (CONVOLUTION, Prepackable)):
+            return layer_of_ours(model, self.subclasses, shallow_copy)
+        holder = isinstance(model, (nn.ModuleList, nn.ModuleDict))
+        if not may_convolve(model) or (not holder and Tracer().is_layer(model, path)):
+            return model
+        if self.calls is not None and not holder:
+            try:
+                return self._of_graph(model, path)
+            except Exception as error:  # tracing runs the model's own code, which may raise anything
+                self.found.untraced[path] = f"{error}".partition("\n")[0] or type(error).__name__
+        if "forward" in vars(model):  # bound to `model`: a copy would go on calling that
+            self._leave(model, path)
+            return model
+        copied = shallow_copy(model, type_before_parametrizations(model))
+        for name, child in model._modules.items():
+            if child is not None:
+                copied._modules[name] = self(child, f"{path}.{name}" if path else name)
+        return copied
+
+    def _leave(self, model, path):
+        for name, _ in model.named_modules(prefix=path):
+            if self.found.converted.pop(name, None) is not None:
+                where = repr(path) if path else "a model"
+                self.found.left[name] = f"inside {where}, whose forward was replaced on the instance"
+
+    def _of_graph(self, model, path):
+        if has_hooks(model):
+            raise TypeError("it has hooks")
+        graph = traced(model, *self.calls.constants_of(model))
+        self.calls.check_path(model, graph)
+        prefix, found = path + "." if path else "", ConvertReport()
+        for target in dict.fromkeys(n.target for n in graph.graph.nodes if n.op == "call_module"):
+            graph.set_submodule(target, self(graph.get_submodule(target), prefix + target))
+        remove_idle(graph)
+        layers_of_functions(graph, found, prefix)
+        fold_batch_norms(graph, found, prefix)
+        fuse_activations(graph, found, prefix)
+        remove_unread(graph)
+        graph.graph.lint()
+        graph.delete_all_unused_submodules()
+        graph.recompile()
+        self.found.update(found)
+        return graph
+
+
+def report_unseen(model: nn.Module, found: ConvertReport) -> None:
+    """Adds the BatchNorms and activations in a simplified model of which no graph told anything."""
+    for path, module in model.named_modules():
+        if isinstance(module, NORMS):
+            found.unfolded.setdefault(path, UNSEEN)
+        elif isinstance(module, ACTIVATIONS):
+            found.unfused.setdefault(path, UNSEEN)
+
+
+def may_convolve(model: nn.Module) -> bool:
+    """Whether a model has a layer to convert, or a tensor that F.conv2d could take as weight."""
+    layers = any(isinstance(m, (CONVOLUTION, Prepackable)) for m in model.modules())
+    return layers or any(p.dim() == 4 for p in model.parameters())

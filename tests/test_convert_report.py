@@ -1,0 +1,242 @@
+"""convert(model, inference=True): what is folded beside plain modules, and why the rest is not, in the report."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from models import as_trained
+from test_convert_inference import X, converted, kinds, trained, watched
+from torch import nn
+
+from nhwc_conv import Conv2d, convert
+from nhwc_conv.nn import ConvReLU2d
+
+
+class NormAct(nn.BatchNorm2d):
+    """BatchNorm by the function and an activation behind it, as timm's BatchNormAct2d."""
+
+    def __init__(self, c, act):
+        super().__init__(c)
+        self.drop, self.act = nn.Identity(), act
+
+    def forward(self, x):
+        statistics = self.running_mean, self.running_var
+        x = F.batch_norm(x, *statistics, self.weight, self.bias, self.training, self.momentum, self.eps)
+        return self.act(self.drop(x))
+
+
+class Functional(nn.Module):
+    """Nothing but functions over parameters."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.options = options
+        channels = 4 // options.get("groups", 1)
+        self.kernel = nn.Parameter(torch.randn(4, channels, 3, 3))
+        self.shift = nn.Parameter(torch.randn(4)) if options.pop("bias", True) else None
+
+    def forward(self, x):
+        return F.relu(F.conv2d(x, self.kernel, self.shift, **self.options))
+
+
+def test_norms_with_activations_within():
+    model = trained(nn.Sequential(nn.Conv2d(4, 4, 3, bias=False), NormAct(4, nn.ReLU())))
+    ours, report = converted(model)
+    assert report.folded == {"1": "0"} and report.fused == {"1.act": "0"} and kinds(ours) == [ConvReLU2d]
+
+
+def test_what_does_nothing_in_eval_mode_goes():
+    idle = nn.Identity(), nn.Dropout(), nn.Dropout2d(), nn.FeatureAlphaDropout(), nn.AlphaDropout()
+    model = nn.Sequential(
+        nn.Conv2d(4, 4, 3), *idle, nn.BatchNorm2d(4), nn.Identity(), nn.ReLU(), nn.Dropout()
+    )
+    ours, report = converted(trained(model))
+    assert report.folded == {"6": "0"} and report.fused == {"8": "0"}
+    assert [type(m) for m in ours.children()] == [ConvReLU2d]
+
+
+class Dropping(nn.Module):
+    def __init__(self, training):
+        super().__init__()
+        self.conv, self.bn, self.always = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), training
+
+    def forward(self, x):
+        return self.bn(F.dropout(self.conv(x), 0.5, self.training or self.always))
+
+
+def test_dropout_as_a_function():
+    assert converted(trained(Dropping(False)))[1].folded == {"bn": "conv"}
+    reports = []
+    convert(trained(Dropping(True)), inference=True, example=X, report=reports.append)
+    assert reports[0].unfolded == {"bn": "it follows dropout, not a convolution"}
+
+
+def test_synchronised_norms():
+    model = trained(nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)))
+    ours, report = converted(nn.SyncBatchNorm.convert_sync_batchnorm(model))
+    assert report.folded == {"1": "0"} and kinds(ours) == [Conv2d]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [dict(), dict(bias=False), dict(stride=2, padding=1), dict(groups=4, padding="same", dilation=2)],
+)
+def test_functions_become_layers(options):
+    model = trained(nn.Sequential(Functional(**options), nn.BatchNorm2d(4)))
+    ours, report = converted(model)
+    (layer,) = (m for m in ours.modules() if isinstance(m, Conv2d))
+    assert type(layer) is ConvReLU2d and layer._packed is not None and layer.weight is model[0].kernel
+    assert list(report.converted) == ["0.conv2d"] and list(report.fused) == ["0.relu"]
+    assert report.unfolded == {"1": "it follows relu, not a convolution"}
+
+
+class Computed(nn.Module):
+    def __init__(self, weight):
+        super().__init__()
+        self.kernel, self.weight = nn.Parameter(torch.randn(4, 4, 3, 3)), weight
+        self.register_buffer("buffer", torch.randn(4, 4, 3, 3))
+
+    def forward(self, x):
+        return F.conv2d(x, self.weight(self, x))
+
+
+@pytest.mark.parametrize(
+    ("weight", "why"),
+    [
+        (lambda m, x: m.kernel * 2, "F.conv2d of a weight that is no parameter"),
+        (lambda m, x: m.buffer, "F.conv2d of a weight that is no parameter"),
+        (lambda m, x: x[:1].mean() * m.kernel, "F.conv2d of a weight that is no parameter"),
+    ],
+)
+def test_functions_that_stay(weight, why):
+    _, report = converted(trained(nn.Sequential(Computed(weight), nn.Conv2d(4, 4, 1))))
+    assert report.left == {"0.conv2d": why} and list(report.converted) == ["1"]
+
+
+class Elsewhere(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.bn(y) + y
+
+
+class Doubled(nn.BatchNorm2d):
+    """Its scale is twice its weight."""
+
+    def forward(self, x):
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, 2 * self.weight, self.bias, False, eps=self.eps
+        )
+
+
+class Special(nn.Conv2d):
+    pass
+
+
+def sequence(*layers):
+    return lambda: nn.Sequential(*(layer() for layer in layers))
+
+
+def conv():
+    return nn.Conv2d(4, 4, 1)
+
+
+def norm(**options):
+    return nn.BatchNorm2d(4, **options)
+
+
+ELSEWHERE = "the result of the convolution 'conv' goes elsewhere too"
+UNFOLDED = {
+    "used twice": (Elsewhere, "bn", ELSEWHERE),
+    "norm first": (sequence(norm, conv), "0", "it follows an input, not a convolution"),
+    "after a pool": (sequence(conv, nn.ReLU6, norm), "2", "it follows ReLU6, not a convolution"),
+    "special norm": (sequence(conv, lambda: Doubled(4)), "1", "its scale or shift is computed in the model"),
+    "special convolution": (
+        sequence(lambda: Special(4, 4, 1), norm), "1", "Special may do more than a convolution"
+    ),
+    "hooks": (sequence(conv, lambda: watched(norm())), "1", "it has hooks"),
+    "hooks before": (sequence(lambda: watched(conv()), norm), "1", "the convolution '0' has hooks"),
+    "no statistics": (
+        sequence(conv, lambda: norm(track_running_stats=False)), "1", "it computes with the statistics of its batch"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNFOLDED)
+def test_why_a_norm_stays(name):
+    make, path, why = UNFOLDED[name]
+    _, report = converted(trained(make()))
+    assert report.unfolded == {path: why} and f"unfolded   {path}: {why}" in str(report)
+
+
+def test_a_norm_of_another_dtype_stays():
+    """Its sums are float32, where a convolution of bfloat16 would round the folded weights."""
+    model, reports = as_trained(nn.Sequential(conv().bfloat16(), norm())).eval(), []
+    convert(model, inference=True, example=X.bfloat16(), report=reports.append)
+    assert reports[0].unfolded == {"1": "it is of another dtype than the convolution '0'"}
+
+
+def test_subclasses_that_compute_what_their_base_does():
+    class Norm(nn.BatchNorm2d):
+        pass
+
+    class Rectifier(nn.ReLU):
+        pass
+
+    ours, report = converted(trained(nn.Sequential(nn.Conv2d(4, 4, 1), Norm(4), Rectifier())))
+    assert report.folded == {"1": "0"} and report.fused == {"2": "0"} and kinds(ours) == [ConvReLU2d]
+
+
+def test_why_an_activation_stays():
+    layers = nn.Conv2d(4, 4, 1), nn.SiLU(), nn.ReLU(), nn.Conv2d(4, 4, 1), watched(nn.ReLU())
+    _, report = converted(trained(nn.Sequential(*layers)))
+    assert report.unfused == {
+        "1": "SiLU: a convolution does ReLU alone",
+        "2": "it follows SiLU, not a convolution",
+        "4": "it has hooks",
+    }
+
+
+def test_activations_as_functions_and_methods():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convs = nn.ModuleList(nn.Conv2d(4, 4, 1) for _ in range(3))
+
+        def forward(self, x):
+            return self.convs[2](torch.sigmoid(self.convs[1](F.hardswish(self.convs[0](x))))).tanh()
+
+    _, report = converted(trained(Model()))
+    assert set(report.unfused.values()) == {
+        f"{name}: a convolution does ReLU alone" for name in ("hardswish", "sigmoid", "tanh")
+    }
+
+
+class ByValue(nn.Module):
+    """Not to be traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        return self.conv(x) if x.sum() > 0 else -self.conv(x)
+
+
+def test_modules_whose_forward_was_replaced():
+    """A bound method calls the module that it is bound to: a copy of the module would call the original."""
+    model = trained(nn.Sequential(ByValue(), nn.Conv2d(4, 4, 1)))
+    model[0].forward = model[0].forward
+    ours, report = converted(model)
+    assert list(report.converted) == ["1"] and type(model[0].conv) is nn.Conv2d and ours[0] is model[0]
+    assert report.left == {"0.conv": "inside '0', whose forward was replaced on the instance"}
+
+
+def test_advice_on_memory_formats():
+    model, reports = as_trained(nn.Sequential(nn.Conv2d(4, 4, 3))).eval(), []
+    x = torch.randn(1, 4, 8, 8)
+    convert(model, inference=True, example=x, report=reports.append)
+    convert(model, inference=True, example=x.to(memory_format=torch.channels_last), report=reports.append)
+    assert "torch.channels_last" in reports[0].advice[0] and not reports[1].advice
