@@ -20,7 +20,7 @@ from . import table
 from .trial import trial
 from .zoo import MODELS
 
-TIMEOUT = 600  # seconds of a model
+TIMEOUT = 1800  # seconds of a model; most take ten, on a machine that does nothing else
 
 
 def work(name: str, path: Path) -> None:
@@ -67,7 +67,7 @@ def main(arguments=None) -> int:
         except ImportError as error:
             print(f"{package}: {error}", file=sys.stderr)
     for name, row in in_processes(names, options.jobs):
-        rows[name] = row
+        rows = {**table.load(), name: row}  # others may be running, too
         print(
             f"{name}: {'; '.join(row['problems']) or 'as the original'} ({row['seconds']:.0f} s)", flush=True
         )

@@ -55,7 +55,9 @@ def save(rows: dict[str, dict]) -> None:
         "versions": versions(),
         "models": {name: rows[name] for name in MODELS if name in rows},
     }
-    KEPT.write_text(json.dumps(content, indent=1) + "\n")
+    partial = KEPT.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(KEPT)
     PAGE.write_text(page(content))
 
 
@@ -95,7 +97,7 @@ def cells(name: str, row: dict) -> list[str]:
 
 def left(form: dict | None) -> str:
     """Why the rest was not taken, most frequent first."""
-    said = []
+    said = [form["fallback"]] if form and form["fallback"] else []
     for name, what in (("left", ""), ("unfolded", ""), ("unfused", ""), ("untraced", "not traced: ")):
         reasons = (form or {}).get("reasons", {}).get(name, {})
         said += [f"{count} x {what}{reason}" for reason, count in list(reasons.items())[:SHOWN]]

@@ -70,8 +70,8 @@ def trial(entry: Entry) -> dict:
 def original(entry: Entry) -> nn.Module:
     torch.manual_seed(0)
     model = entry.build().float()
-    generator = torch.Generator().manual_seed(0)
-    settle(model, lambda: model(*arguments(entry, 4, entry.sizes[0], torch.float32)), generator)
+    calls = [lambda size=size: model(*arguments(entry, 6, size, torch.float32)) for size in entry.sizes]
+    settle(model, calls, torch.Generator().manual_seed(0))
     return model
 
 
@@ -82,9 +82,13 @@ def said(error: Exception) -> str:
 
 def arguments(entry: Entry, batch: int, size: int, dtype: torch.dtype) -> tuple:
     generator = torch.Generator().manual_seed(1000 * batch + size)
-    shape = batch, entry.channels, size, size
-    images = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
-    return (images, *entry.arguments(images, generator))
+
+    def noise(points):
+        return torch.randn(batch, entry.channels, points, points, generator=generator, dtype=torch.float64)
+
+    # Of every scale, as in pictures: deep models average noise of single pixels away.
+    images = sum(F.interpolate(noise(points), (size, size), mode="bilinear") for points in (1, 3, 9, size))
+    return (images.to(dtype), *entry.arguments(images, generator))
 
 
 def counts(entry: Entry, model: nn.Module) -> dict[str, int]:
@@ -138,7 +142,7 @@ def taken(report: nhwc_conv.ConvertReport) -> dict:
     """Of a report: how many were converted, folded, fused; how often each reason was given not to."""
     done = {name: len(getattr(report, name)) for name in ("converted", "folded", "fused")}
     reasons = {
-        name: dict(Counter(getattr(report, name, {}).values()).most_common())
+        name: dict(Counter(getattr(report, name).values()).most_common())
         for name in ("left", "unfolded", "unfused", "untraced")
     }
-    return {**done, "reasons": reasons}
+    return {**done, "reasons": reasons, "fallback": report.fallback}

@@ -16,7 +16,7 @@ TIMM = """
 resnet18 resnet26d resnext26ts seresnet18 resnetv2_50 res2net50_14w_8s resnest14d skresnet18 regnetx_002 regnety_002
 regnetz_005 efficientnet_b0 efficientnetv2_rw_t tf_efficientnet_b0 mobilenetv2_050 mobilenetv3_small_050
 mobilenetv4_conv_small_035 mnasnet_small hardcorenas_a lcnet_050 gernet_s convnext_atto convnextv2_atto densenet121
-vgg11_bn hrnet_w18_small xception41 dpn48b nf_resnet26 eca_nfnet_l0 repvgg_a0 mobileone_s0
+vgg11_bn xception41 dpn48b nf_resnet26 eca_nfnet_l0 repvgg_a0 mobileone_s0
 ghostnet_050 cspresnet50 darknet53 dla46_c selecsls42b ese_vovnet19b_dw rexnet_100 mobilevit_xxs edgenext_xx_small
 fastvit_t8 efficientvit_b0 poolformer_s12 repvit_m0_9 hgnet_tiny
 """.split()
@@ -58,7 +58,7 @@ def timestep(images, generator):
 
 def timestep_and_text(images, generator):
     text = torch.randn(len(images), 5, 16, generator=generator, dtype=torch.float64)
-    return (*timestep(images, generator), text.to(images.dtype))
+    return (*timestep(images, generator), text)
 
 
 def timm(name, **options):
@@ -98,7 +98,8 @@ BLOCKS = dict(block_out_channels=(16, 32), layers_per_block=1)
 IMAGES = dict(spatial_dims=2, in_channels=1, out_channels=3)
 
 MODELS = {
-    **{f"timm {name}": Entry(timm(name)) for name in TIMM},
+    **{f"timm {name}": Entry(timm(name), sizes=(48, 64)) for name in TIMM},
+    "timm hrnet_w18_small": Entry(timm("hrnet_w18_small")),
     **{f"timm {name}": Entry(timm(name), sizes=(80, 112)) for name in ("inception_v3", "inception_v4")},
     "timm swin_tiny_patch4_window7_224": Entry(
         timm("swin_tiny_patch4_window7_224", img_size=64, strict_img_size=False, window_size=4), sizes=(64, 128)
@@ -168,7 +169,7 @@ MODELS = {
         of("kornia.models", "RRDBNet", 3, 3, num_feat=16, num_block=2, num_grow_ch=8), sizes=(16, 24)
     ),
     **{
-        f"pytorchcv {name}": Entry(pytorchcv(name))
+        f"pytorchcv {name}": Entry(pytorchcv(name), sizes=(48, 64))
         for name in PYTORCHCV
     },
     "smp Unet": Entry(smp("Unet")),
