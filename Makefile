@@ -52,7 +52,7 @@ clean:
 $(INSTALLED): | .venv/bin/python
 	@echo "Installing $(TORCH) and what the demo and the tests need (this may take some minutes)"
 	$(PIP) "$(TORCH)" "setuptools>=77" wheel
-	$(PIP) numpy "scikit-learn>=1.3" "pytest>=8" expecttest hypothesis
+	$(PIP) numpy "scikit-learn>=1.3" "pytest>=8" expecttest hypothesis onnx onnxscript onnxruntime
 	rm -f .venv/torch-*
 	touch $@
 

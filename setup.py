@@ -1,4 +1,4 @@
-"""Builds nhwc_conv._C: LibTorch's stable ABI, Python's limited API, the kernels once per instruction set.
+"""Builds nhwc_conv/libnhwc_conv.so: LibTorch's stable ABI, nothing of Python, the kernels once per instruction set.
 
 NHWC_CONV_NO_EXT=1 installs the Python package alone; its ops then run as NumPy algorithms.
 """
@@ -11,6 +11,7 @@ import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
@@ -73,12 +74,24 @@ class BuildPerInstructionSet(build_ext):
         ext.extra_objects = objects
         super().build_extension(ext)
 
+    def get_ext_filename(self, fullname):
+        """Without the tag of one Python: C++ programs load the library too."""
+        return os.path.join(*fullname.split(".")) + ".so"
+
+
+class WheelForEveryPython(bdist_wheel):
+    """bdist_wheel for a package whose library knows nothing of Python."""
+
+    def get_tag(self):
+        tag = super().get_tag()
+        return ("py3", "none", tag[2]) if self.distribution.has_ext_modules() else tag
+
 
 def extension():
     torch = torch_folder()
     files = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "csrc").rglob("*.cpp"))
     return Extension(
-        "nhwc_conv._C",
+        "nhwc_conv.libnhwc_conv",
         sources=[f for f in files if f != "csrc/kernels/isa.cpp"],
         # setuptools relinks only for what it knows of: the kernels' objects are compiled behind its back.
         depends=[p.relative_to(ROOT).as_posix() for p in sources()],
@@ -87,11 +100,9 @@ def extension():
         libraries=["torch_cpu"],
         define_macros=[
             ("TORCH_TARGET_VERSION", "0x020a000000000000"),
-            ("Py_LIMITED_API", "0x030a0000"),
             ("NHWC_BUILD_ID", f'"{build_id()}"'),
         ],
         extra_compile_args=["-std=c++17", "-O2", "-g0", "-fvisibility=hidden"],
-        py_limited_api=True,
         language="c++",
     )
 
@@ -99,6 +110,5 @@ def extension():
 without_extension = os.environ.get("NHWC_CONV_NO_EXT") == "1"
 setup(
     ext_modules=[] if without_extension else [extension()],
-    cmdclass={"build_ext": BuildPerInstructionSet},
-    options={} if without_extension else {"bdist_wheel": {"py_limited_api": "cp310"}},
+    cmdclass={"build_ext": BuildPerInstructionSet, "bdist_wheel": WheelForEveryPython},
 )

@@ -5,7 +5,7 @@ import pytest
 import torch
 from layers import LAYERS, flops
 
-from nhwc_conv import _C
+from nhwc_conv._extension import module as extension
 
 ROWS = [
     (case, dtype, pass_, name)
@@ -28,7 +28,7 @@ def test_layer(benchmark, row):
         contender=name,
         flops=flops(case, pass_),
         threads=torch.get_num_threads(),
-        instruction_set=_C.instruction_set(),
+        instruction_set=extension.instruction_set(),
         torch=torch.__version__,
     )
     with contenders.grad_mode(pass_):

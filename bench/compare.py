@@ -11,7 +11,7 @@ import torch
 from layers import flops
 from timing import seconds_per_call
 
-from nhwc_conv import _C
+from nhwc_conv._extension import module as extension
 
 
 def measure(case, dtype, pass_, rounds, seconds):
@@ -26,7 +26,7 @@ def measure(case, dtype, pass_, rounds, seconds):
     times = {name: [] for name in functions}
     peaks = []
     for _ in range(rounds):
-        peaks.append(_C.fma_peak(str(dtype).removeprefix("torch."), seconds))
+        peaks.append(extension.fma_peak(str(dtype).removeprefix("torch."), seconds))
         for name, function in functions.items():
             times[name].append(seconds_per_call(function, calls[name]))
     work = flops(case, pass_) / 1e9
@@ -42,7 +42,7 @@ def main():
     dtype = getattr(torch, options.dtype)
 
     print(
-        f"{options.pass_} {options.dtype}, {options.threads} thread(s), {_C.instruction_set()}, "
+        f"{options.pass_} {options.dtype}, {options.threads} thread(s), {extension.instruction_set()}, "
         f"torch {torch.__version__}: GFLOP/s, ratio to the better F.conv2d, % of the FMA peak"
     )
     columns = [f"{name:>20}" for name in contenders.OPS] + [f"{'NCHW':>7}", f"{'ch.last':>8}", f"{'peak':>7}"]

@@ -17,7 +17,7 @@ from timing import seconds_per_call
 from torch import nn
 
 import nhwc_conv
-from nhwc_conv import _C
+from nhwc_conv._extension import module as extension
 from verify.summary import processor
 
 import models  # isort: skip
@@ -152,7 +152,7 @@ def main():
     torch.set_num_threads(options.threads)
     machine = (
         f"{time.strftime('%Y-%m-%d')}, {processor()}, threads: {options.threads}, "
-        f"{options.size}x{options.size}, torch {torch.__version__}, {_C.instruction_set()}"
+        f"{options.size}x{options.size}, torch {torch.__version__}, {extension.instruction_set()}"
     )
     print(machine)
     results = {}

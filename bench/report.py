@@ -18,7 +18,7 @@ import matplotlib
 import torch
 from layers import LAYERS
 
-from nhwc_conv import _C
+from nhwc_conv._extension import module as extension
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -115,7 +115,7 @@ def bandwidth():
 def draw_roofline(measured, path):
     """Peak and bandwidth are measured here: on the machine, and with the instruction set, of the JSON."""
     torch.set_num_threads(1)
-    _C.set_instruction_set(measured.instruction_set)
+    extension.set_instruction_set(measured.instruction_set)
     moved_per_second = bandwidth()
     figure, axis = plt.subplots(figsize=(7, 5), layout="constrained")
     for dtype, colour in (("float32", "tab:blue"), ("float64", "tab:orange")):
@@ -123,7 +123,7 @@ def draw_roofline(measured, path):
         if not layers:
             continue
         size = torch.empty((), dtype=getattr(torch, dtype)).element_size()
-        peak = _C.fma_peak(dtype, 0.5)
+        peak = extension.fma_peak(dtype, 0.5)
         points = []
         for case in LAYERS:
             times = layers.get(case.name)

@@ -16,6 +16,7 @@ from .nn import (
     LazyNHWCConvTranspose2d,
     NHWCConv2d,
     NHWCConvTranspose2d,
+    weight_layout,
 )
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "revert",
     "set_flags",
     "show_config",
+    "weight_layout",
 ]

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, fx
+import warnings
 
-from .nn import Conv2d
-from .nn.drop_in import conv2d_nchw
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+from torch._C import _set_grad_enabled as set_grad_enabled
+from torch.nn.modules.module import _has_any_global_hook as has_global_hook
+
+from . import _extension, _flags
+from ._geometry import op_geometry, padding_argument
+from ._ops import ops
+from ._ops.memory_format import is_result_channels_last
+from ._ops.nchw import HWIO
 
 CONV2D = (
     torch.conv2d,  # which F.conv2d and nn.Conv2d call
@@ -15,6 +23,12 @@ CONV2D = (
     torch.ops.aten.conv2d.padding,
 )
 DTYPES = (torch.float32, torch.float64)
+NHWC, NCHW = {3: (1, 2, 0), 4: (0, 2, 3, 1)}, {3: (2, 0, 1), 4: (0, 3, 1, 2)}  # by number of dimensions
+
+TOO_LATE = (
+    'options={"freezing": True} freezes nothing, since torch.compile has made inputs of the parameters by then: '
+    "set torch._inductor.config.freezing = True"
+)
 
 
 def compile_backend(graph: fx.GraphModule, example_inputs, *, mode: str | None = None, options=None):
@@ -32,49 +46,148 @@ def compile_backend(graph: fx.GraphModule, example_inputs, *, mode: str | None =
     Returns:
         What Inductor compiles from the rewritten graph.
     """
-    from torch._inductor import list_mode_options  # costs seconds to import
+    from torch._inductor import config, list_mode_options  # costs seconds to import
     from torch._inductor.compile_fx import compile_fx
 
-    use_nhwc_conv(graph)
     patches = dict(list_mode_options(mode)) if mode else {}
     patches.update({name.replace("-", "_"): value for name, value in (options or {}).items()})
-    return compile_fx(graph, example_inputs, config_patches=patches or None)
+    freezing = patches.get("freezing", config.freezing) and not torch.is_grad_enabled()
+    if freezing and not config.freezing and not any(True for _ in graph.parameters()):
+        warnings.warn(TOO_LATE, stacklevel=2)
+    use_nhwc_conv(graph, freezing)
+    cacheable = "unsafe_marked_cacheable_functions"
+    patches[cacheable] = {
+        **patches.get(cacheable, getattr(config, cacheable)),
+        "torch.ops.nhwc_conv": cache_key(),
+    }
+    return compile_fx(graph, example_inputs, config_patches=patches)
 
 
-def use_nhwc_conv(graph: fx.GraphModule) -> int:
-    """Rewrites, in place, the convolutions in a graph of torch.compile that nhwc_conv computes; how many it did."""
+def cache_key() -> str:
+    """What else than its graph decides what is compiled: sizes of packings, and which backward pass."""
+    build = _extension.module.build_id() if _extension.available else "no extension"
+    return f"{_extension.version}, {build}, winograd={_flags.winograd}"
+
+
+def use_nhwc_conv(graph: fx.GraphModule, freezing: bool = False) -> int:
+    """Rewrites, in place, the convolutions in a graph of torch.compile that nhwc_conv computes; how many it did.
+
+    Into ops alone: PyTorch keeps no compiled graph on disk that calls Python functions which it does not know.
+    With `freezing`, which makes parameters constants and computes beforehand what follows from constants alone, their
+    weights are packed.
+    """
     count = 0
     for part in graph.modules():  # regions under checkpoint and the like are modules of their own
         if isinstance(part, fx.GraphModule):
-            changed = sum(rewrite(part, node) for node in list(part.graph.nodes))
+            for node in list(part.graph.nodes):
+                inline(part, node)
+            constants = constants_of(part.graph) if freezing else ()
+            changed = sum(
+                rewrite(node, in_no_grad, constants) for node, in_no_grad in convolutions(part.graph)
+            )
             count += changed
             if changed:
                 part.recompile()
     return count
 
 
-def rewrite(graph: fx.GraphModule, node: fx.Node) -> bool:
-    if node.op == "call_module":
-        module = graph.get_submodule(node.target)
-        if (
-            type(module) is not torch.nn.Conv2d
-            or {"forward", "_conv_forward"} & vars(module).keys()
-            or not is_ours(node, value(node.args[0]), module.weight)
-        ):
-            return False
-        graph.set_submodule(node.target, Conv2d.from_torch(module))
-        return True
-    if node.op != "call_function" or node.target not in CONV2D:
-        return False
+def inline(graph: fx.GraphModule, node: fx.Node) -> None:
+    """In place of a module nn.Conv2d that calls nothing of others, what it does."""
+    module = graph.get_submodule(node.target) if node.op == "call_module" else None
+    if (
+        type(module) is not torch.nn.Conv2d
+        or {"forward", "_conv_forward"} & vars(module).keys()
+        or has_global_hook()
+        or any(hooks for name, hooks in vars(module).items() if name.endswith("_hooks"))
+    ):
+        return
+    (input,) = *node.args, *node.kwargs.values()
+    x, padding = value(input), module.padding
+    if not is_ours(value(node), x, module.weight):
+        return
+    with graph.graph.inserting_before(node):
+        weight, bias = (
+            None if tensor is None else graph.graph.get_attr(f"{node.target}.{name}")
+            for name, tensor in (("weight", module.weight), ("bias", module.bias))
+        )
+        weight.meta["example_value"] = module.weight
+        if module.padding_mode != "zeros":
+            sides, padding = module._reversed_padding_repeated_twice, 0
+            input = call(node, F.pad, input, sides, module.padding_mode)
+            input.meta["example_value"] = F.pad(x, sides, module.padding_mode)
+        arguments = input, weight, bias, module.stride, padding, module.dilation, module.groups
+        replace(node, call(node, torch.conv2d, *arguments))
+
+
+def convolutions(graph: fx.Graph) -> list[tuple[fx.Node, bool]]:
+    """All calls of conv2d, and whether each is in a `no_grad` of the graph's own."""
+    found, in_no_grad = [], False
+    for node in graph.nodes:
+        if node.target is set_grad_enabled:
+            in_no_grad = not node.args[0]
+        elif node.op == "call_function" and node.target in CONV2D:
+            found.append((node, in_no_grad))
+    return found
+
+
+def constants_of(graph: fx.Graph) -> set[fx.Node]:
+    """Parameters, and what is computed from nothing else."""
+    found = set()
+    for node in graph.nodes:
+        sources = node.all_input_nodes
+        if node.op == "get_attr" or node.op.startswith("call_") and sources and found.issuperset(sources):
+            found.add(node)
+    return found
+
+
+def rewrite(node: fx.Node, in_no_grad: bool, constants) -> bool:
+    """Rewrites a call of conv2d if nhwc_conv can compute it."""
     try:
-        arguments = named(*node.args, **node.kwargs)
+        input, weight, bias, *geometry = named(*node.args, **node.kwargs)
     except TypeError:
         return False
-    input, weight, _, *geometry = arguments
-    if not all(map(is_static, geometry)) or not is_ours(node, value(input), value(weight)):
+    image, kernel = value(input), value(weight)
+    if not all(map(is_static, geometry)) or not is_ours(value(node), image, kernel):
         return False
-    node.target, node.args, node.kwargs = conv2d_nchw, arguments, {}
+    stride, padding, dilation, groups = geometry
+    padding, auto_pad = padding_argument(padding)
+    geometry = op_geometry(stride, padding, dilation, groups, auto_pad)
+    permute = torch.ops.aten.permute.default
+    with node.graph.inserting_before(node):
+        x = call(node, permute, input, NHWC[image.dim()])
+        w = call(node, permute, weight, HWIO)
+        size = tuple(kernel.shape[i] for i in HWIO)
+        if weight in constants and is_static(size) and not value(node).requires_grad:
+            stride, _, dilation, *_ = geometry
+            may_be_winograd = {*stride, *dilation} == {1}
+            # The weight itself need not come along: packing is a part of each start, never of what is kept on disk.
+            packed = call(node, ops.pack_weight.default, w, groups, may_be_winograd)
+            out = call(node, ops.conv2d_packed.default, x, packed, size, bias, *geometry)
+        else:
+            out = call(node, ops.conv2d.default, x, w, bias, *geometry)
+        # F.conv2d's result is no view. One made in no_grad could not be changed in place outside of it.
+        if in_no_grad:
+            call(node, set_grad_enabled, True)
+        out = call(node, permute, out, NCHW[image.dim()])
+        if in_no_grad:
+            call(node, set_grad_enabled, False)
+        if not is_result_channels_last(image, kernel):
+            out = call(node, torch.ops.aten.clone.default, out, memory_format=torch.contiguous_format)
+        replace(node, out)
     return True
+
+
+def call(like: fx.Node, function, *args, **kwargs) -> fx.Node:
+    """A new node, made where `like` was: in its module, line and region."""
+    new = like.graph.call_function(function, args, kwargs)
+    new.meta = {name: known for name, known in like.meta.items() if name != "example_value"}
+    return new
+
+
+def replace(node: fx.Node, new: fx.Node) -> None:
+    new.meta = node.meta
+    node.replace_all_uses_with(new)
+    node.graph.erase_node(node)
 
 
 def named(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
@@ -94,14 +207,13 @@ def is_static(argument):
     return type(argument) is int or isinstance(argument, str)
 
 
-def is_ours(node, x, weight) -> bool:
+def is_ours(result, x, weight) -> bool:
     """Whether nhwc_conv computes the convolution. Under autocast the result has another dtype than x."""
-    tensors = [x, weight, value(node)]
     return all(
         isinstance(t, Tensor)
         and t.dtype == weight.dtype
         and t.dtype in DTYPES
         and t.device.type == "cpu"
         and t.layout == torch.strided
-        for t in tensors
+        for t in (weight, x, result)  # what is no tensor has no dtype
     )

@@ -1,4 +1,4 @@
-"""Loads the C++ extension, whose import registers the CPU kernels of the ops; says why where it cannot.
+"""Loads the C++ extension, which registers the ops and their CPU kernels; says why where it cannot.
 
 NHWC_CONV_DISABLE_EXT=1 leaves it out on purpose. Either way the ops stay, computed by `reference`.
 """
@@ -8,23 +8,25 @@ from __future__ import annotations
 import os
 import warnings
 
-import torch  # noqa: F401  (the extension links against its libraries)
+import torch  # the extension links against its libraries
+
+from . import _native
 
 version = "0.1.0"
 
 disabled = os.environ.get("NHWC_CONV_DISABLE_EXT", "0") not in ("", "0")
-module = None
+module: _native.Native | None = None
 reason = ""  # why `module` is None
 
 if disabled:
     reason = "it is disabled by NHWC_CONV_DISABLE_EXT"
+elif not _native.PATH.exists():
+    reason = "it is not built"
 else:
     try:
-        # Not `from . import`: that would report a library which fails to load as a name that is missing.
-        import nhwc_conv._C as module
-    except ImportError as error:
-        absent = isinstance(error, ModuleNotFoundError) and error.name == "nhwc_conv._C"
-        reason = "it is not built" if absent else f"it does not load: {error}"
+        module = _native.Native()
+    except OSError as error:
+        reason = f"it does not load: {error}"
 
 available = module is not None
 
@@ -41,7 +43,7 @@ def show_config() -> str:
     lines = [f"nhwc_conv {version}", f"torch {torch.__version__}"]
     if available:
         lines += [
-            f"extension: {module.__file__} (build {module.build_id()})",
+            f"extension: {module.path} (build {module.build_id()})",
             f"instruction set: {module.instruction_set()}, of {', '.join(module.instruction_sets())}",
         ]
     else:

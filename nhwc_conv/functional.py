@@ -13,6 +13,7 @@ from ._geometry import (
     op_geometry,
     padding_argument,
     require_tensors,
+    texts,
     transposed_geometry,
 )
 from ._ops import SHORTCUTS, cast_as_active, nothing_listens, ops
@@ -144,7 +145,7 @@ def conv_transpose2d(
     sides, auto_pad = padding_argument(padding)
     try:
         return _transposed(x, w, bias, stride, sides, dilation, groups, auto_pad, output_padding, output_size)
-    except (AttributeError, TypeError, RuntimeError):
+    except (AttributeError, TypeError, ValueError, RuntimeError):
         require_tensors(x, w, bias)
         geometry = op_geometry(stride, sides, dilation, groups, auto_pad)
         more = as_ints("output_padding", output_padding)
@@ -171,3 +172,12 @@ def _transposed(x, w, bias, stride, sides, dilation, groups, auto_pad, output_pa
         return out
     # In place where nobody could notice: a transform may have mapped the bias and not the rest.
     return out.add_(bias) if nothing_listens() else out + bias
+
+
+def _refuse_scripting(name):
+    """What torch.jit.script asks a function for, where it is called in what is compiled."""
+    return lambda: texts.fail(texts.NOT_SCRIPTABLE, name=name)
+
+
+for _function in (conv2d, conv_transpose2d):
+    _function.__prepare_scriptable__ = _refuse_scripting(_function.__name__)

@@ -26,10 +26,12 @@ def this_very_build():
     """Fails every test unless the loaded extension was compiled from the sources beside the tests."""
     if DISABLED:
         return
-    from nhwc_conv import _C
+    from nhwc_conv._extension import module as extension
 
-    if _C.build_id() != source_digest():
-        pytest.fail(f"{_C.__file__} was not built from the sources in {ROOT}; run `make test`", pytrace=False)
+    if extension.build_id() != source_digest():
+        pytest.fail(
+            f"{extension.path} was not built from the sources in {ROOT}; run `make test`", pytrace=False
+        )
 
 
 def pytest_configure(config):
@@ -50,14 +52,14 @@ def isa(request):
     if request.param == "python":
         yield request.param
         return
-    from nhwc_conv import _C
+    from nhwc_conv._extension import module as extension
 
-    if request.param not in _C.instruction_sets():
+    if request.param not in extension.instruction_sets():
         pytest.skip(f"this machine has no {request.param}")
-    previous = _C.instruction_set()
-    _C.set_instruction_set(request.param)
+    previous = extension.instruction_set()
+    extension.set_instruction_set(request.param)
     yield request.param
-    _C.set_instruction_set(previous)
+    extension.set_instruction_set(previous)
 
 
 @pytest.fixture

@@ -9,19 +9,22 @@ from torch._dynamo.backends.common import aot_autograd
 from nhwc_conv._compile import use_nhwc_conv
 
 OURS = torch.ops.nhwc_conv
+PACKED = OURS.conv2d_packed.default
 FORWARD, BACKWARD = OURS.conv2d.default, (OURS.conv2d_input.default, OURS.conv2d_weight.default)
 
 
 class Spy:
     """A backend that counts the graphs it gets, the convolutions it rewrites, and the ops that come of it."""
 
-    def __init__(self):
+    def __init__(self, freezing=False):
         torch._dynamo.reset()
+        self.freezing, self.packed = freezing, []
         self.rewritten, self.graphs, self.ops = 0, 0, Counter()
 
     def __call__(self, graph, example_inputs):
         self.graphs += 1
-        self.rewritten += use_nhwc_conv(graph)
+        self.rewritten += use_nhwc_conv(graph, self.freezing)
+        self.packed += [n.args[1:] for n in graph.graph.nodes if n.target is OURS.pack_weight.default]
         return aot_autograd(fw_compiler=self.count, bw_compiler=self.count)(graph, example_inputs)
 
     def count(self, graph, example_inputs):

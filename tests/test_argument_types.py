@@ -91,6 +91,42 @@ def test_no_integers_for_layers(layer, name, wrong, shown):
     assert name + shown in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda padding: conv2d(X, W, padding=padding),
+        lambda padding: conv2d(X, W.clone().requires_grad_(), padding=padding),
+        lambda padding: conv_transpose2d(X, W, padding=padding),
+        lambda padding: NHWCConv2d(4, 4, 3, padding=padding),
+        lambda padding: NHWCConvTranspose2d(4, 4, 3, padding=padding),
+        lambda padding: NHWCConv2d.from_kernel(W, padding=padding),
+        lambda padding: NHWCConv2d.from_depthwise_kernel(W, padding=padding),
+        lambda padding: nhwc_conv.Conv2d(4, 4, 3, padding=padding),
+        lambda padding: nhwc_conv.LazyConv2d(4, 3, padding=padding),
+        lambda padding: nhwc_conv.LazyNHWCConv2d(4, 3, padding=padding),
+    ],
+)
+def test_the_padding_of_jax(call):
+    """((top, bottom), (left, right)): how to write that here stands in the message."""
+    for pairs in (((1, 0), (2, 3)), [[1, 0], [2, 3]], [(np.int64(1), 0), (2, 3)], np.array([[1, 0], [2, 3]])):
+        with pytest.raises(TypeError) as error:
+            call(pairs)
+        assert str(error.value) == (
+            f"expected padding to be an int or a tuple of ints, but got padding={pairs!r}; "
+            f"write that as (top, bottom, left, right) = (1, 0, 2, 3)"
+        )
+    for wrong in (((1, 0),), ((1, 0), (2, 3.0)), ((1, 0), (2, 3), (0, 0)), 1.5, ("ab", "cd")):
+        with pytest.raises(TypeError) as error:
+            call(wrong)
+        assert str(error.value).endswith(f"but got padding={wrong!r}")
+
+
+def test_only_padding_has_four_sides():
+    with pytest.raises(TypeError) as error:
+        conv2d(X, W, stride=((1, 0), (2, 3)))
+    assert str(error.value).endswith("but got stride=((1, 0), (2, 3))")
+
+
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
 @pytest.mark.parametrize(("wrong", "shown"), [(1.0, "1.0"), ((1, 1), "(1, 1)"), (None, "None")])
 def test_no_groups(function, wrong, shown):

@@ -106,27 +106,60 @@ def test_an_unmodified_model():
     assert {type(m) for m in model} == {nn.Conv2d, nn.BatchNorm2d, nn.ReLU}
 
 
-def test_a_graph_that_calls_modules():
-    """As torch.compile made them when it did not look into torch's own."""
-    model, x = network(), images(2, 3, 8, 10)
+def calls_modules(model, x):
+    """A graph as torch.compile made them when it did not look into torch's own modules."""
     graph = torch.fx.symbolic_trace(model)
-    graph.add_module("5", nn.Conv2d(4, 4, 1).bfloat16())
-    with graph.graph.inserting_before(graph.graph.output_node()):
-        graph.graph.call_module("5", (next(iter(graph.graph.nodes)),))
     for node in graph.graph.nodes:
         node.meta["example_value"] = x
-    assert use_nhwc_conv(graph) == 3
-    assert [type(m) is nhwc_conv.Conv2d for m in graph.children()] == [True, False, False, True, True, False]
+    return graph
+
+
+def modules_called(graph):
+    return [node.target for node in graph.graph.nodes if node.op == "call_module"]
+
+
+def test_a_graph_that_calls_modules():
+    model, x = network(), images(2, 3, 8, 10)
+    graph = calls_modules(model, x)
+    assert use_nhwc_conv(graph) == 3 and modules_called(graph) == ["1", "2"]
+    assert_same(model.eval(), graph, x.requires_grad_())
     assert graph.get_submodule("0").weight is model[0].weight and type(model[0]) is nn.Conv2d
 
 
-def test_a_graph_that_calls_a_module_with_a_forward_of_its_own():
-    graph = torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(4, 4, 1).double()))
-    graph.get_submodule("0").forward = lambda x: 2 * x
-    x = images(2, 4, 8, 10)
-    for node in graph.graph.nodes:
-        node.meta["example_value"] = x
-    assert use_nhwc_conv(graph) == 0 and torch.equal(graph(x), 2 * x)
+def hooked(layer):
+    layer.register_forward_hook(lambda module, args, out: 2 * out)
+
+
+def replaced(layer):
+    layer.forward = lambda x: 2 * x
+
+
+def bfloat16(layer):
+    layer.bfloat16()
+
+
+@pytest.mark.parametrize("change", (hooked, replaced, bfloat16))
+def test_a_graph_that_calls_a_module_which_does_something_else(change):
+    layer, x = nn.Conv2d(4, 4, 1).double(), images(2, 4, 8, 10)
+    change(layer)
+    graph = calls_modules(nn.Sequential(layer), x)
+    assert use_nhwc_conv(graph) == 0 and modules_called(graph) == ["0"]
+    x = x.to(layer.weight.dtype)
+    assert torch.equal(graph(x), layer(x))
+
+
+def test_results_of_no_grad_may_be_changed_in_place_outside():
+    def function(x, w, b):
+        with torch.no_grad():
+            y = F.conv2d(x, w)
+        return y.add_(b[:, None, None])
+
+    x, w, b = tensors()
+    for image in (x, x.detach().contiguous(memory_format=torch.channels_last)):
+        spy = Spy()
+        compiled = torch.compile(function, backend=spy, fullgraph=True)
+        assert_same(function, compiled, image.detach(), w.detach(), b)
+        assert spy.rewritten == 1
 
 
 def test_under_checkpoint():
@@ -186,6 +219,43 @@ def test_inductor_compiles_the_rest():
     assert not {"aten::conv2d", "aten::convolution", "aten::batch_norm"} & calls.keys()
     with pytest.raises(Exception, match="no_such_option"):
         torch.compile(lambda x: x + 1, backend=nhwc_conv.compile_backend, options={"no_such_option": 1})(x)
+
+
+def written(model, x):
+    with torch.no_grad():
+        model.weight.mul_(2)
+
+
+def written_through_data(model, x):
+    model.weight.data.mul_(2)
+
+
+def loaded(model, x):
+    model.load_state_dict({name: 2 * p for name, p in model.state_dict().items()})
+
+
+def assigned(model, x):
+    model.load_state_dict({name: 2 * p for name, p in model.state_dict().items()}, assign=True)
+
+
+def stepped(model, x):
+    model(x).pow(2).sum().backward()
+    torch.optim.SGD(model.parameters(), lr=0.1, fused=True).step()
+
+
+@pytest.mark.parametrize("change", (written, written_through_data, loaded, assigned, stepped))
+def test_no_weight_is_ever_stale(change):
+    torch._dynamo.reset()
+    x = images(2, 3, 8, 10).contiguous(memory_format=torch.channels_last)
+    model = nn.Conv2d(3, 4, 3, bias=False).double()  # nothing is left for a C++ compiler
+    compiled = torch.compile(model, backend=nhwc_conv.compile_backend)
+    for mode in (torch.no_grad, torch.enable_grad):
+        with mode():
+            before = compiled(x)
+            with torch.enable_grad():
+                change(model, x)
+            assert not torch.equal(compiled(x), before)
+            torch.testing.assert_close(compiled(x), model(x))
 
 
 BY_NAME = """

@@ -19,6 +19,7 @@ class NormAct(nn.BatchNorm2d):
         self.drop, self.act = nn.Identity(), act
 
     def forward(self, x):
+        torch._assert(x.ndim == 4, f"expected an image, but got {x.ndim} dimensions")
         statistics = self.running_mean, self.running_var
         x = F.batch_norm(x, *statistics, self.weight, self.bias, self.training, self.momentum, self.eps)
         return self.act(self.drop(x))
@@ -110,6 +111,26 @@ class Computed(nn.Module):
 def test_functions_that_stay(weight, why):
     _, report = converted(trained(nn.Sequential(Computed(weight), nn.Conv2d(4, 4, 1))))
     assert report.left == {"0.conv2d": why} and list(report.converted) == ["1"]
+
+
+class Bypassing(nn.Module):
+    """Reads the values of what is between, and its size."""
+
+    def __init__(self, read):
+        super().__init__()
+        self.conv, self.bn, self.read = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), read
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.bn(y).relu() * self.read(y)
+
+
+@pytest.mark.parametrize(
+    ("read", "folds"), [(lambda y: y.shape[1], True), (lambda y: y.size(1), True), (lambda y: y.sum(), False)]
+)
+def test_reading_a_size_is_not_seeing_values(read, folds):
+    _, report = converted(trained(Bypassing(read)))
+    assert len(report.folded) == len(report.fused) == int(folds)
 
 
 class Elsewhere(nn.Module):

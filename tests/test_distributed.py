@@ -1,4 +1,4 @@
-"""Two processes over gloo: DistributedDataParallel bit for bit, and fully_shard (FSDP2)."""
+"""Processes over gloo: DistributedDataParallel bit for bit, fully_shard (FSDP2), and what prepack leaves alone there."""
 
 import os
 
@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+import nhwc_conv
 from nhwc_conv import Conv2d, NHWCConv2d, NHWCConvTranspose2d
 
 pytestmark = [
@@ -78,6 +79,40 @@ def process(rank, folder):
     os._exit(0)
 
 
+def packed_process(_, folder):
+    """The only one. Before a call all weights are shards; after it the root module's are plain parameters."""
+    from torch.distributed.fsdp import fully_shard
+
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+    try:
+        x, results = torch.linspace(-1, 1, 64 * 16 * 16).view(1, 64, 16, 16), []
+        for shards in (False, True):
+            torch.manual_seed(0)
+            model = nn.Sequential(Conv2d(64, 64, 3), nn.Sequential(Conv2d(64, 4, 3))).eval()
+            nhwc_conv.prepack(model)
+            if shards:
+                mesh = dist.device_mesh.init_device_mesh("cpu", (1,))
+                fully_shard(model[1], mesh=mesh)
+                fully_shard(model, mesh=mesh)
+            optimizer = torch.optim.SGD(model.parameters(), 0.1)
+            for _ in range(STEPS):
+                with torch.no_grad():
+                    results.append(model(x))
+                    nhwc_conv.prepack(model)
+                    # Whether an old packing would be noticed depends on where the gathered weight comes to lie.
+                    assert (model[0]._packed.parameter is model[0].weight) is not shards
+                    results.append(model(x))
+                model(x).pow(2).mean().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                with torch.no_grad():
+                    results.append(model(x))
+        torch.save(results, f"{folder}/results.pt")
+    finally:
+        dist.destroy_process_group()
+    os._exit(0)
+
+
 def in_one_process():
     """The same steps, with the average of the gradients of the two half-batches."""
     model = Model()
@@ -99,3 +134,13 @@ def test_two_processes_equal_one(tmp_path):
         for name, value in result.items():
             assert torch.equal(value, expected[name]), (how, name)
             assert not torch.equal(value, start[name]), (how, name)
+
+
+def test_sharded_layers_are_not_packed(tmp_path):
+    """Nor do packings of before go stale: FSDP gathers weights without counting what it writes."""
+    torch.multiprocessing.spawn(packed_process, (str(tmp_path),), nprocs=1)
+    results = torch.load(tmp_path / "results.pt")
+    half = len(results) // 2
+    for whole, sharded in zip(results[:half], results[half:], strict=True):
+        torch.testing.assert_close(sharded, whole)
+    assert not torch.allclose(results[0], results[-1])

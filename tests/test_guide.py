@@ -9,6 +9,7 @@ from conftest import ROOT
 GUIDE = ROOT / "docs" / "guide"
 INDEX = GUIDE / "README.md"
 PAGES = [page for page in sorted(GUIDE.glob("*.md")) if page != INDEX]
+NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}  # by pages, beside torch and NumPy
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -29,11 +30,14 @@ def test_blocks_keep_their_lines():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-# PyTorch's own, from torch.compile and from forward-mode formulas.
+# PyTorch's own, from torch.compile, from forward-mode formulas and from torch.onnx.
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_page_runs(page, tmp_path, monkeypatch):
     text = page.read_text()
     assert "```python" in text
+    for package in NEEDED.get(page.stem, ()):
+        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)  # what a page saves
     torch.manual_seed(0)
     namespace = {"__name__": page.stem}

@@ -22,9 +22,9 @@ def run_python(code, **environment):
 
 USE = """
 import torch, nhwc_conv
-from nhwc_conv import _C
+from nhwc_conv._extension import module as extension
 torch.ops.nhwc_conv.conv2d(torch.ones(1, 4, 4, 2), torch.ones(3, 3, 2, 3))
-print(_C.instruction_set())
+print(extension.instruction_set())
 """
 
 
@@ -34,26 +34,28 @@ def test_environment_chooses_the_instruction_set(isa):
 
 
 def test_default_instruction_set_is_the_best():
-    from nhwc_conv import _C
+    from nhwc_conv._extension import module as extension
 
     done = run_python(USE, NHWC_CONV_ISA="")
-    assert done.stdout.strip() == _C.instruction_sets()[0], done.stderr
+    assert done.stdout.strip() == extension.instruction_sets()[0], done.stderr
 
 
 def test_unsupported_instruction_set_raises():
-    from nhwc_conv import _C
+    from nhwc_conv._extension import module as extension
 
     done = run_python(USE, NHWC_CONV_ISA="avx9000")
     assert done.returncode == 1 and not done.stdout
     last = done.stderr.strip().splitlines()[-1]
-    assert all(part in last for part in ("NHWC_CONV_ISA", "avx9000", *_C.instruction_sets())), done.stderr
+    assert all(part in last for part in ("NHWC_CONV_ISA", "avx9000", *extension.instruction_sets())), (
+        done.stderr
+    )
 
 
 @pytest.mark.parametrize("name", ["avx9000", "", "AVX2"])
 def test_setter_refuses_unknown_instruction_sets(name):
-    from nhwc_conv import _C
+    from nhwc_conv._extension import module as extension
 
-    before = _C.instruction_set()
+    before = extension.instruction_set()
     with pytest.raises(ValueError, match="baseline"):
-        _C.set_instruction_set(name)
-    assert _C.instruction_set() == before
+        extension.set_instruction_set(name)
+    assert extension.instruction_set() == before

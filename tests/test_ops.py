@@ -115,7 +115,10 @@ def test_arguments_left_out_are_the_documented_defaults():
 def test_the_tests_know_every_instruction_set():
     from conftest import KNOWN_ISAS
 
-    from nhwc_conv import _C
+    from nhwc_conv._extension import module as extension
 
-    assert set(_C.instruction_sets()) <= set(KNOWN_ISAS)
-    assert "baseline" in _C.instruction_sets() and _C.instruction_set() in _C.instruction_sets()
+    assert set(extension.instruction_sets()) <= set(KNOWN_ISAS)
+    assert (
+        "baseline" in extension.instruction_sets()
+        and extension.instruction_set() in extension.instruction_sets()
+    )

@@ -183,13 +183,13 @@ def test_weight_gradient_bits_do_not_depend_on_layout(case, isa):
 
 
 def explain(pass_, algorithm, case, dtype="float32", batch=None):
-    from nhwc_conv import _C
+    from nhwc_conv._extension import module as extension
 
     def pair(value):
         return [value, value] if isinstance(value, int) else list(value)
 
     x = list(case.x) if batch is None else [batch, *case.x[-3:]]
-    return _C.explain(
+    return extension.explain(
         pass_, algorithm, dtype, x, list(case.w), pair(case.stride), pair(case.padding), pair(case.dilation),
         case.groups, case.auto_pad,
     )  # fmt: skip

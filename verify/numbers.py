@@ -9,7 +9,7 @@ import torch
 from cases import DTYPES, LAYERS, Case
 
 import nhwc_conv
-from nhwc_conv import _C
+from nhwc_conv._extension import module as extension
 
 from .algorithms import EXACT, FORWARD, try_forward
 from .geometries import random_cases, table_cases
@@ -50,8 +50,8 @@ def exactness(count: int, seed: int) -> dict:
         grad = case.grad_like(y, integers=True)
         dx, dw = oracle.gradients(case, x, w, bias, grad)[:2]
         expected = {"conv2d_input": dx, "conv2d_weight": dw}
-        for isa in _C.instruction_sets():
-            _C.set_instruction_set(isa)
+        for isa in extension.instruction_sets():
+            extension.set_instruction_set(isa)
             for dtype in DTYPES:
                 turn += 1
                 data = [t if t is None else t.to(dtype) for t in (x, w, bias, grad)]
@@ -84,8 +84,8 @@ def errors(count: int, seed: int) -> dict:
                 "conv2d_input": (gradients[0], sizes[0], n[1]),
                 "conv2d_weight": (gradients[1], sizes[1], n[2]),
             }
-            for isa in _C.instruction_sets():
-                _C.set_instruction_set(isa)
+            for isa in extension.instruction_sets():
+                extension.set_instruction_set(isa)
                 for name, result in _calls(case, x, w, bias, grad, FORWARD):
                     calls += 1
                     value, magnitude, terms = expected.get(name, (y, size, n[0]))
@@ -128,8 +128,8 @@ def bits(count: int, seed: int) -> dict:
             _, w, bias = case.tensors(dtype)
             batch = torch.randn(8, *case.x[1:], generator=generator, dtype=dtype)
             grads = case.grad_like(oracle.forward(case, batch, w)).to(dtype)
-            for isa in _C.instruction_sets():
-                _C.set_instruction_set(isa)
+            for isa in extension.instruction_sets():
+                extension.set_instruction_set(isa)
                 torch.set_num_threads(1)
                 first = dict(_calls(case, batch[3:4], w, bias, grads[3:4], FORWARD))
                 whole = dict(_calls(case, batch, w, bias, grads, FORWARD))

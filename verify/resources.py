@@ -11,7 +11,7 @@ import oracle
 import torch
 from memory import allocated
 
-from nhwc_conv import _C
+from nhwc_conv._extension import module as extension
 
 from .geometries import random_cases
 
@@ -74,7 +74,7 @@ def workspace(count: int) -> dict:
                 ("input_gradient", lambda: ops.conv2d_input(y, w, x.shape[-3:-1], **case.geometry), x),  # noqa: B023
                 ("weight_gradient", lambda: ops.conv2d_weight(y, x, w.shape[:2], **case.geometry), w),  # noqa: B023
             ):
-                plan = _C.explain(
+                plan = extension.explain(
                     direction, "auto", name, list(case.x), list(case.w), list(oracle.pair(case.stride)),
                     list(oracle.four_sides(case)), list(oracle.pair(case.dilation)), case.groups, 0,
                 )  # fmt: skip

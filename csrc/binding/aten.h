@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "check_arguments.h"
+#include "library.h"
 #include "tensor.h"
 
 namespace nhwc_conv {
@@ -12,23 +13,33 @@ inline bool computed_here(const TensorInfo& tensor) {
   return tensor.dtype == aoti_torch_dtype_float32() || tensor.dtype == aoti_torch_dtype_float64();
 }
 
-// Calls a dispatcher op of one Tensor result with the given arguments. What it raises does not come through, so a
-// failure tells what the op was called on: aten has no convolution of bool, for one.
-template <class... Arguments>
-Tensor call_op(const char* name, const Tensor& first, const Arguments&... others) {
+// Calls a dispatcher op of one result with the given arguments. What it raises does not come through, so a failure
+// tells what the op was called on: aten has no transposed convolution of int8, for one.
+template <class Result, class... Arguments>
+Result call_op(const char* name, const Tensor& first, const Arguments&... others) {
   StableIValue stack[] = {torch::stable::detail::from(first), torch::stable::detail::from(others)...};
   if (torch_call_dispatcher(name, "", stack, TORCH_ABI_VERSION) != AOTI_TORCH_SUCCESS) {
     const TensorInfo info = info_of(first);
     fail(std::string(name) + " failed on a tensor of type " + dtype_name(info.dtype) + " and size " + text(info));
   }
-  return torch::stable::detail::to<Tensor>(stack[0]);
+  return torch::stable::detail::to<Result>(stack[0]);
+}
+
+// The op of the Python package for tensors of a type that is not computed here; the first is called `name`.
+template <class... Arguments>
+Tensor call_python_op(const char* op, const char* name, const Tensor& first, const Arguments&... others) {
+  if (!is_python_attached()) {
+    fail(std::string("expected ") + name + " to be float32 or float64, but got " + dtype_name(info_of(first).dtype) +
+         ": other types are computed by the Python package nhwc_conv, which this process has not imported");
+  }
+  return call_op<Tensor>(op, first, others...);
 }
 
 // The bias itself, or a copy whose values are neighbours.
 inline Tensor contiguous_bias(const Tensor& bias, const TensorInfo& info) {
   if (info.sizes[0] == 1 || info.strides[0] == 1) return bias;
-  return call_op("aten::clone", bias,
-                 std::optional<torch::headeronly::MemoryFormat>(torch::headeronly::MemoryFormat::Contiguous));
+  return call_op<Tensor>("aten::clone", bias,
+                         std::optional<torch::headeronly::MemoryFormat>(torch::headeronly::MemoryFormat::Contiguous));
 }
 
 }  // namespace nhwc_conv

@@ -1,6 +1,8 @@
 // The texts follow F.conv2d's where it has one; nhwc_conv/_geometry/texts.py has the same ones, for the fakes.
 #include "check_arguments.h"
 
+#include <sstream>
+
 namespace nhwc_conv {
 
 namespace {
@@ -32,29 +34,31 @@ std::string text(const int64_t* values, int64_t count) { return list(values, cou
 std::string text(const std::vector<int64_t>& values) { return text(values.data(), values.size()); }
 std::string text(const TensorInfo& tensor) { return text(tensor.sizes, tensor.dim); }
 
+namespace {
+
+// torch's names in the order of the numbers that dtypes have in checkpoints, which therefore stay; "float" and "double"
+// as F.conv2d has them.
+constexpr char kDtypes[] =
+    "uint8 int8 int16 int32 int64 float16 float double complex32 complex64 complex128 bool qint8 quint8 qint32 "
+    "bfloat16 quint4x2 quint2x4 bits1x8 bits2x4 bits4x2 bits8 bits16 float8_e5m2 float8_e4m3fn float8_e5m2fnuz "
+    "float8_e4m3fnuz uint16 uint32 uint64 uint1 uint2 uint3 uint4 uint5 uint6 uint7 int1 int2 int3 int4 int5 int6 "
+    "int7 float8_e8m0fnu float4_e2m1fn_x2";
+constexpr int32_t kComplex128 = 10, kBFloat16 = 15;
+
+void check_convolved(Named tensor) {
+  const int32_t dtype = tensor.tensor->dtype;
+  if (dtype <= kComplex128 || dtype == kBFloat16) return;
+  fail(std::string("expected ") + tensor.name + " to be of a type that PyTorch convolves, but got " +
+       dtype_name(dtype) + ": convert it first");
+}
+
+}  // namespace
+
 std::string dtype_name(int32_t dtype) {
-  struct Row {
-    int32_t (*dtype)();
-    const char* name;
-  };
-  static const Row rows[] = {
-      {aoti_torch_dtype_float32, "float"},
-      {aoti_torch_dtype_float64, "double"},
-      {aoti_torch_dtype_bfloat16, "c10::BFloat16"},
-      {aoti_torch_dtype_float16, "c10::Half"},
-      {aoti_torch_dtype_uint8, "unsigned char"},
-      {aoti_torch_dtype_int8, "signed char"},
-      {aoti_torch_dtype_int16, "short"},
-      {aoti_torch_dtype_int32, "int"},
-      {aoti_torch_dtype_int64, "long"},
-      {aoti_torch_dtype_bool, "bool"},
-      {aoti_torch_dtype_complex64, "c10::complex<float>"},
-      {aoti_torch_dtype_complex128, "c10::complex<double>"},
-  };
-  for (const Row& row : rows) {
-    if (row.dtype() == dtype) return row.name;
-  }
-  return "dtype " + std::to_string(dtype);
+  std::istringstream names(kDtypes);
+  std::string name;
+  for (int32_t i = 0; i <= dtype && names; ++i) names >> name;
+  return names ? name : "dtype " + std::to_string(dtype);
 }
 
 void check_same_kind(Named a, Named b) {
@@ -62,6 +66,8 @@ void check_same_kind(Named a, Named b) {
     fail(std::string("Expected all tensors to be on the same device, but got ") + b.name + " on another device than " +
          a.name);
   }
+  check_convolved(a);
+  check_convolved(b);
   if (a.tensor->dtype != b.tensor->dtype) {
     std::string role = a.role;
     role[0] = role[0] - 'a' + 'A';

@@ -24,9 +24,9 @@ std::string text(const int64_t* values, int64_t count);
 std::string text(const std::vector<int64_t>& values);
 std::string text(const TensorInfo& tensor);
 
-std::string dtype_name(int32_t dtype);  // as F.conv2d calls it
+std::string dtype_name(int32_t dtype);
 
-// One device, one dtype.
+// One device, one dtype, of those that PyTorch convolves.
 void check_same_kind(Named a, Named b);
 
 // Three or four dimensions.

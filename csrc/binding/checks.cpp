@@ -133,6 +133,16 @@ ConvGeometry check_packed(const TensorInfo& x, const TensorInfo& packed, const s
   return check_forward(x, w, bias, options);
 }
 
+void check_packed_weight(const TensorInfo& packed, const TensorInfo& weight, const std::vector<int64_t>& weight_size) {
+  check_same_kind({"weight", "packed", &packed}, {"weight", "weight", &weight});
+  bool same = weight.dim == 4;
+  for (int d = 0; same && d < 4; ++d) same = weight.sizes[d] == weight_size[d];
+  if (!same) {
+    fail("expected weight to be of size weight_size=" + text(weight_size) + " as [KH, KW, C per group, O], but got " +
+         text(weight));
+  }
+}
+
 ConvGeometry check_input_gradient(const TensorInfo& grad, const TensorInfo& w, const std::vector<int64_t>& input_size,
                                   const ConvOptions& options, int64_t algorithm) {
   check_same_kind({"gradient", "grad", &grad}, {"weight", "w", &w});

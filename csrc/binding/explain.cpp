@@ -1,92 +1,112 @@
-// _C.explain: the plan that an op would run, as a dict, for contiguous tensors of the given shapes.
+#include "explain.h"
+
 #include <algorithm>
+#include <initializer_list>
 #include <iterator>
 #include <stdexcept>
-#include <string>
 #include <utility>
-#include <vector>
 
 #include "../conv/depthwise_gradient.h"
 #include "../conv/input_gradient.h"
 #include "../conv/weight_gradient.h"
 #include "../conv/winograd_gradient.h"
 #include "../kernels/dispatch.h"
-#include "checks.h"
-#include "module.h"
 #include "threads.h"
 
 namespace nhwc_conv {
 
 namespace {
 
-std::vector<int64_t> sizes_of(PyObject* sequence) {
-  std::vector<int64_t> sizes;
-  const Py_ssize_t count = PySequence_Size(sequence);
-  for (Py_ssize_t i = 0; i < count; ++i) {
-    PyObject* item = PySequence_GetItem(sequence, i);
-    sizes.push_back(item == nullptr ? 0 : PyLong_AsLongLong(item));
-    Py_XDECREF(item);
-  }
-  return sizes;
-}
-
 template <class T>
 ImageView<const T> contiguous_image(int64_t H, int64_t W, int64_t C) {
   return {nullptr, H * W * C, W * C, C, 1};
 }
 
-using Long = long long;
+// A JSON object. Names and texts are those of this folder's sources, and need no escapes.
+class Json {
+ public:
+  Json& text(const char* name, const std::string& value) { return add(name, '"' + value + '"'); }
+  Json& flag(const char* name, bool value) { return add(name, value ? "true" : "false"); }
+  Json& number(const char* name, int64_t value) { return add(name, std::to_string(value)); }
+  Json& list(const char* name, std::initializer_list<int64_t> values) {
+    std::string items;
+    for (const int64_t value : values) items += (items.empty() ? "" : ", ") + std::to_string(value);
+    return add(name, '[' + items + ']');
+  }
+  std::string closed() const { return members_ + '}'; }
+
+ private:
+  Json& add(const char* name, const std::string& value) {
+    members_ += (members_.size() > 1 ? ", \"" : "\"") + std::string(name) + "\": " + value;
+    return *this;
+  }
+  std::string members_ = "{";
+};
+
+// What every plan tells first, and last.
+Json opening(const char* algorithm, const char* source) {
+  return Json().text("algorithm", algorithm).text("instruction_set", active_kernels().name).text("source", source);
+}
+
+std::string closing(Json& plan, int64_t shared, int64_t per_thread) {
+  return plan.number("workspace_shared", shared).number("workspace_per_thread", per_thread).closed();
+}
 
 template <class T>
-PyObject* describe(const ConvGeometry& g, const ConvPlan& plan, Long shared, Long per_thread, Long phases) {
-  const Long KH = g.h.kernel, KW = g.w.kernel, C = g.C_per_group();
-  const char* isa = active_kernels().name;
+std::string describe(const ConvGeometry& g, const ConvPlan& plan, int64_t shared, int64_t per_thread, int64_t phases) {
+  const int64_t KH = g.h.kernel, KW = g.w.kernel, C = g.C_per_group();
   if (plan.method == Method::depthwise) {
-    return Py_BuildValue("{s:s, s:s, s:s, s:(LLL), s:[iL], s:O, s:L, s:L, s:L}", "algorithm", "depthwise",
-                         "instruction_set", isa, "source", plan.lanewise.expand ? "panel" : "view", "reduction", KH, KW,
-                         C, "tile", kMaxLanewiseRows,
-                         static_cast<Long>(plan.lanewise.item_channels * plan.lanewise.pixels_abreast),
-                         "packed_weights", plan.lanewise.pack_weights ? Py_True : Py_False, "phases", phases,
-                         "workspace_shared", shared, "workspace_per_thread", per_thread);
+    const auto& lanewise = plan.lanewise;
+    return closing(opening("depthwise", lanewise.expand ? "panel" : "view")
+                       .list("reduction", {KH, KW, C})
+                       .list("tile", {kMaxLanewiseRows, lanewise.item_channels * lanewise.pixels_abreast})
+                       .flag("packed_weights", lanewise.pack_weights)
+                       .number("phases", phases),
+                   shared, per_thread);
   }
   if (plan.method == Method::winograd) {
     const WinogradPlan& winograd = plan.winograd;
-    const int rows =
-        family_of(kernels_of<T>(active_kernels()), winograd.columns.lanes, winograd.columns.vectors).max_rows;
-    return Py_BuildValue("{s:s, s:s, s:s, s:(LLL), s:[iL], s:O, s:(LL), s:L, s:L, s:L, s:L, s:L}", "algorithm",
-                         "winograd", "instruction_set", isa, "source", "view", "reduction", 1LL, 1LL, C, "tile", rows,
-                         static_cast<Long>(winograd.columns.vectors) * winograd.columns.lanes, "packed_weights",
-                         winograd.pack_weights ? Py_True : Py_False, "reduction_blocks", 1LL,
-                         static_cast<Long>(winograd.depth_blocks), "winograd_tile", static_cast<Long>(winograd.tile),
-                         "block_tiles", static_cast<Long>(winograd.block_tiles), "phases", phases, "workspace_shared",
-                         shared, "workspace_per_thread", per_thread);
+    const ColumnTiles& columns = winograd.columns;
+    const int rows = family_of(kernels_of<T>(active_kernels()), columns.lanes, columns.vectors).max_rows;
+    return closing(opening("winograd", "view")
+                       .list("reduction", {1, 1, C})
+                       .list("tile", {rows, columns.vectors * columns.lanes})
+                       .flag("packed_weights", winograd.pack_weights)
+                       .list("reduction_blocks", {1, winograd.depth_blocks})
+                       .number("winograd_tile", winograd.tile)
+                       .number("block_tiles", winograd.block_tiles)
+                       .number("phases", phases),
+                   shared, per_thread);
   }
   const DensePlan& dense = plan.dense;
   const bool view = dense.source != Source::panel, im2col = dense.algorithm == Algorithm::im2col;
   const ColumnTiles& columns = dense.source == Source::planes ? dense.across : dense.columns;
   const char* const sources[] = {"view", "window", "panel", "planes"};
-  const char* source = sources[static_cast<int>(dense.source)];
-  return Py_BuildValue("{s:s, s:s, s:s, s:(LLL), s:[iL], s:O, s:(LL), s:L, s:L, s:L}", "algorithm",
-                       im2col ? "im2col" : "matmul", "instruction_set", isa, "source", source, "reduction",
-                       view ? KH : 1, view && !im2col ? KW : 1, view ? (im2col ? KW * C : C) : KH * KW * C, "tile",
-                       dense.rows, static_cast<Long>(columns.vectors) * columns.lanes, "packed_weights",
-                       dense.pack_weights ? Py_True : Py_False, "reduction_blocks", static_cast<Long>(dense.row_blocks),
-                       static_cast<Long>(dense.inner_blocks), "phases", phases, "workspace_shared", shared,
-                       "workspace_per_thread", per_thread);
+  return closing(
+      opening(im2col ? "im2col" : "matmul", sources[static_cast<int>(dense.source)])
+          .list("reduction", {view ? KH : 1, view && !im2col ? KW : 1, view ? (im2col ? KW * C : C) : KH * KW * C})
+          .list("tile", {dense.rows, columns.vectors * columns.lanes})
+          .flag("packed_weights", dense.pack_weights)
+          .list("reduction_blocks", {dense.row_blocks, dense.inner_blocks})
+          .number("phases", phases),
+      shared, per_thread);
 }
 
-PyObject* describe_weight_gradient(const char* algorithm, const char* source, Long rows, Long pixels, Long tile_rows,
-                                   Long tile_columns, Long partials, Long shared, Long per_thread) {
-  return Py_BuildValue("{s:s, s:s, s:s, s:(LLL), s:[LL], s:O, s:L, s:L, s:L}", "algorithm", algorithm,
-                       "instruction_set", active_kernels().name, "source", source, "reduction", rows, 1LL, pixels,
-                       "tile", tile_rows, tile_columns, "packed_weights", Py_False, "partials", partials,
-                       "workspace_shared", shared, "workspace_per_thread", per_thread);
+std::string describe_weight_gradient(const char* algorithm, const char* source, int64_t rows, int64_t pixels,
+                                     int64_t tile_rows, int64_t tile_columns, int64_t partials, int64_t shared,
+                                     int64_t per_thread) {
+  return closing(opening(algorithm, source)
+                     .list("reduction", {rows, 1, pixels})
+                     .list("tile", {tile_rows, tile_columns})
+                     .flag("packed_weights", false)
+                     .number("partials", partials),
+                 shared, per_thread);
 }
 
 template <class T>
-PyObject* explain_pass(const std::string& pass, Algorithm algorithm, const ConvGeometry& g, int threads) {
+std::string explain_pass(const std::string& pass, Algorithm algorithm, const ConvGeometry& g, int threads) {
   const Kernels<T>& kernels = kernels_of<T>(active_kernels());
-  const Long size = sizeof(T);
+  const int64_t size = sizeof(T);
   const int64_t Cg = g.C_per_group();
   ImageView<const T> x = contiguous_image<T>(g.h.input, g.w.input, g.C);
   ImageView<const T> grad = contiguous_image<T>(g.h.output, g.w.output, g.O);
@@ -100,7 +120,7 @@ PyObject* explain_pass(const std::string& pass, Algorithm algorithm, const ConvG
   const Algorithm of_gradient = is_direct_by_name(algorithm) ? Algorithm::direct : algorithm;
   if (pass == "input_gradient") {
     const InputGradient<T> gradient(kernels, g, of_gradient, threads, grad, w, {nullptr, x.n, x.h, x.w, 1});
-    if (gradient.plan() == nullptr) return Py_BuildValue("{s:s}", "algorithm", "zero");
+    if (gradient.plan() == nullptr) return Json().text("algorithm", "zero").closed();
     return describe<T>(gradient.geometry(), *gradient.plan(), gradient.packed_elements() * size,
                        gradient.scratch_elements() * size, gradient.phases());
   }
@@ -124,49 +144,38 @@ PyObject* explain_pass(const std::string& pass, Algorithm algorithm, const ConvG
                                   plan.partials, plan.partial_elements * size, plan.scratch_elements() * size);
 }
 
+[[noreturn]] void refuse(const char* name, const char* expected, const std::string& actual) {
+  throw std::invalid_argument(std::string(name) + " must be " + expected + ", but got '" + actual + "'");
+}
+
 }  // namespace
 
-PyObject* explain(PyObject*, PyObject* args) {
-  const char *pass, *algorithm_name, *dtype;
-  PyObject *x_shape, *w_shape, *stride, *padding, *dilation;
-  long long groups, auto_pad;
-  if (!PyArg_ParseTuple(args, "sssOOOOOLL", &pass, &algorithm_name, &dtype, &x_shape, &w_shape, &stride, &padding,
-                        &dilation, &groups, &auto_pad)) {
-    return nullptr;
-  }
-  const std::vector<int64_t> x = sizes_of(x_shape), w = sizes_of(w_shape);
-  const std::vector<int64_t> strides = sizes_of(stride), pads = sizes_of(padding), dilations = sizes_of(dilation);
-  if (PyErr_Occurred()) return nullptr;
-  const std::string name = algorithm_name, type = dtype, which = pass;
+bool is_double(const std::string& dtype) {
+  if (dtype != "float32" && dtype != "float64") refuse("dtype", "'float32' or 'float64'", dtype);
+  return dtype == "float64";
+}
+
+std::string explain(const std::string& direction, const std::string& algorithm, const std::string& dtype,
+                    const std::vector<int64_t>& x_shape, const std::vector<int64_t>& w_shape,
+                    const ConvOptions& options) {
   const std::pair<const char*, Algorithm> algorithms[] = {{"auto", Algorithm::automatic},
                                                           {"im2col", Algorithm::im2col},
                                                           {"matmul", Algorithm::matmul},
                                                           {"winograd", Algorithm::winograd}};
   const auto* found = std::find_if(std::begin(algorithms), std::end(algorithms),
-                                   [&](const auto& known) { return name == known.first; });
-  if (found == std::end(algorithms)) {
-    return PyErr_Format(PyExc_ValueError, "algorithm must be 'auto', 'im2col', 'matmul' or 'winograd', but got '%s'",
-                        algorithm_name);
+                                   [&](const auto& known) { return algorithm == known.first; });
+  if (found == std::end(algorithms)) refuse("algorithm", "'auto', 'im2col', 'matmul' or 'winograd'", algorithm);
+  const bool of_double = is_double(dtype);
+  if (direction != "forward" && direction != "input_gradient" && direction != "weight_gradient") {
+    refuse("direction", "'forward', 'input_gradient' or 'weight_gradient'", direction);
   }
-  if (type != "float32" && type != "float64") {
-    return PyErr_Format(PyExc_ValueError, "dtype must be 'float32' or 'float64', but got '%s'", dtype);
-  }
-  if (which != "forward" && which != "input_gradient" && which != "weight_gradient") {
-    return PyErr_Format(PyExc_ValueError,
-                        "direction must be 'forward', 'input_gradient' or 'weight_gradient', but got '%s'", pass);
-  }
-  try {
-    const TensorInfo x_info = {static_cast<int64_t>(x.size()), x.data(), nullptr, 0, 0};
-    const TensorInfo w_info = {static_cast<int64_t>(w.size()), w.data(), nullptr, 0, 0};
-    const ConvOptions options = {strides, pads, dilations, groups, auto_pad};
-    const ConvGeometry g = check_forward(x_info, w_info, nullptr, options);
-    if (found->second == Algorithm::winograd) check_winograd(g, options);
-    const int threads = torch_threads().threads;
-    return type == "float32" ? explain_pass<float>(which, found->second, g, threads)
-                             : explain_pass<double>(which, found->second, g, threads);
-  } catch (const std::exception& error) {
-    return PyErr_Format(PyExc_RuntimeError, "%s", error.what());
-  }
+  const TensorInfo x = {static_cast<int64_t>(x_shape.size()), x_shape.data(), nullptr, 0, 0};
+  const TensorInfo w = {static_cast<int64_t>(w_shape.size()), w_shape.data(), nullptr, 0, 0};
+  const ConvGeometry g = check_forward(x, w, nullptr, options);
+  if (found->second == Algorithm::winograd) check_winograd(g, options);
+  const int threads = torch_threads().threads;
+  return of_double ? explain_pass<double>(direction, found->second, g, threads)
+                   : explain_pass<float>(direction, found->second, g, threads);
 }
 
 }  // namespace nhwc_conv

@@ -33,8 +33,8 @@ Tensor conv2d_input(Tensor grad, Tensor w, Sizes input_size, Sizes stride, Sizes
   const ConvGeometry g =
       check_input_gradient(grad_info, w_info, input_size, {stride, padding, dilation, groups, auto_pad}, algorithm);
   if (!computed_here(grad_info)) {
-    return call_op("nhwc_conv::_aten_conv2d_input", grad, w, input_size, stride, padding, dilation, groups, auto_pad,
-                   algorithm);
+    return call_python_op("nhwc_conv::_aten_conv2d_input", "grad", grad, w, input_size, stride, padding, dilation,
+                          groups, auto_pad, algorithm);
   }
   const Algorithm chosen = gradient_algorithm(algorithm);
   return grad_info.dtype == aoti_torch_dtype_float32() ? run<float>(g, grad, grad_info, w, w_info, chosen)

@@ -24,10 +24,14 @@ Tensor winograd(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Si
                 int64_t groups, int64_t auto_pad);
 Tensor conv2d(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
               int64_t groups, int64_t auto_pad);
-// Weights packed for conv2d_packed, which computes what conv2d does; for inference.
-Tensor pack_weight(Tensor w, int64_t groups, bool winograd);
+// Weights packed for conv2d_packed, which computes what conv2d does; for inference. Where `packed` is not a packing of
+// `weight` as it is now, for the kernels in use, that is computed from `weight`.
+Tensor pack_weight(Tensor w, int64_t groups, bool winograd, bool oihw);
+// Elements that pack_weight returns for a weight [KH, KW, C/groups, O].
+int64_t packed_elements(bool is_double, const int64_t weight_size[4], int64_t groups, bool winograd);
 Tensor conv2d_packed(Tensor x, Tensor packed, Sizes weight_size, std::optional<Tensor> bias, Sizes stride,
-                     Sizes padding, Sizes dilation, int64_t groups, int64_t auto_pad);
+                     Sizes padding, Sizes dilation, int64_t groups, int64_t auto_pad, std::optional<Tensor> weight,
+                     bool oihw);
 Tensor conv2d_input(Tensor grad, Tensor w, Sizes input_size, Sizes stride, Sizes padding, Sizes dilation,
                     int64_t groups, int64_t auto_pad, int64_t algorithm);
 Tensor conv2d_weight(Tensor grad, Tensor x, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,

@@ -47,6 +47,28 @@ inline TensorInfo info_of(const Tensor& tensor) {
   return info;
 }
 
+// A weight as [KH, KW, C/groups, O]: of a tensor in that order, or, with oihw, [O, C/groups, KH, KW].
+class HwioInfo {
+ public:
+  HwioInfo(const Tensor& weight, bool oihw) : info_(info_of(weight)) {
+    if (!oihw || info_.dim != 4) return;
+    constexpr int order[4] = {2, 3, 1, 0};
+    for (int d = 0; d < 4; ++d) {
+      sizes_[d] = info_.sizes[order[d]];
+      strides_[d] = info_.strides[order[d]];
+    }
+    info_.sizes = sizes_;
+    info_.strides = strides_;
+  }
+  HwioInfo(const HwioInfo&) = delete;
+
+  const TensorInfo& operator*() const { return info_; }
+
+ private:
+  int64_t sizes_[4], strides_[4];
+  TensorInfo info_;
+};
+
 inline Tensor empty(int64_t dim, const int64_t* sizes, const int64_t* strides, int32_t dtype) {
   AtenTensorHandle handle;
   const AOTITorchError error =

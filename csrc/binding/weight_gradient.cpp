@@ -60,8 +60,8 @@ Tensor conv2d_weight(Tensor grad, Tensor x, Sizes kernel_size, Sizes stride, Siz
   const ConvGeometry g =
       check_weight_gradient(grad_info, x_info, kernel_size, {stride, padding, dilation, groups, auto_pad}, algorithm);
   if (!computed_here(x_info)) {
-    return call_op("nhwc_conv::_aten_conv2d_weight", grad, x, kernel_size, stride, padding, dilation, groups, auto_pad,
-                   algorithm);
+    return call_python_op("nhwc_conv::_aten_conv2d_weight", "grad", grad, x, kernel_size, stride, padding, dilation,
+                          groups, auto_pad, algorithm);
   }
   return x_info.dtype == aoti_torch_dtype_float32() ? run<float>(g, grad, x, gradient_algorithm(algorithm))
                                                     : run<double>(g, grad, x, gradient_algorithm(algorithm));

@@ -1,12 +1,13 @@
-// Weights packed once, ahead of the calls that use them. The buffer begins with a header that says what it holds and
-// for which vectors, so that weights packed for another shape or instruction set are refused instead of misread.
+// Weights packed once, ahead of the calls that use them. The buffer begins with a header that says what it holds, for
+// which vectors, and of which weight, so that what was packed for another shape or instruction set is refused instead
+// of misread, and what was packed before the weight changed can be told from what was packed since.
 #pragma once
+
+#include <cstring>
 
 #include "convolution.h"
 
 namespace nhwc_conv {
-
-constexpr int64_t kPackedHeader = 16;  // elements: a whole cache line of float, so that what follows stays aligned
 
 // The layout follows from the weights alone, for no size of an image is known yet: tiles suit rows of middling width.
 // Of `weights` only kernel sizes, C, O and groups are read.
@@ -20,8 +21,10 @@ template <class T>
 struct PackingPlan {
   ConvPlan direct;
   Prepacked layout;
+  bool with_winograd;
 
-  PackingPlan(const Kernels<T>& kernels, const ConvGeometry& weights, bool with_winograd) : direct{}, layout{} {
+  PackingPlan(const Kernels<T>& kernels, const ConvGeometry& weights, bool winograd)
+      : direct{}, layout{}, with_winograd(winograd) {
     const int64_t depth = weights.h.kernel * weights.w.kernel * weights.C_per_group();
     direct.lanewise.pack_weights = direct.dense.pack_weights = true;
     if (is_depthwise(kernels, weights)) {
@@ -42,37 +45,82 @@ struct PackingPlan {
   int64_t elements() const { return layout.direct_elements + layout.winograd_elements; }
 };
 
+// Kernels of vectors of so many bytes as a PackingPlan sees them: widths, no code. How many rows and vectors a tile has
+// moves no size.
 template <class T>
-void write_header(T* packed, const ConvGeometry& weights, const PackingPlan<T>& plan) {
-  const ColumnTiles& columns = plan.layout.form.columns;
-  const int64_t values[] = {plan.layout.winograd_elements > 0,
-                            weights.h.kernel,
-                            weights.w.kernel,
-                            weights.C_per_group(),
-                            weights.O,
-                            weights.groups,
-                            plan.direct.method == Method::depthwise,
-                            plan.layout.form.dot,
-                            columns.lanes,
-                            columns.vectors};
-  const int64_t count = sizeof(values) / sizeof(values[0]);
-  for (int64_t i = 0; i < kPackedHeader; ++i) packed[i] = i < count ? static_cast<T>(values[i]) : T(0);
-}
-
-// What the plan that the rest of the header is compared with must know before.
-template <class T>
-bool has_winograd(const T* header) {
-  return header[0] != 0;
-}
-
-template <class T>
-bool header_matches(const T* packed, const ConvGeometry& weights, const PackingPlan<T>& plan) {
-  T expected[kPackedHeader];
-  write_header(expected, weights, plan);
-  for (int64_t i = 0; i < kPackedHeader; ++i) {
-    if (packed[i] != expected[i]) return false;
+Kernels<T> kernel_widths(int64_t vector_bytes) {
+  Kernels<T> kernels = {};
+  kernels.dot_lanes = vector_bytes / sizeof(T);
+  for (int lanes = kernels.dot_lanes; lanes > 0; lanes = narrower<T>(lanes)) {
+    for (int vectors = 1; vectors <= 2; ++vectors) {
+      TileFamily<T>& family = kernels.family[kernels.families++];
+      family.lanes = lanes;
+      family.vectors = vectors;
+      family.max_rows = 1;
+    }
+    kernels.lanewise[kernels.lanewise_families++].lanes = lanes;
   }
-  return true;
+  return kernels;
+}
+
+// Which weight was packed: where it lay and how often it had been written to. Nothing is known of one whose writes are
+// not counted.
+struct WeightState {
+  int64_t address, version, strides[4];
+
+  static constexpr int64_t kUncounted = -1;
+};
+
+inline bool operator==(const WeightState& a, const WeightState& b) {
+  return a.version != WeightState::kUncounted && std::memcmp(&a, &b, sizeof(a)) == 0;
+}
+
+// Integers of 64 bits, whatever the elements of the buffer are.
+struct PackedHeader {
+  int64_t elements;  // of the whole buffer
+  int64_t with_winograd, kernel_h, kernel_w, C_per_group, O, groups;
+  int64_t form;  // 0 columns, 1 dot, 2 lanes over all groups
+  int64_t lanes, vectors;
+  WeightState weight;
+};
+static_assert(sizeof(PackedHeader) == 2 * kLineBytes, "no gaps; what follows stays aligned");
+
+// In elements.
+template <class T>
+constexpr int64_t kPackedHeader = sizeof(PackedHeader) / sizeof(T);
+
+template <class T>
+PackedHeader header_of(const ConvGeometry& weights, const PackingPlan<T>& plan, int64_t elements,
+                       const WeightState& weight) {
+  const ColumnTiles& columns = plan.layout.form.columns;
+  const int64_t form = plan.direct.method == Method::depthwise ? 2 : plan.layout.form.dot;
+  return {elements,
+          plan.with_winograd,
+          weights.h.kernel,
+          weights.w.kernel,
+          weights.C_per_group(),
+          weights.O,
+          weights.groups,
+          form,
+          columns.lanes,
+          columns.vectors,
+          weight};
+}
+
+// Of a buffer that has as many elements as a header.
+template <class T>
+PackedHeader read_header(const T* packed) {
+  PackedHeader header;
+  std::memcpy(&header, packed, sizeof(header));
+  return header;
+}
+
+// Whether a buffer of so many elements, which begins with `header`, holds these weights as `plan` lays them out.
+template <class T>
+bool header_matches(const PackedHeader& header, const ConvGeometry& weights, const PackingPlan<T>& plan,
+                    int64_t elements) {
+  const PackedHeader expected = header_of(weights, plan, elements, header.weight);
+  return std::memcmp(&header, &expected, sizeof(header)) == 0 && elements >= kPackedHeader<T> + plan.elements();
 }
 
 }  // namespace nhwc_conv

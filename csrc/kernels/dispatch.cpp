@@ -2,6 +2,8 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <stdexcept>
+#include <string>
 
 #if defined(__linux__)
 #include <unistd.h>
@@ -38,8 +40,9 @@ bool avx512() {
 constexpr int kMaxTables = 8;
 KernelTable tables[kMaxTables];
 int table_count = 0;
-// Plain pointer: written at import and by tests between calls, read by every call.
+// Plain pointer: written at loading and by tests between calls, read by every call. Null while NHWC_CONV_ISA is bad.
 const KernelTable* active = nullptr;
+const char* refused = nullptr;  // the bad NHWC_CONV_ISA
 
 int64_t second_level_cache() {
 #if defined(_SC_LEVEL2_CACHE_SIZE)
@@ -61,13 +64,20 @@ void fill_tables() {
 
 }  // namespace
 
-const KernelTable& active_kernels() { return *active; }
+const KernelTable& active_kernels() {
+  if (active == nullptr) {
+    throw std::runtime_error(std::string("NHWC_CONV_ISA is '") + refused +
+                             "', which is not usable here; usable: " + usable_instruction_sets());
+  }
+  return *active;
+}
 
 bool initialize_kernels() {
   if (table_count == 0) fill_tables();
-  active = &tables[0];
   const char* wanted = std::getenv("NHWC_CONV_ISA");
-  return wanted == nullptr || *wanted == 0 || select_kernels(wanted);
+  if (select_kernels(wanted == nullptr || *wanted == 0 ? tables[0].name : wanted)) return true;
+  refused = strdup(wanted);  // kept for as long as the process lives: the environment may change
+  return false;
 }
 
 bool select_kernels(const char* name) {
@@ -82,6 +92,22 @@ bool select_kernels(const char* name) {
 
 const char* usable_instruction_set(int index) {
   return index >= 0 && index < table_count ? tables[index].name : nullptr;
+}
+
+std::string usable_instruction_sets() {
+  std::string names;
+  for (int t = 0; t < table_count; ++t) names += std::string(t ? ", " : "") + tables[t].name;
+  return names;
+}
+
+int64_t built_vector_bytes(int index) {
+  static const int64_t bytes_of[] = {
+#define NHWC_ISA(name, architecture, bytes, registers, flags) NHWC_BUILT_##architecture(bytes, )
+#include "isa_table.def"
+#undef NHWC_ISA
+      0};
+  const int count = sizeof(bytes_of) / sizeof(bytes_of[0]);
+  return index >= 0 && index < count ? bytes_of[index] : 0;
 }
 
 }  // namespace nhwc_conv

@@ -154,6 +154,13 @@ struct WinogradTransforms {
 constexpr int kMaxFamilies = 16;
 constexpr int kMaxLanewiseFamilies = 5;
 constexpr int kMaxDotFamilies = 3;
+
+// Vectors get narrower by half, down to 16 bytes, and then to one lane; zero after that.
+template <class T>
+constexpr int narrower(int lanes) {
+  return lanes == 1 ? 0 : lanes * sizeof(T) == 16 ? 1 : lanes / 2;
+}
+
 template <class T>
 struct Kernels {
   int64_t second_level_cache;  // bytes of one core's, or zero if unknown; no bit of a result may depend on it

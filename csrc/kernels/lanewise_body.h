@@ -67,7 +67,7 @@ struct LanewiseFamilies {
     family.rows_of_many = NHWC_ISA_REGISTERS >= 32 ? kMaxLanewiseRows : 4;
     family.rows_of_rolling = rolling_rows<T, LANES>() > 0 ? rolling_rows<T, LANES>() : family.rows_of_many;
     LanewiseRows<T, LANES, kMaxLanewiseRows>::enter(family);
-    LanewiseFamilies<T, LANES == 1 ? 0 : (LANES * sizeof(T) == 16 ? 1 : LANES / 2)>::enter(kernels);
+    LanewiseFamilies<T, narrower<T>(LANES)>::enter(kernels);
   }
 };
 template <class T>

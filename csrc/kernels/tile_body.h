@@ -170,7 +170,7 @@ struct NarrowFamilies {
   static void enter(Kernels<T>& kernels) {
     enter_family<T, LANES, 1, NHWC_ISA_REGISTERS >= 32 ? 14 : 12>(kernels);
     enter_family<T, LANES, 2, 6>(kernels);
-    NarrowFamilies<T, LANES * sizeof(T) == 16 ? 1 : LANES / 2>::enter(kernels);
+    NarrowFamilies<T, narrower<T>(LANES)>::enter(kernels);
   }
 };
 template <class T>
@@ -197,5 +197,5 @@ void enter_families(Kernels<T>& kernels) {
   enter_family<T, LANES, 2, 6>(kernels);
   enter_family<T, LANES, 3, 4>(kernels);
 #endif
-  NarrowFamilies<T, LANES * sizeof(T) == 16 ? 1 : LANES / 2>::enter(kernels);
+  NarrowFamilies<T, narrower<T>(LANES)>::enter(kernels);
 }

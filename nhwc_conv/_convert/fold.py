@@ -9,7 +9,18 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..nn.drop_in import Conv2d
-from .graph import attribute, bound, called, is_read, name_in_model, put, replace, source, why_not_plain
+from .graph import (
+    attribute,
+    bound,
+    called,
+    is_read,
+    is_seen_elsewhere,
+    name_in_model,
+    put,
+    replace,
+    source,
+    why_not_plain,
+)
 from .report import ConvertReport
 from .tracing import computes_as, has_hooks
 
@@ -76,7 +87,7 @@ def why_left_apart(traced, node, before, norm: Norm) -> str | None:
     if why is not None:
         return why
     conv = called(traced, before)
-    if list(before.users) != [node]:
+    if is_seen_elsewhere(before, node):
         return f"the result of the convolution {before.target!r} goes elsewhere too"
     if conv.weight.dtype != norm.var.dtype:
         return f"it is of another dtype than the convolution {before.target!r}"

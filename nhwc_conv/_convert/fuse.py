@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from ..nn.fused import ConvReLU2d
-from .graph import called, name_in_model, put, replace, source, why_not_plain
+from .graph import called, is_seen_elsewhere, name_in_model, put, replace, source, why_not_plain
 from .report import ConvertReport
 from .tracing import computes_as, has_hooks
 
@@ -71,6 +71,6 @@ def why_left_apart(traced, node, before, activation: str) -> str | None:
     module = called(traced, node)
     if module is not None and has_hooks(module):
         return "it has hooks"
-    if list(before.users) != [node]:
+    if is_seen_elsewhere(before, node):
         return f"the result of the convolution {before.target!r} goes elsewhere too"
     return None

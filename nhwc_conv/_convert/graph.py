@@ -48,6 +48,18 @@ def source(node: fx.Node):
     return node.args[0] if node.args else node.kwargs.get("input")
 
 
+def is_seen_elsewhere(node: fx.Node, user: fx.Node) -> bool:
+    """Whether the values that a node computes go to others than `user`. Its size and kind may: `user` keeps them."""
+    return any(other is not user and not reads_kind(other) for other in node.users)
+
+
+def reads_kind(node: fx.Node) -> bool:
+    """Whether a node asks a tensor for what a BatchNorm or an activation leaves as it is."""
+    if node.op == "call_function" and node.target is getattr:
+        return node.args[1] in ("shape", "ndim", "dtype", "device", "is_cuda")
+    return node.op == "call_method" and node.target in ("size", "dim", "numel")
+
+
 def name_in_model(node: fx.Node, prefix: str, cls: type | None = None) -> str:
     """The path of the module that a node calls, or of the `cls` that its function is called in; else one of its own."""
     if node.op == "call_module":

@@ -8,6 +8,7 @@ import torch
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from ..nn.drop_in import Conv2d, as_torch
+from ..nn.fused import ConvReLU2d
 from ..nn.packed import Prepackable
 from ..nn.twin import shallow_copy, twin
 from .classes import CONVOLUTION, class_of_ours, class_of_torch, why_left
@@ -38,13 +39,16 @@ def replace_convolutions(
 def revert(model: torch.nn.Module) -> torch.nn.Module:
     """Undoes `convert`: every nhwc_conv.Conv2d in `model` becomes, in place, a torch.nn.Conv2d of the same state.
 
-    Layers that `convert` took with `subclasses` get their class back; subclasses of nhwc_conv.Conv2d are left alone.
+    Layers that `convert` took with `subclasses` get their class back; other subclasses of nhwc_conv.Conv2d are left
+    alone. In a model for inference, what was folded stays so; a layer with a fused ReLU becomes a Sequential of two.
 
     Returns:
         `model`, or its replacement where it is such a layer itself.
     """
 
     def theirs(module):
+        if type(module) is ConvReLU2d:
+            return module.to_torch()
         cls = class_of_torch(type_before_parametrizations(module)) if isinstance(module, Conv2d) else None
         return module if cls is None else as_torch(module, cls)
 

@@ -6,12 +6,21 @@
 """
 
 from .arguments import as_int, as_ints, as_pair, as_sides, op_geometry, padding_argument, require_tensors
-from .checks import Geometry, check_tensors, check_winograd, forward_geometry, input_geometry, weight_geometry
-from .sizes import EXPLICIT, SAME, SAME_LOWER, four_sides, holds, same_sides
+from .checks import (
+    Geometry,
+    check_dense,
+    check_tensors,
+    check_winograd,
+    forward_geometry,
+    input_geometry,
+    weight_geometry,
+)
+from .sizes import EXPLICIT, SAME, SAME_LOWER, extent, four_sides, holds, known_ints, same_sides
 from .transposed import transposed_geometry
 
 __all__ = [
-    "EXPLICIT", "SAME", "SAME_LOWER", "Geometry", "as_int", "as_ints", "as_pair", "as_sides", "check_tensors",
-    "check_winograd", "forward_geometry", "four_sides", "holds", "input_geometry", "op_geometry", "padding_argument",
-    "require_tensors", "same_sides", "transposed_geometry", "weight_geometry",
+    "EXPLICIT", "SAME", "SAME_LOWER", "Geometry", "as_int", "as_ints", "as_pair", "as_sides", "check_dense",
+    "check_tensors", "check_winograd", "extent", "forward_geometry", "four_sides", "holds", "input_geometry",
+    "known_ints", "op_geometry", "padding_argument", "require_tensors", "same_sides", "transposed_geometry",
+    "weight_geometry",
 ]  # fmt: skip

@@ -4,16 +4,18 @@ from operator import index
 
 from torch import SymInt, Tensor
 
+from .checks import check_dense
 from .sizes import EXPLICIT, SAME, SAME_LOWER, four_sides, two
 
 PADDING_STRINGS = {"valid": EXPLICIT, "same": SAME, "same_lower": SAME_LOWER}
 
 
 def require_tensors(x, w, bias) -> None:
-    """TypeError unless all are tensors; the bias may be None."""
+    """TypeError unless all are tensors, RuntimeError unless they are dense; the bias may be None."""
     for name, value in (("x", x), ("w", w), ("bias", bias)):
         if not isinstance(value, Tensor) and (name != "bias" or value is not None):
             raise TypeError(f"expected {name} to be a Tensor, but got {name} of type {type(value).__name__}")
+    check_dense(x=x, w=w, bias=bias)
 
 
 def as_int(name, value) -> int:
@@ -35,7 +37,7 @@ def as_ints(name, value) -> tuple[int, ...]:
         return tuple([_index(v) for v in value])
     except TypeError:
         raise TypeError(
-            f"expected {name} to be an int or a tuple of ints, but got {name}={value!r}"
+            f"expected {name} to be an int or a tuple of ints, but got {name}={value!r}{_hint(name, value)}"
         ) from None
 
 
@@ -74,6 +76,16 @@ def padding_argument(padding):
             f"Invalid padding string: padding={padding!r}; valid ones are {', '.join(PADDING_STRINGS)}"
         )
     return 0, auto_pad
+
+
+def _hint(name, value) -> str:
+    """JAX's padding ((top, bottom), (left, right)) in the form that is taken here."""
+    try:
+        (top, bottom), (left, right) = value
+        sides = tuple(_index(side) for side in (top, bottom, left, right))
+    except (TypeError, ValueError):
+        return ""
+    return f"; write that as (top, bottom, left, right) = {sides}" if name == "padding" else ""
 
 
 def _index(value):

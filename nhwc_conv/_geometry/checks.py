@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import NamedTuple
 
+import torch
+
 from . import texts
 from .sizes import (
     EXPLICIT,
@@ -118,19 +120,34 @@ def check_winograd(g: Geometry) -> Geometry:
 
 
 def check_tensors(**tensors):
-    """Raises unless all named tensors (None: left out) have the dtype and the device of the first one."""
+    """Raises unless all named tensors (None: left out) are dense, of the dtype and on the device of the first one."""
+    check_dense(**tensors)
     (a, first), *others = tensors.items()
     for b, other in others:
         if other is None:
             continue
         if other.device != first.device:
             texts.fail(texts.DEVICE, a=a, device_a=first.device, b=b, device_b=other.device)
+        for name, dtype in ((a, first.dtype), (b, other.dtype)):
+            if dtype not in texts.CONVOLVED_DTYPES:
+                texts.fail(texts.CONVOLVED, name=name, dtype=texts.dtype_name(dtype))
         if other.dtype != first.dtype:
             texts.fail(
                 texts.DTYPE,
                 **{"role_a": texts.ROLES[a].capitalize(), "a": a, "dtype_a": texts.dtype_name(first.dtype)},
                 **{"role_b": texts.ROLES[b], "b": b, "dtype_b": texts.dtype_name(other.dtype)},
             )
+
+
+def check_dense(**tensors):
+    """Raises where a named tensor (None: left out) is sparse, nested, or in a layout of another library."""
+    for name, t in tensors.items():
+        if t is None:
+            continue
+        if t.is_nested:
+            texts.fail(texts.NESTED, name=name)
+        if t.layout is not torch.strided:
+            texts.fail(texts.LAYOUT, name=name, layout=t.layout)
 
 
 def _geometry(x, KH, KW, O, stride, padding, dilation, groups, auto_pad) -> Geometry:  # noqa: E741

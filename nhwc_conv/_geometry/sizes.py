@@ -16,6 +16,15 @@ def holds(condition) -> bool:
     return guard_or_false(condition)
 
 
+def known_ints(values) -> tuple[int, ...] | None:
+    """`values` as ints if none of them depends on a symbolic size; asking is no guard."""
+    if all(type(v) is int for v in values):
+        return tuple(values)
+    from torch.fx.experimental.symbolic_shapes import is_concrete_int
+
+    return tuple(map(int, values)) if all(map(is_concrete_int, values)) else None
+
+
 def extent(kernel, dilation):
     """Pixels from the first tap to the last one."""
     return dilation * (kernel - 1) + 1

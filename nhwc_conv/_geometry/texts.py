@@ -80,21 +80,47 @@ OUTPUT_SIZE = "requested an output size of {size}, but valid sizes range from {l
 OVERFLOW = "expected the {what} to have at most {limit} elements, but got size {size}"
 GRAD = "expected grad to be of size {expected}, but got grad of size {actual}"
 PACKABLE = "expected w to be float32 or float64 to be packed, but got {dtype}"
+NOT_SCRIPTABLE = (
+    "torch.jit.script cannot compile nhwc_conv.{name}: use torch.jit.trace or torch.export, or script the model that "
+    "nhwc_conv.revert gives back"
+)
+ONNX_INFERENCE_MODE = (
+    "nhwc_conv's ops cannot be exported to ONNX under torch.inference_mode(); torch.no_grad() will do"
+)
+PACKED_BEFORE_EXPORT = (
+    "conv2d_packed cannot be exported to ONNX with weights packed before: call pack_weight in forward, or convolve by "
+    "conv2d"
+)
 PACKED = "packed was packed for another weight_size, another number of groups or another instruction set"
-PACKED_SIZE = (
-    "how much pack_weight returns depends on the instruction set that it runs on: "
-    "pack weights where they are real, and give the result to what is compiled, exported or on meta"
+PACKED_WEIGHT = (
+    "expected weight to be of size weight_size={expected} as [KH, KW, C per group, O], but got {actual}"
 )
 NO_GRADIENT = "{op} has no gradient: call it under torch.no_grad() or torch.inference_mode()"
 NO_TANGENT = "{op} has no derivative: call it on tensors without tangents"
 DTYPE = "{role_a} type ({a}: {dtype_a}) and {role_b} type ({b}: {dtype_b}) should be the same"
+CONVOLVED = "expected {name} to be of a type that PyTorch convolves, but got {dtype}: convert it first"
+LAYOUT = (
+    "expected {name} to be a dense tensor, but got one of layout {layout}: "
+    "convert it first, by {name}.to_dense()"
+)
+NESTED = (
+    "expected {name} to be a dense tensor, but got a nested one: convolve its components, "
+    "or pad them to one size by torch.nested.to_padded_tensor"
+)
 DEVICE = (
     "Expected all tensors to be on the same device, but got {b} on {device_b}, "
     "different from {a} on {device_a}"
 )
 
 MAX_ELEMENTS = 2**47 - 1  # more than any memory holds: what is computed of such counts stays within int64
-ROLES = {"x": "input", "w": "weight", "bias": "bias", "grad": "gradient"}
+ROLES = {
+    "x": "input", "w": "weight", "bias": "bias", "grad": "gradient", "packed": "weight", "weight": "weight",
+}  # fmt: skip
+# Those that aten's convolutions are written for, on one device or another.
+CONVOLVED_DTYPES = {
+    torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex32, torch.complex64, torch.complex128,
+    torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+}  # fmt: skip
 # As F.conv2d calls them; the others go by torch's name.
 DTYPE_NAMES = {torch.float32: "float", torch.float64: "double"}
 

@@ -3,10 +3,9 @@
 A new forward op is one line in schema.FORWARD_OPS and one in fallback.ALGORITHMS.
 """
 
-from .. import _extension  # noqa: F401  (registers the CPU kernels)
-from . import aten, autocast, constant, fake, fallback, flops, functorch, packed  # noqa: F401
+from . import aten, autocast, constant, fake, fallback, flops, functorch, packed, sharding  # noqa: F401
 from .autocast import cast_as_active
-from .autograd import SHORTCUTS, nothing_listens
+from .autograd import SHORTCUTS, is_transformed, nothing_listens
 from .schema import FORWARD_OPS, ops
 
-__all__ = ["FORWARD_OPS", "SHORTCUTS", "cast_as_active", "nothing_listens", "ops"]
+__all__ = ["FORWARD_OPS", "SHORTCUTS", "cast_as_active", "is_transformed", "nothing_listens", "ops"]

@@ -7,36 +7,25 @@ which aten does not know, is added to the image first and cropped from its gradi
 import torch
 import torch.nn.functional as F
 
+from .._geometry import extent, known_ints
 from .checked import checked_forward, checked_input, checked_weight
 from .schema import library
+from .weight_order import HWIO, OIHW
 
 
 def aten_conv2d(x, w, bias=None, *geometry):
     g = checked_forward(x, w, bias, *geometry)
-    image, symmetric = _image(x, g)
-    kernel = w.permute(3, 2, 0, 1).contiguous()
-    return _nhwc(F.conv2d(image, kernel, bias, g.stride, symmetric, g.dilation, g.groups), g.out_shape)
+    return result(convolution(x, w, bias, g), g.out_shape)
 
 
 def aten_conv2d_input(grad, w, input_size, *geometry):
     g = checked_input(grad, w, input_size, *geometry)
-    top, bottom, left, right = g.padding
-    # The transposed convolution reaches to the last tap of the last output; the padded image may go on.
-    rest = (
-        top + g.H + bottom - ((g.OH - 1) * g.stride[0] + (g.KH - 1) * g.dilation[0] + 1),
-        left + g.W + right - ((g.OW - 1) * g.stride[1] + (g.KW - 1) * g.dilation[1] + 1),
-    )
-    image = F.conv_transpose2d(
-        _nchw(grad, g.N, g.OH, g.OW, g.O),
-        w.permute(3, 2, 0, 1).contiguous(),
-        stride=g.stride, output_padding=rest, groups=g.groups, dilation=g.dilation,
-    )  # fmt: skip
-    return _nhwc(image[:, :, top : top + g.H, left : left + g.W], g.x_shape)
+    return result(input_gradient(grad, w, g), g.x_shape)
 
 
 def aten_conv2d_weight(grad, x, kernel_size, *geometry):
     g = checked_weight(grad, x, kernel_size, *geometry)
-    image, symmetric = _image(x, g)
+    image, symmetric = padded(x, g)
 
     def gradient(grad, image):
         like = image.new_empty(1).expand(g.O, g.C // g.groups, g.KH, g.KW)
@@ -45,30 +34,59 @@ def aten_conv2d_weight(grad, x, kernel_size, *geometry):
             grad, image, like, None, g.stride, symmetric, g.dilation, False, [0, 0], g.groups, only_weight
         )[1]
 
-    grad = _nchw(grad, g.N, g.OH, g.OW, g.O)
+    grad = nchw(grad)
     if image.is_complex():  # aten has none for those; the gradient is bilinear
         parts = [[gradient(a, b) for b in (image.real, image.imag)] for a in (grad.real, grad.imag)]
         weight = torch.complex(parts[0][0] - parts[1][1], parts[0][1] + parts[1][0])
     else:
         weight = gradient(grad, image)
-    return result(weight.permute(2, 3, 1, 0), g.w_shape)
+    return result(weight.permute(HWIO), g.w_shape)
 
 
-def _image(x, g):
-    """The NCHW view of x, and the padding left to aten."""
+def convolution(x, w, bias, g):
+    """The op conv2d of the geometry `g`, as a view that is not contiguous."""
+    image, symmetric = padded(x, g)
+    kernel = w.permute(OIHW).contiguous()
+    return nhwc(F.conv2d(image, kernel, bias, g.stride, symmetric, g.dilation, g.groups), x.dim())
+
+
+def input_gradient(grad, w, g):
+    """The op conv2d_input of the geometry `g`, as a view that is not contiguous."""
     top, bottom, left, right = g.padding
-    image = _nchw(x, g.N, g.H, g.W, g.C)
-    if top == bottom and left == right:
+    # The transposed convolution reaches to the last tap of the last output; the padded image may go on.
+    rest = (
+        top + g.H + bottom - ((grad.shape[-3] - 1) * g.stride[0] + extent(g.KH, g.dilation[0])),
+        left + g.W + right - ((grad.shape[-2] - 1) * g.stride[1] + extent(g.KW, g.dilation[1])),
+    )
+    known = known_ints(rest)
+    image = F.conv_transpose2d(
+        nchw(grad),
+        w.permute(OIHW).contiguous(),
+        stride=g.stride, output_padding=known or 0, groups=g.groups, dilation=g.dilation,
+    )  # fmt: skip
+    if known is None:
+        image = F.pad(image, (0, rest[1], 0, rest[0]))
+    return nhwc(image[:, :, top : top + g.H, left : left + g.W], grad.dim())
+
+
+def padded(x, g):
+    """The NCHW view of x, and the padding left to aten."""
+    top, bottom, left, right = known_ints(g.padding) or g.padding
+    image = nchw(x)
+    # Not by a comparison of symbolic ints, which would hold for the sizes at hand alone.
+    if type(top) is int and top == bottom and left == right:
         return image, (top, left)
     return F.pad(image, (left, right, top, bottom)), (0, 0)
 
 
-def _nchw(t, *shape):
-    return t.reshape(shape).permute(0, 3, 1, 2)
+def nchw(t):
+    return (t if t.dim() == 4 else t.unsqueeze(0)).permute(0, 3, 1, 2)
 
 
-def _nhwc(image, shape):
-    return result(image.permute(0, 2, 3, 1), shape)
+def nhwc(image, dim):
+    """The reverse, for images that had `dim` dimensions."""
+    t = image.permute(0, 2, 3, 1)
+    return t if dim == 4 else t.squeeze(0)
 
 
 def result(t, shape):

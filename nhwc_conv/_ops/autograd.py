@@ -15,11 +15,13 @@ from torch._C import _get_tracing_state as tracing_state
 from torch._C import _is_any_autocast_enabled as autocast_enabled
 from torch._C import _is_fwd_grad_enabled as forward_ad_enabled
 from torch._C import _len_torch_function_stack as function_modes
+from torch._C._functorch import get_dynamic_layer_stack_depth as transforms
 from torch.autograd import forward_ad
 
 from .._geometry import op_geometry
 from .derivatives import RULES, overload, remember
 from .functorch import differentiable
+from .onnx_export import FORMS
 from .schema import FORWARD_OPS, library
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)
@@ -61,12 +63,19 @@ def is_recorded_again():
     return torch.is_grad_enabled() or has_tangents() or transforms_active()
 
 
+def is_exporting_to_onnx(t):
+    """Whether `t` stands for a tensor of a program that torch.onnx.export takes apart."""
+    return type(t) not in PLAIN and torch.onnx.is_in_onnx_export()
+
+
 def autograd_kernel(name, rule):
     op = overload(name)
     apply, apply_with_tangents = EAGER[rule].apply, differentiable(rule).apply
     defaults = (1, 1), (0, 0), (1, 1), 1, 0, *(() if rule.is_forward else (0,))
 
     def kernel(a, b, extra=None, *geometry):
+        if is_exporting_to_onnx(a):
+            return FORMS[name](a, b, extra, *geometry)
         geometry += defaults[len(geometry) :]
         if has_tangents():
             return apply_with_tangents(op, a, b, extra, *geometry)
@@ -88,12 +97,13 @@ for _name, _rule in RULES.items():
 
 def nothing_listens():
     """Whether no compiler, transform, forward AD or tracer needs to see the op that the user called."""
-    return not (
-        torch.compiler.is_compiling()
-        or transforms_active()
-        or forward_ad._current_level >= 0
-        or tracing_state() is not None
-    )
+    return not (torch.compiler.is_compiling() or is_transformed())
+
+
+def is_transformed():
+    """Whether a transform, forward AD or torch.jit's tracer needs to see the op that the user called."""
+    # Not transforms_active(): torch.compile would write it into the graph.
+    return transforms() > 0 or forward_ad._current_level >= 0 or tracing_state() is not None
 
 
 def shortcut(name):

@@ -6,6 +6,8 @@ import torch
 from torch.autograd import forward_ad
 
 from .._geometry import texts
+from .autograd import is_exporting_to_onnx
+from .onnx_export import FORMS
 from .schema import library, ops
 
 NAMES = ("pack_weight", "conv2d_packed", "_aten_conv2d", "_aten_conv2d_input", "_aten_conv2d_weight")
@@ -15,6 +17,8 @@ def without_derivatives(name):
     overload = getattr(ops, name).default
 
     def kernel(*args, **kwargs):
+        if name in FORMS and is_exporting_to_onnx(args[0]):
+            return FORMS[name](*args, **kwargs)
         tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)]
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             texts.fail(texts.NO_GRADIENT, op=name)

@@ -1,7 +1,10 @@
 """What the ops return, without computing it: for meta and fake tensors, sizes symbolic or not."""
 
+from functools import wraps
+
 import torch
 
+from .._geometry import texts
 from .checked import checked_forward, checked_input, checked_weight, checked_winograd
 from .schema import FORWARD_OPS, library
 
@@ -22,6 +25,18 @@ def fake_weight(grad, *args, **kwargs):
     return grad.new_empty(checked_weight(grad, *args, **kwargs).w_shape)
 
 
+def heard_by_onnx(fake):
+    """Under inference mode no kernel of ours at the Autograd key runs, and there the ops take their ONNX form."""
+
+    @wraps(fake)
+    def checked(*args, **kwargs):
+        if torch.is_inference_mode_enabled() and torch.onnx.is_in_onnx_export():
+            texts.fail(texts.ONNX_INFERENCE_MODE)
+        return fake(*args, **kwargs)
+
+    return checked
+
+
 FAKES = {
     **{name: fake_forward for name in (*FORWARD_OPS, "_aten_conv2d")},
     "winograd": fake_winograd,
@@ -29,4 +44,4 @@ FAKES = {
     **{name: fake_weight for name in ("conv2d_weight", "_aten_conv2d_weight")},
 }
 for _name, _fake in FAKES.items():
-    torch.library.register_fake(f"nhwc_conv::{_name}", _fake, lib=library)
+    torch.library.register_fake(f"nhwc_conv::{_name}", heard_by_onnx(_fake), lib=library)

@@ -17,9 +17,9 @@ from .autograd import PLAIN, is_recorded_again, nothing_listens, plain_apply
 from .derivatives import ForwardRule, overload, remember
 from .memory_format import in_format, is_result_channels_last, weight_format
 from .schema import FORWARD_OPS, ops
+from .weight_order import HWIO, OIHW
 
 OPS = {name: overload(name) for name in FORWARD_OPS}
-HWIO, OIHW = (2, 3, 1, 0), (3, 2, 0, 1)
 
 
 def to_nhwc(t: Tensor) -> Tensor:
@@ -54,10 +54,10 @@ def convolve(name: str, input: Tensor, weight: Tensor, bias: Tensor | None, *geo
         return result(out, input, weight)
 
 
-def convolve_packed(input, weight, packed: Tensor, size, bias: Tensor | None, *geometry) -> Tensor:
+def convolve_packed(input, weight, packed: Tensor, size, bias: Tensor | None, *rest) -> Tensor:
     """conv2d_packed where `convolve` would record no gradient; `weight` is what was packed."""
-    with BelowViews():
-        out = ops.conv2d_packed(to_nhwc(input), packed, size, bias, *geometry)
+    with BelowViews() if nothing_listens() else nullcontext():
+        out = ops.conv2d_packed(to_nhwc(input), packed, size, bias, *rest)
         return result(out, input, weight)
 
 

@@ -1,7 +1,7 @@
 """conv2d on weights that were packed ahead of the calls: the ops without the extension, and what they refuse.
 
-The extension packs a header and panels in the kernels' order; here it is a header of zeros and the weight.
-How much that is depends on the instruction set, so that the fake of pack_weight refuses to tell.
+The extension packs a header and panels in the kernels' order, in a buffer whose size is the same on every machine. Here
+it is a header of zeros and the weight.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from math import prod
 import torch
 
 from .. import _extension
-from .._geometry import check_tensors, forward_geometry, holds, texts
+from .._geometry import check_dense, check_tensors, forward_geometry, holds, texts
 from .schema import library, ops
+from .weight_order import in_hwio
 
-HEADER = 16  # elements, as in csrc/conv/packed_weights.h
+HEADER = 16  # elements; csrc/conv/packed_weights.h has as many of 64 bits
 
 
 def check_packable(w):
@@ -22,42 +23,67 @@ def check_packable(w):
         texts.fail(texts.PACKABLE, dtype=texts.dtype_name(w.dtype))
 
 
-def check_weight(w, groups):
+def checked_weight(w, groups, oihw):
+    """The weight as [KH, KW, C/groups, O]."""
+    check_dense(w=w)
     check_packable(w)
+    w = in_hwio(w, oihw)
     forward_geometry((*w.shape[:2], w.shape[2] * groups), w.shape, None, (1,), (0,), (1,), groups, 0)
+    return w
 
 
-def pack_weight(w, groups=1, winograd=True):
-    check_weight(w, groups)
+def pack_weight(w, groups=1, winograd=True, oihw=False):
+    w = checked_weight(w, groups, oihw)
     return torch.cat((w.new_zeros(HEADER), w.reshape(-1)))
 
 
-def conv2d_packed(x, packed, weight_size, bias=None, *geometry):
-    check_packable(packed)
-    weight = packed[HEADER:]
-    if packed[:HEADER].any() or weight.numel() != torch.Size(weight_size).numel():
-        texts.fail(texts.PACKED)
-    return ops.conv2d(x, weight.view(weight_size), bias, *geometry)
-
-
-def fake_pack_weight(w, groups=1, winograd=True):
-    check_weight(w, groups)
+def fake_pack_weight(w, groups=1, winograd=True, oihw=False):
+    w = checked_weight(w, groups, oihw)
     if _extension.available and w.device.type in ("cpu", "meta"):
-        texts.fail(texts.PACKED_SIZE)
+        name, shape = str(w.dtype).removeprefix("torch."), tuple(map(int, w.shape))
+        return w.new_empty(_extension.module.packed_size(name, shape, groups, winograd))
     return w.new_empty(HEADER + w.numel())
 
 
+def conv2d_packed(
+    x, packed, weight_size, bias=None, stride=(1,), padding=(0,), dilation=(1,), groups=1, auto_pad=0,
+    weight=None, oihw=False,
+):  # fmt: skip
+    check_packable(packed)
+    check_tensors(x=x, w=packed, bias=bias)
+    if weight is None:
+        weight = packed[HEADER:]
+        if packed[:HEADER].any() or weight.numel() != prod(weight_size):
+            texts.fail(texts.PACKED)
+        weight = weight.view(weight_size)
+    else:  # nothing is gained by the packing
+        weight = checked_fallback(packed, weight, weight_size, oihw)
+    return ops.conv2d(x, weight, bias, stride, padding, dilation, groups, auto_pad)
+
+
 def fake_packed(
-    x, packed, weight_size, bias=None, stride=(1,), padding=(0,), dilation=(1,), groups=1, auto_pad=0
-):
+    x, packed, weight_size, bias=None, stride=(1,), padding=(0,), dilation=(1,), groups=1, auto_pad=0,
+    weight=None, oihw=False,
+):  # fmt: skip
     check_packable(packed)
     check_tensors(x=x, w=packed, bias=bias)
     bias_shape = None if bias is None else bias.shape
     steps = stride, padding, dilation
     g = forward_geometry(x.shape, weight_size, bias_shape, *steps, groups, auto_pad)
-    if packed.dim() != 1 or holds(packed.numel() < HEADER + prod(weight_size)):
+    if weight is not None:
+        checked_fallback(packed, weight, weight_size, oihw)
+    elif packed.dim() != 1 or holds(packed.numel() < HEADER + prod(weight_size)):
         texts.fail(texts.PACKED)  # the rest is in the header
     return x.new_empty(g.out_shape)
+
+
+def checked_fallback(packed, weight, weight_size, oihw):
+    """The weight to compute from where `packed` is not a packing of it, as [KH, KW, C/groups, O]."""
+    check_tensors(packed=packed, weight=weight)
+    w = in_hwio(weight, oihw)
+    if w.dim() != 4 or any(holds(a != b) for a, b in zip(w.shape, weight_size, strict=True)):
+        texts.fail(texts.PACKED_WEIGHT, expected=tuple(weight_size), actual=w.shape)
+    return w
 
 
 library.impl("pack_weight", pack_weight, "CompositeExplicitAutograd")

@@ -1,16 +1,22 @@
-"""The ops' schemas, defined once and here; the extension only implements them for CPU."""
+"""The ops' schemas: the extension defines them in C++, for programs without Python; installations without it, here."""
 
 import torch
+
+from .. import _extension
 
 GEOMETRY = "int[2] stride=1, int[2] padding=0, int[2] dilation=1, int groups=1, int auto_pad=0"
 FORWARD = f"(Tensor x, Tensor w, Tensor? bias=None, {GEOMETRY}) -> Tensor"
 INPUT = f"(Tensor grad, Tensor w, SymInt[2] input_size, {GEOMETRY}, int algorithm=0) -> Tensor"
-PACK = "(Tensor w, int groups=1, bool winograd=True) -> Tensor"
-PACKED = f"(Tensor x, Tensor packed, SymInt[4] weight_size, Tensor? bias=None, {GEOMETRY}) -> Tensor"
+PACK = "(Tensor w, int groups=1, bool winograd=True, bool oihw=False) -> Tensor"
+PACKED = (
+    f"(Tensor x, Tensor packed, SymInt[4] weight_size, Tensor? bias=None, {GEOMETRY}, "
+    "Tensor? weight=None, bool oihw=False) -> Tensor"
+)
 WEIGHT = f"(Tensor grad, Tensor x, SymInt[2] kernel_size, {GEOMETRY}, int algorithm=0) -> Tensor"
 
 # Which `algorithm` the gradients of a forward op ask for: 0 auto, 1 direct, 2 Winograd.
 FORWARD_OPS = {"im2col": 1, "matmul": 1, "winograd": 2, "conv2d": 0}
+# As in csrc/binding/ops_table.def.
 SCHEMAS = {
     **{name: FORWARD for name in FORWARD_OPS},
     "conv2d_input": INPUT,
@@ -18,14 +24,12 @@ SCHEMAS = {
     # Weights packed ahead of the calls, and conv2d on them: for inference, without gradients.
     "pack_weight": PACK,
     "conv2d_packed": PACKED,
-    # The same by aten, where the extension sends the dtypes that it does not compute.
-    "_aten_conv2d": FORWARD,
-    "_aten_conv2d_input": INPUT,
-    "_aten_conv2d_weight": WEIGHT,
 }
+# The same by aten, where the extension sends the dtypes that it does not compute.
+ATEN_SCHEMAS = {"_aten_conv2d": FORWARD, "_aten_conv2d_input": INPUT, "_aten_conv2d_weight": WEIGHT}
 
-library = torch.library.Library("nhwc_conv", "DEF")
-for _name, _schema in SCHEMAS.items():
+library = torch.library.Library("nhwc_conv", "FRAGMENT" if _extension.available else "DEF")
+for _name, _schema in (ATEN_SCHEMAS if _extension.available else {**SCHEMAS, **ATEN_SCHEMAS}).items():
     library.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
 
 ops = torch.ops.nhwc_conv

@@ -1,7 +1,9 @@
 """Layers of NHWC tensors and HWIO weights, `NHWC...`, drop-ins for torch.nn, and lazy variants of both."""
 
+from . import init
 from .drop_in import Conv2d
 from .fused import ConvReLU2d
+from .layout import weight_layout
 from .lazy import LazyConv2d, LazyNHWCConv2d, LazyNHWCConvTranspose2d
 from .nhwc import NHWCConv2d
 from .transposed import NHWCConvTranspose2d
@@ -14,4 +16,6 @@ __all__ = [
     "LazyNHWCConvTranspose2d",
     "NHWCConv2d",
     "NHWCConvTranspose2d",
+    "init",
+    "weight_layout",
 ]

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from .._geometry import forward_geometry, op_geometry, padding_argument, texts
+from .._geometry import as_ints, check_dense, forward_geometry, op_geometry, padding_argument, texts
 from .._ops import nchw
 from ..functional import check_algorithm, conv2d
+from .limits import Limited
 from .packed import Prepackable
 from .twin import twin
 
@@ -39,6 +40,8 @@ def conv2d_nchw(
 
 def check_shapes(input: Tensor, weight: Tensor, stride, padding, dilation, groups: int) -> None:
     """In F.conv2d's words, what could not be viewed as NHWC and HWIO, or would be shown so by the op."""
+    if input.is_nested or not (input.layout is weight.layout is torch.strided):
+        check_dense(input=input, weight=weight)
     if weight.dim() != 4:
         texts.fail(texts.RANKS, dims=weight.dim(), weight=weight.shape, input=input.shape, actual=input.dim())
     if input.dim() not in (3, 4):
@@ -55,7 +58,7 @@ def check_shapes(input: Tensor, weight: Tensor, stride, padding, dilation, group
         texts.fail(texts.NCHW_CHANNELS, groups=groups, expected=expected, actual=channels, **shapes)
 
 
-class Conv2d(Prepackable, torch.nn.Conv2d):
+class Conv2d(Prepackable, Limited, torch.nn.Conv2d):
     """torch.nn.Conv2d computed by nhwc_conv.
 
     Takes the arguments of torch.nn.Conv2d and `algorithm` (see nhwc_conv.conv2d). Parameters, initial values,
@@ -66,6 +69,7 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
         ValueError: unknown `algorithm`, and whatever torch.nn.Conv2d raises.
     """
 
+    oihw = True
     algorithm = "auto"  # for layers unpickled from before they had one
 
     def __init__(
@@ -84,6 +88,8 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
         *,
         algorithm: str = "auto",
     ) -> None:
+        if not isinstance(padding, str):
+            as_ints("padding", padding)  # torch.nn.Conv2d takes anything until it is called
         steps = stride, padding, dilation, groups
         super().__init__(in_channels, out_channels, kernel_size, *steps, bias, padding_mode, device, dtype)
         check_algorithm(algorithm)
@@ -119,18 +125,16 @@ class Conv2d(Prepackable, torch.nn.Conv2d):
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = 0
-        packed = self.packing_for(input, weight, bias)
-        if packed is not None:
+        packing = self.packing_for(input, weight, bias)
+        if packing is not None:
             check_shapes(input, weight, self.stride, padding, self.dilation, self.groups)
             sides, auto_pad = padding_argument(padding)
             geometry = self.stride, sides, self.dilation, self.groups, auto_pad
-            return nchw.convolve_packed(input, weight, packed.tensor, packed.size, bias, *geometry)
+            packed, size, *fallback = packing
+            return nchw.convolve_packed(input, weight, packed, size, bias, *geometry, *fallback)
         return conv2d_nchw(
             input, weight, bias, self.stride, padding, self.dilation, self.groups, self.algorithm
         )
-
-    def hwio(self, weight: Tensor) -> Tensor:
-        return weight.permute(2, 3, 1, 0)
 
     def extra_repr(self) -> str:
         algorithm = "" if self.algorithm == "auto" else f", algorithm={self.algorithm}"

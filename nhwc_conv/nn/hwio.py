@@ -8,10 +8,15 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from . import init, layout
+from .limits import Limited
+from .norms import check_norms
 
-class HWIOLayer(nn.Module):
+
+class HWIOLayer(Limited):
     """A layer whose `weight` is that of the torch.nn layer, permuted by (2, 3, 1, 0)."""
 
+    _version = layout.VERSION
     shown_unless: dict  # what repr leaves out: names of attributes and their default values
 
     def weight_shape(self) -> tuple[int, ...]:
@@ -26,16 +31,24 @@ class HWIOLayer(nn.Module):
 
     def reset_parameters(self) -> None:
         """Initial values of the torch.nn layer: the same random numbers in the same order, permuted."""
-        with torch.no_grad():
-            like_torch = torch.empty_like(
-                self.weight.permute(3, 2, 0, 1), memory_format=torch.contiguous_format
-            )
-            nn.init.kaiming_uniform_(like_torch, a=math.sqrt(5))
-            self.weight.copy_(like_torch.permute(2, 3, 1, 0))
-            if self.bias is not None:
-                fan_in = math.prod(self.weight.shape[:3])
-                bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0
-                nn.init.uniform_(self.bias, -bound, bound)
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            fan_in = math.prod(self.weight.shape[:3])
+            bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    def _load_from_state_dict(
+        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+    ):
+        layout.read_weights(self, state_dict, prefix, local_metadata, error_msgs)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+    def check_reparametrised(self) -> None:
+        """Before a call; nearly free where the layer has neither parametrisations nor hooks."""
+        if self._modules or self._forward_pre_hooks:
+            check_norms(self)
 
     def extra_repr(self) -> str:
         shown = [

@@ -21,16 +21,19 @@ class NHWCConv2d(Prepackable, HWIOLayer):
 
     The arguments are those of torch.nn.Conv2d. `padding` may also be (top, bottom, left, right), and strings
     are those of nhwc_conv.conv2d, for any stride. `algorithm`: see nhwc_conv.conv2d. The same seed gives the
-    initial values of torch.nn.Conv2d, permuted. `.to(memory_format=...)`, which is about NCHW, leaves the
-    weight alone.
+    initial values of torch.nn.Conv2d, permuted; for others, see nhwc_conv.nn.init. `.to(memory_format=...)`, which is
+    about NCHW, leaves the weight alone. load_state_dict takes state dicts of torch.nn.Conv2d too; where the shape of
+    a weight does not tell which it is, see nhwc_conv.weight_layout.
 
     Input [N, H, W, C] or [H, W, C], output [N, OH, OW, O] or [OH, OW, O], contiguous.
 
     Raises:
         TypeError: an argument that is no integer or integers.
-        ValueError: arguments that do not fit together, or unknown strings.
+        ValueError: arguments that do not fit together, or unknown strings. When called: weight_norm or spectral_norm
+            over rows or columns of kernels (`dim` 0 or 1; that of torch.nn.Conv2d is 3 here).
     """
 
+    oihw = False
     shown_unless = dict(
         padding=(0, 0, 0, 0), dilation=(1, 1), groups=1, padding_mode="zeros", algorithm="auto"
     )  # fmt: skip
@@ -121,14 +124,16 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         return exchange.from_depthwise_kernel(cls, kernel, bias, **steps, **options)
 
     def forward(self, x: Tensor) -> Tensor:
+        self.check_reparametrised()
         padding = self.padding
         if self.padding_mode != "zeros":
             x, padding = self._padded(x), 0
-        packed = self.packing_for(x, self.weight, self.bias)
-        if packed is not None:
+        packing = self.packing_for(x, self.weight, self.bias)
+        if packing is not None:
             sides, auto_pad = padding_argument(padding)
             geometry = self.stride, sides, self.dilation, self.groups, auto_pad
-            return ops.conv2d_packed(x, packed.tensor, packed.size, self.bias, *geometry)
+            packed, size, *fallback = packing
+            return ops.conv2d_packed(x, packed, size, self.bias, *geometry, *fallback)
         return conv2d(
             x,
             self.weight,
@@ -139,9 +144,6 @@ class NHWCConv2d(Prepackable, HWIOLayer):
             self.groups,
             algorithm=self.algorithm,
         )
-
-    def hwio(self, weight: Tensor) -> Tensor:
-        return weight
 
     def _padded(self, x: Tensor) -> Tensor:
         if self._auto_pad == EXPLICIT:

@@ -1,84 +1,69 @@
-"""Weights of a layer, packed ahead of the calls for inference: what gives a layer that, and what takes it away."""
+"""Layers whose weights may be packed ahead of the calls for inference: what gives them that, and what takes it away."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch._C import _len_torch_function_stack as function_modes
 
-from .. import _extension
-from .._ops import nothing_listens, ops
-
-
-class PackedWeight:
-    """A packed copy of an HWIO view of a parameter, and what the parameter was at that moment."""
-
-    def __init__(self, parameter: torch.nn.Parameter, w: Tensor, groups: int, winograd: bool) -> None:
-        # Read first: a change while packing makes this copy stale, not the next one.
-        self.parameter, self.state = parameter, state_of(parameter)
-        self.memory = parameter.detach()  # else the next weight might come to lie at the same address
-        self.size = w.shape
-        with torch.no_grad():
-            self.tensor = ops.pack_weight(w, groups, winograd)
-
-    def is_of(self, parameter: Tensor) -> bool:
-        return parameter is self.parameter and self.state == state_of(parameter)
-
-
-def state_of(parameter):
-    """Whatever changes when a weight is replaced or written to in a way that PyTorch sees."""
-    isa = _extension.module.instruction_set() if _extension.available else None
-    return parameter._version, parameter.data_ptr(), parameter.dtype, parameter.shape, parameter.stride(), isa
-
-
-def is_packable(parameter: Tensor | None) -> bool:
-    return (
-        isinstance(parameter, torch.nn.Parameter)
-        and not parameter.is_inference()  # keeps no version
-        and parameter.device.type == "cpu"
-        and parameter.dtype in (torch.float32, torch.float64)
-    )
+from .._ops import is_transformed
+from .packed_weight import PackedWeight, hwio_size, is_packable
 
 
 class Prepackable(torch.nn.Module):
     """A layer whose weight may be packed. Training, loading, moving, copying and pickling drop the packing."""
 
+    oihw: bool  # the weight is [O, C/groups, KH, KW], else [KH, KW, C/groups, O]
     _packed: PackedWeight | None = None
-
-    def hwio(self, weight: Tensor) -> Tensor:
-        """`weight` as [KH, KW, C/groups, O]."""
-        raise NotImplementedError
 
     def pack(self) -> None:
         """Packs the weight, if it is a plain parameter of a dtype that is computed in C++."""
         weight = self._parameters.get("weight")  # a parametrised layer has another one at every access
         self._packed = None
         if self.algorithm == "auto" and is_packable(weight):
-            self._packed = self._pack(weight)
+            self._packed = PackedWeight(weight, *self._how_to_pack())
 
-    def _pack(self, weight: Tensor) -> PackedWeight:
+    def _how_to_pack(self) -> tuple[int, bool, bool]:
+        """What pack_weight takes after the weight."""
         may_be_winograd = self.stride == self.dilation == (1, 1)
-        return PackedWeight(weight, self.hwio(weight), self.groups, may_be_winograd)
+        return self.groups, may_be_winograd, self.oihw
 
-    def packing_for(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> PackedWeight | None:
-        """The packing, anew if the weight has changed; None where a convolution of `x` cannot use one."""
+    def packing_for(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple | None:
+        """What conv2d_packed takes in place of `weight`: after x, and behind its other arguments.
+
+        The packing is made anew if the weight has changed; None where a convolution of `x` cannot use one. Whether it
+        is of the weight when a compiled graph runs is for conv2d_packed to see, so there it gets the weight, too. One
+        that is exported holds no packing: see prepack.
+        """
         packed = self._packed
+        if packed is None:
+            return None
+        compiling = torch.compiler.is_compiling()
+        exporting = compiling and torch.compiler.is_exporting()
         if (
-            packed is None
-            or not nothing_listens()
+            # To an exporter all tensors are of classes of its own, under function modes of its own.
+            not exporting
+            and (type(x) is not Tensor or type(weight) is not torch.nn.Parameter or function_modes())
+            or is_transformed()
             or self.algorithm != "auto"
-            or type(x) is not Tensor
-            or type(weight) is not torch.nn.Parameter
             or torch.is_grad_enabled()
             and (x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad))
             or x.dtype != weight.dtype
             or torch.is_autocast_enabled("cpu")
-            or torch.overrides._get_current_function_mode() is not None
-            or not is_packable(weight)
         ):
             return None
-        if not packed.is_of(weight):
-            packed = self._packed = self._pack(weight)
-        return packed
+        if compiling:
+            if packed.tensor.dtype != weight.dtype:
+                return None
+            tensor = packed.nothing if exporting else packed.tensor
+            # The parameter itself: Inductor's views of it would have versions of their own.
+            return tensor, hwio_size(weight, self.oihw), weight, self.oihw
+        # Another parameter may be gone with the call (torch.func.functional_call) or be written to uncounted (FSDP).
+        if weight is not packed.parameter or not is_packable(weight):
+            return None
+        if packed.is_stale():
+            packed = self._packed = PackedWeight(weight, *self._how_to_pack())
+        return packed.tensor, packed.size
 
     def train(self, mode: bool = True):
         if mode:

@@ -15,14 +15,17 @@ class NHWCConvTranspose2d(HWIOLayer):
 
     The arguments are those of torch.nn.ConvTranspose2d. `padding` may also be (top, bottom, left, right), "valid",
     "same" or "same_lower" (then the result is `stride` times as large as the input); see
-    nhwc_conv.conv_transpose2d. The same seed gives the initial values of torch.nn.ConvTranspose2d, permuted.
-    `.to(memory_format=...)`, which is about NCHW, leaves the weight alone. torch.jit.trace fixes the size of images.
+    nhwc_conv.conv_transpose2d. The same seed gives the initial values of torch.nn.ConvTranspose2d, permuted; for
+    others, see nhwc_conv.nn.init. `.to(memory_format=...)`, which is about NCHW, leaves the weight alone.
+    load_state_dict takes state dicts of torch.nn.ConvTranspose2d too; see nhwc_conv.weight_layout. torch.jit.trace
+    fixes the size of images.
 
     Input [N, H, W, in_channels] or [H, W, in_channels], output [N, OH, OW, out_channels] or [OH, OW, out_channels].
 
     Raises:
         TypeError: an argument that is no integer or integers.
-        ValueError: arguments that do not fit together, or unknown strings.
+        ValueError: arguments that do not fit together, or unknown strings. When called: weight_norm or spectral_norm
+            over rows or columns of kernels (`dim` 0 or 1; those of torch.nn.ConvTranspose2d are 3 and 2 here).
     """
 
     shown_unless = dict(padding=(0, 0, 0, 0), output_padding=(0, 0), dilation=(1, 1), groups=1)
@@ -66,6 +69,7 @@ class NHWCConvTranspose2d(HWIOLayer):
 
     def forward(self, x: Tensor, output_size: list[int] | tuple[int, ...] | None = None) -> Tensor:
         """`output_size` is (OH, OW), or a whole shape of the result; it takes the place of output_padding."""
+        self.check_reparametrised()
         if output_size is not None and len(output_size) == x.dim():
             output_size = output_size[-3:-1]
         return conv_transpose2d(

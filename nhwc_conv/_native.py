@@ -1,0 +1,99 @@
+"""The functions of the extension beside its ops, by ctypes: csrc/binding/c_interface.h tells what they do."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Sequence
+from ctypes import CDLL, POINTER, Structure, byref, c_char_p, c_double, c_int, c_int64
+from itertools import count, takewhile
+from pathlib import Path
+
+PATH = Path(__file__).parent / "libnhwc_conv.so"
+ERRORS = {1: RuntimeError, 2: ValueError}  # by status; 0 is success
+
+
+class Sizes(Structure):
+    _fields_ = [("values", POINTER(c_int64)), ("count", c_int64)]
+
+    @classmethod
+    def of(cls, values: Sequence[int]) -> Sizes:
+        numbers = array("q", values)  # raises what is no integer of 64 bits, which ctypes would cut off
+        return cls((c_int64 * len(numbers))(*numbers), len(numbers))
+
+
+class Native:
+    """The loaded library. Loading it registers the ops and their CPU kernels.
+
+    Raises:
+        OSError: it cannot be loaded. RuntimeError: NHWC_CONV_ISA names no usable instruction set.
+    """
+
+    def __init__(self, path: Path = PATH) -> None:
+        self.path = path
+        # Not by torch.ops.load_library, which keeps to itself why a library does not load.
+        self._library = library = CDLL(str(path))
+        for name in ("build_id", "usable_instruction_set"):
+            getattr(library, f"nhwc_conv_{name}").restype = c_char_p
+        self._instruction_set = self._ask("instruction_set")
+        library.nhwc_conv_attach_python()
+
+    def _ask(self, name: str, *arguments) -> str:
+        text = c_char_p()
+        status = getattr(self._library, f"nhwc_conv_{name}")(*arguments, byref(text))
+        if status:
+            raise ERRORS[status](text.value.decode())
+        return text.value.decode()
+
+    def build_id(self) -> str:
+        """Digest of the sources that the library was built from."""
+        return self._library.nhwc_conv_build_id().decode()
+
+    def instruction_set(self) -> str:
+        """The one in use."""
+        return self._instruction_set  # kept here, because layers with packed weights ask in every call
+
+    def instruction_sets(self) -> tuple[str, ...]:
+        """The usable ones, best first."""
+        names = map(self._library.nhwc_conv_usable_instruction_set, count())
+        return tuple(name.decode() for name in takewhile(bool, names))
+
+    def set_instruction_set(self, name: str) -> None:
+        """For tests, between calls only. ValueError: it is not usable here."""
+        self._instruction_set = self._ask("set_instruction_set", name.encode())
+
+    def set_winograd(self, enabled: bool) -> None:
+        """Whether automatic choices may take Winograd's algorithm."""
+        self._library.nhwc_conv_set_winograd(bool(enabled))
+
+    def fma_peak(self, dtype: str, seconds: float) -> float:
+        """GFLOP/s of one thread's multiply-add units, the best of many short runs within `seconds`."""
+        gflops = c_double()
+        self._ask("fma_peak", dtype.encode(), c_double(seconds), byref(gflops))
+        return gflops.value
+
+    def packed_size(self, dtype: str, w_shape: Sequence[int], groups: int, winograd: bool) -> int:
+        """The number of elements that pack_weight returns, on any machine."""
+        elements = c_int64()
+        sizes = dtype.encode(), Sizes.of(w_shape), c_int64(groups), c_int(winograd)
+        self._ask("packed_size", *sizes, byref(elements))
+        return elements.value
+
+    def explain(
+        self,
+        direction: str,
+        algorithm: str,
+        dtype: str,
+        x_shape: Sequence[int],
+        w_shape: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+        auto_pad: int,
+    ) -> dict:
+        """The plan of a pass, as nhwc_conv.explain tells it. ValueError: unknown names. RuntimeError: bad shapes."""
+        names = (name.encode() for name in (direction, algorithm, dtype))
+        sizes = map(Sizes.of, (x_shape, w_shape, stride, padding, dilation))
+        plan = json.loads(self._ask("explain", *names, *sizes, c_int64(groups), c_int64(auto_pad)))
+        return {k: tuple(v) if k in ("reduction", "reduction_blocks") else v for k, v in plan.items()}

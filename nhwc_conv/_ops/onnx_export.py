@@ -1,0 +1,66 @@
+"""The ops in torch.onnx.export: as the aten operators whose ONNX forms torch knows.
+
+The exporter decomposes a program before it translates it: every op is called once more, on tensors of symbolic sizes,
+and its kernel at the Autograd key asks here. An entry in torch._decomp's table would need no asking, but fakes of
+symbolic sizes would be computed by it, and Inductor refuses ops that have one where the environment says CI=1.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+
+from .._geometry import texts
+from .aten import convolution, input_gradient, nchw, padded
+from .checked import checked_forward, checked_input, checked_weight, checked_winograd
+from .schema import FORWARD_OPS
+from .weight_order import in_hwio
+
+
+def forward(x, w, bias=None, *geometry):
+    return convolution(x, w, bias, checked_forward(x, w, bias, *geometry)).contiguous()
+
+
+def winograd(x, w, bias=None, *geometry):
+    return convolution(x, w, bias, checked_winograd(x, w, bias, *geometry)).contiguous()
+
+
+def conv2d_input(grad, w, input_size, *geometry):
+    return input_gradient(grad, w, checked_input(grad, w, input_size, *geometry)).contiguous()
+
+
+def conv2d_weight(grad, x, kernel_size, *geometry):
+    """As a convolution over the batch, of images by gradients: ONNX has no other form of this gradient."""
+    g = checked_weight(grad, x, kernel_size, *geometry)
+    image, symmetric = padded(x, g)
+    per_group = image.unflatten(1, (g.groups, -1)).permute(2, 1, 0, 3, 4)  # [C/groups, groups, N, H, W]
+    taps = F.conv2d(
+        per_group.flatten(1, 2), nchw(grad).transpose(0, 1),
+        stride=g.dilation, padding=symmetric, dilation=g.stride, groups=g.groups,
+    )  # fmt: skip
+    # Rows and columns that no output reads look like taps beyond the last one.
+    return taps[:, :, : g.KH, : g.KW].permute(2, 3, 0, 1).contiguous()
+
+
+def pack_weight(w, groups=1, winograd=True, oihw=False):
+    """The weight itself: four dimensions, which no packing has, tell conv2d_packed so."""
+    return in_hwio(w, oihw).clone()
+
+
+def conv2d_packed(
+    x, packed, weight_size, bias=None, stride=(1,), padding=(0,), dilation=(1,), groups=1, auto_pad=0,
+    weight=None, oihw=False,
+):  # fmt: skip
+    if weight is None and packed.dim() != 4:
+        texts.fail(texts.PACKED_BEFORE_EXPORT)
+    w = packed if weight is None else in_hwio(weight, oihw)
+    return forward(x, w, bias, stride, padding, dilation, groups, auto_pad)
+
+
+FORMS = {
+    **{name: forward for name in FORWARD_OPS},
+    "winograd": winograd,
+    "conv2d_input": conv2d_input,
+    "conv2d_weight": conv2d_weight,
+    "pack_weight": pack_weight,
+    "conv2d_packed": conv2d_packed,
+}

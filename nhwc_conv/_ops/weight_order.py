@@ -1,0 +1,10 @@
+"""The dimensions of weights: HWIO here, OIHW in torch. `weight.permute(HWIO)` of an OIHW weight is HWIO."""
+
+from torch import Tensor
+
+HWIO, OIHW = (2, 3, 1, 0), (3, 2, 0, 1)
+
+
+def in_hwio(weight: Tensor, oihw: bool) -> Tensor:
+    """`weight`, which is OIHW where `oihw` says so, as HWIO."""
+    return weight.permute(HWIO) if oihw and weight.dim() == 4 else weight

@@ -1,0 +1,30 @@
+"""weight_norm and spectral_norm of PyTorch on HWIO weights: over channels, not over rows of kernels in silence."""
+
+from __future__ import annotations
+
+from torch.nn.utils.parametrizations import _SpectralNorm, _WeightNorm
+from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+NORMS = {
+    _WeightNorm: "weight_norm",
+    _SpectralNorm: "spectral_norm",
+    # of torch.nn.utils, as hooks
+    WeightNorm: "weight_norm",
+    SpectralNorm: "spectral_norm",
+}
+
+
+def check_norms(layer) -> None:
+    """ValueError where PyTorch's default `dim`, for OIHW weights, was left as it is."""
+    steps = [*layer._forward_pre_hooks.values()]
+    if is_parametrized(layer, "weight"):
+        steps += layer.parametrizations.weight
+    for step in steps:
+        if type(step) in NORMS and step.dim in (0, 1):
+            norm = NORMS[type(step)]
+            raise ValueError(
+                f"expected dim of {norm} to be 3 or 2, the channels of a weight {list(layer.weight.shape)} in HWIO "
+                f"order, but got dim={step.dim}; dimension 0 of torch.nn's layer is 3 here, and 1 is 2"
+            )

@@ -1,0 +1,76 @@
+"""A weight packed ahead of the calls, and whether the parameter that it came from is still what was packed."""
+
+from __future__ import annotations
+
+import weakref
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from .. import _extension
+from .._ops import ops
+
+
+class PackedWeight:
+    """A packed copy of a parameter, and what the parameter was at that moment."""
+
+    def __init__(self, parameter: torch.nn.Parameter, groups: int, winograd: bool, oihw: bool) -> None:
+        # Read first: a change while packing makes this copy stale, not the next one.
+        self.parameter, self.state = parameter, state_of(parameter)
+        self.size = hwio_size(parameter, oihw)
+        self.memory = parameter.detach()  # else the next weight might come to lie at the same address
+        with torch.no_grad():
+            self.tensor = ops.pack_weight(parameter, groups, winograd, oihw)
+        self.nothing = parameter.new_empty(0)  # no packing: what an exported program holds in its place
+        PACKED.add(self)
+        watch_optimizers()
+
+    def is_stale(self) -> bool:
+        return self.state != state_of(self.parameter)
+
+
+PACKED: weakref.WeakSet[PackedWeight] = weakref.WeakSet()
+
+
+def hwio_size(weight: Tensor, oihw: bool) -> tuple[int, ...]:
+    """The size of a weight as [KH, KW, C/groups, O]."""
+    shape = weight.shape
+    return (shape[2], shape[3], shape[1], shape[0]) if oihw else shape
+
+
+def is_packable(parameter: Tensor | None) -> bool:
+    return (
+        type(parameter) is torch.nn.Parameter  # no DTensor, for one
+        and not parameter.is_inference()  # keeps no version
+        and parameter.device.type == "cpu"
+        and parameter.dtype in (torch.float32, torch.float64)
+    )
+
+
+def state_of(parameter):
+    """Whatever changes when a weight is replaced or written to in a way that PyTorch sees."""
+    isa = _extension.module.instruction_set() if _extension.available else None
+    return parameter._version, parameter.data_ptr(), parameter.dtype, parameter.shape, parameter.stride(), isa
+
+
+@cache
+def watch_optimizers() -> None:
+    """From the first packing on: until then torch.optim stays as it is."""
+    register_optimizer_step_post_hook(count_writes)
+
+
+@torch._disable_dynamo  # a compiled step does not count them either, and breaks its graph in torch.optim anyway
+def count_writes(optimizer: torch.optim.Optimizer, args, kwargs) -> None:
+    """Counts what a step wrote to packed parameters: the kernels of fused optimisers do not."""
+    packed = {id(weight.parameter) for weight in PACKED}
+    for group in optimizer.param_groups if packed else ():
+        fused = group.get("fused")
+        # Fused ones are not asked for a gradient: a hook of the optimiser's own may have freed it.
+        increment_version(
+            p
+            for p in group["params"]
+            if id(p) in packed and (fused and p.requires_grad or p.grad is not None)
+        )
