@@ -38,16 +38,17 @@ def in_processes(names: list[str], jobs: int) -> Iterator[tuple[str, dict]]:
                 path = Path(folder) / f"{len(waiting)}.json"
                 process = context.Process(target=work, args=(name, path))
                 process.start()
-                running[process.sentinel] = name, path, process, time.monotonic() + TIMEOUT
+                running[process.sentinel] = name, path, process, time.monotonic()
             connection.wait(list(running), timeout=5)
-            for sentinel, (name, path, process, deadline) in list(running.items()):
-                if process.is_alive() and time.monotonic() < deadline:
+            for sentinel, (name, path, process, start) in list(running.items()):
+                seconds = time.monotonic() - start
+                if process.is_alive() and seconds < TIMEOUT:
                     continue
                 why = f"no end after {TIMEOUT} seconds" if process.is_alive() else "its process ended"
                 process.kill()
                 process.join()
                 del running[sentinel]
-                lost = {"problems": [f"{why}, code {process.exitcode}"], "seconds": float(TIMEOUT)}
+                lost = {"problems": [f"{why}, code {process.exitcode}"], "seconds": round(seconds, 1)}
                 yield name, json.loads(path.read_text()) if path.exists() else lost
 
 

@@ -100,7 +100,9 @@ def left(form: dict | None) -> str:
     said = [form["fallback"]] if form and form["fallback"] else []
     for name, what in (("left", ""), ("unfolded", ""), ("unfused", ""), ("untraced", "not traced: ")):
         reasons = (form or {}).get("reasons", {}).get(name, {})
-        said += [f"{count} x {what}{reason}" for reason, count in list(reasons.items())[:SHOWN]]
+        said += [
+            f"{count} x {what}{reason.partition('. ')[0]}" for reason, count in list(reasons.items())[:SHOWN]
+        ]
         said += [f"{len(reasons) - SHOWN} more reasons"] if len(reasons) > SHOWN else []
     return "<br>".join(said)
 

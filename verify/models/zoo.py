@@ -21,7 +21,7 @@ ghostnet_050 cspresnet50 darknet53 dla46_c selecsls42b ese_vovnet19b_dw rexnet_1
 fastvit_t8 efficientvit_b0 poolformer_s12 repvit_m0_9 hgnet_tiny
 """.split()
 PYTORCHCV = """
-resnet10 preresnet10 shufflenet_g1_wd4 shufflenetv2_wd2 squeezenet_v1_1 mobilenet_wd4 condensenet74_c4_g4 peleenet
+resnet10 preresnet10 shufflenet_g1_wd4 shufflenetv2_wd2 squeezenet_v1_1 mobilenet_wd4 condensenet74_c4_g4
 menet108_8x1_g3 igcv3_wd4 fdmobilenet_wd4 bagnet9 diracnet18v2 spnasnet
 """.split()
 
@@ -172,6 +172,7 @@ MODELS = {
         f"pytorchcv {name}": Entry(pytorchcv(name), sizes=(48, 64))
         for name in PYTORCHCV
     },
+    "pytorchcv peleenet": Entry(pytorchcv("peleenet")),
     "smp Unet": Entry(smp("Unet")),
     "smp Unet, scSE": Entry(smp("Unet", decoder_attention_type="scse")),
     "smp UnetPlusPlus": Entry(smp("UnetPlusPlus", "mobilenet_v2")),
