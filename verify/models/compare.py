@@ -21,6 +21,9 @@ LIMIT = 16
 # Errors of float32 beyond this part of the largest element say nothing of those of float64: ReLUs had other signs.
 CHAOS = 0.02
 
+# The largest of so few errors may be small by chance: such tensors (weights of PReLU) share the largest among them.
+FEW = 16
+
 Results = dict[str, dict[str, torch.Tensor]]
 
 
@@ -85,7 +88,9 @@ class Answer:
             errors = {name: max(distance(r[kind][name], t) for r in runs) for name, t in named.items()}
             self.scale[kind] = max(sizes.values(), default=0.0)
             most = CHAOS / EPS * self.scale[kind]
-            self.spread[kind] = {n: min(max(errors[n] / EPS, sizes[n]), most) for n in named}
+            spread = {n: min(max(errors[n] / EPS, sizes[n]), most) for n in named}
+            few = max((spread[n] for n, t in named.items() if t.numel() < FEW), default=0.0)
+            self.spread[kind] = {n: few if named[n].numel() < FEW else spread[n] for n in named}
             if kind == OUTPUTS:
                 self.chaos = max(errors[n] / sizes[n] if sizes[n] else 0.0 for n in named)
 

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 import nhwc_conv
 
-from .compare import CHAOS, LIMIT, OUTPUTS, PARAMETERS, Answer, run
+from .compare import CHAOS, LIMIT, OUTPUTS, PARAMETERS, Answer, is_real, run
 from .weights import settle
 from .zoo import Entry
 
@@ -88,7 +88,8 @@ def arguments(entry: Entry, batch: int, size: int, dtype: torch.dtype) -> tuple:
 
     # Of every scale, as in pictures: deep models average noise of single pixels away.
     images = sum(F.interpolate(noise(points), (size, size), mode="bilinear") for points in (1, 3, 9, size))
-    return (images.to(dtype), *entry.arguments(images, generator))
+    given = images, *entry.arguments(images, generator)
+    return tuple(a.to(dtype) if is_real(a) else a for a in given)
 
 
 def counts(entry: Entry, model: nn.Module) -> dict[str, int]:

@@ -15,7 +15,7 @@ from torch import nn
 TIMM = """
 resnet18 resnet26d resnext26ts seresnet18 resnetv2_50 res2net50_14w_8s resnest14d skresnet18 regnetx_002 regnety_002
 regnetz_005 efficientnet_b0 efficientnetv2_rw_t tf_efficientnet_b0 mobilenetv2_050 mobilenetv3_small_050
-mobilenetv4_conv_small_035 mnasnet_small hardcorenas_a lcnet_050 gernet_s convnext_atto convnextv2_atto densenet121
+mobilenetv4_conv_small_035 mnasnet_small hardcorenas_a lcnet_050 gernet_s convnext_atto convnextv2_atto
 vgg11_bn xception41 dpn48b nf_resnet26 eca_nfnet_l0 repvgg_a0 mobileone_s0
 ghostnet_050 cspresnet50 darknet53 dla46_c selecsls42b ese_vovnet19b_dw rexnet_100 mobilevit_xxs edgenext_xx_small
 fastvit_t8 efficientvit_b0 poolformer_s12 repvit_m0_9 hgnet_tiny
@@ -99,7 +99,7 @@ IMAGES = dict(spatial_dims=2, in_channels=1, out_channels=3)
 
 MODELS = {
     **{f"timm {name}": Entry(timm(name), sizes=(48, 64)) for name in TIMM},
-    "timm hrnet_w18_small": Entry(timm("hrnet_w18_small")),
+    **{f"timm {name}": Entry(timm(name)) for name in ("densenet121", "hrnet_w18_small")},
     **{f"timm {name}": Entry(timm(name), sizes=(80, 112)) for name in ("inception_v3", "inception_v4")},
     "timm swin_tiny_patch4_window7_224": Entry(
         timm("swin_tiny_patch4_window7_224", img_size=64, strict_img_size=False, window_size=4), sizes=(64, 128)
