@@ -38,13 +38,13 @@ mutate: $(INSTALLED)
 check: .venv/installed-style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	find csrc verify/native -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
+	find csrc verify/native examples -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
 
 wheel: $(INSTALLED)
 	$(BIN)/python -m pip wheel --no-build-isolation --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf .venv build dist *.egg-info nhwc_conv/*.so
+	rm -rf .venv build dist *.egg-info nhwc_conv/*.so examples/native/build
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

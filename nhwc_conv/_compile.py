@@ -157,7 +157,7 @@ def rewrite(node: fx.Node, in_no_grad: bool, constants) -> bool:
         x = call(node, permute, input, NHWC[image.dim()])
         w = call(node, permute, weight, HWIO)
         size = tuple(kernel.shape[i] for i in HWIO)
-        if weight in constants and is_static(size) and not value(node).requires_grad:
+        if weight in constants and is_static(size):
             stride, _, dilation, *_ = geometry
             may_be_winograd = {*stride, *dilation} == {1}
             # The weight itself need not come along: packing is a part of each start, never of what is kept on disk.

@@ -36,14 +36,18 @@ def prepack(model: torch.nn.Module) -> torch.nn.Module:
         ValueError: `model`, or a layer in it, is in training mode, or lazy and without a weight yet.
     """
     sharded = under_fsdp(model)
-    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, Prepackable) and m not in sharded]
+    layers = [
+        (name, m) for name, m in model.named_modules() if isinstance(m, Prepackable) and m not in sharded
+    ]
     for name, layer in layers:
         if layer.training:
             raise ValueError(
                 f"prepack is for inference, but layer {name!r} is in training mode: call model.eval() first"
             )
         if is_lazy(layer._parameters.get("weight")):
-            raise ValueError(f"layer {name!r} has an uninitialized parameter: run the model once, then prepack it")
+            raise ValueError(
+                f"layer {name!r} has an uninitialized parameter: run the model once, then prepack it"
+            )
     for _, layer in layers:
         layer.pack()
     for module in model.modules():

@@ -25,6 +25,11 @@ def good(op):
         return dict(grad=grad, w=w, input_size=[5, 6], **geometry, algorithm=0)
     if op == "conv2d_weight":
         return dict(grad=grad, x=x, kernel_size=[3, 3], **geometry, algorithm=0)
+    if op == "conv2d_packed":
+        packed = torch.ops.nhwc_conv.pack_weight(w)
+        return dict(
+            x=x, packed=packed, weight_size=[3, 3, 4, 8], bias=zeros(8), **geometry, weight=w, oihw=False
+        )
     return dict(x=x, w=w, bias=zeros(8), **geometry)
 
 
@@ -116,9 +121,18 @@ ROWS += [
         ("algorithm", dict(algorithm=9), ["algorithm", "9"]),
     ]
 ]
+ROWS += [
+    ("conv2d_packed", *row)
+    for row in [
+        ("weight_size", dict(weight=zeros(3, 3, 4, 9)), ["weight", "[3, 3, 4, 8]", "[3, 3, 4, 9]"]),
+        ("weight_rank", dict(weight=zeros(3, 3, 32)), ["weight", "[3, 3, 4, 8]", "[3, 3, 32]"]),
+        ("weight_oihw", dict(oihw=True), ["weight", "[3, 3, 4, 8]", "[4, 8, 3, 3]"]),
+        ("weight_double", dict(weight=zeros(3, 3, 4, 8, dtype=torch.float64)), ["weight", "float", "double"]),
+    ]
+]
 
 
-@pytest.mark.parametrize("op", FORWARD + GRADIENT)
+@pytest.mark.parametrize("op", [*FORWARD, *GRADIENT, "conv2d_packed"])
 def test_good_arguments_are_good(op):
     assert run(op, good(op)).shape == run(op, on_meta(good(op))).shape
 

@@ -85,7 +85,7 @@ def recorded(model):
     return forward
 
 
-def test_convolutions_that_record_gradients_are_not_packed():
+def test_where_gradients_are_asked_for():
     model, x = layer(), image()
     for function, mode in ((model, torch.enable_grad), (recorded(model), torch.no_grad)):
         with mode():
@@ -149,8 +149,10 @@ def test_two_models_have_weights_of_their_own():
 
 def test_an_option_that_comes_too_late():
     model, x = layer(), image()
+    compiled = compile(model, options={"freezing": True})
+    with config.patch(freezing=False):
+        compiled(x)  # with gradients, where nothing would be frozen anyway: no warning
     with config.patch(freezing=False), torch.no_grad():
-        compiled = compile(model, options={"freezing": True})
         with pytest.warns(UserWarning, match="torch._inductor.config.freezing = True"):
             compiled(x)
         model.weight.zero_()

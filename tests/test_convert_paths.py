@@ -91,6 +91,26 @@ def test_tensors_are_tensors():
     assert not reports[0].untraced and reports[0].folded == {"stem.bn": "stem.conv"}
 
 
+class Trusting(nn.Module):
+    """Hands a tensor to a function that takes an object of class Tensor for one without looking further."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = Stem()
+        self.register_buffer("index", torch.tensor([2, 1, 0]))
+
+    def forward(self, x):
+        return self.stem(x.index_select(1, torch.autograd.Variable(self.index)))
+
+
+def test_proxies_do_not_reach_code_that_reads_memory():
+    model, reports = as_trained(Trusting()).eval(), []
+    x = torch.randn(1, 3, 4, 4)
+    ours = convert(model, inference=True, example=x, report=reports.append)
+    assert list(reports[0].untraced) == [""] and reports[0].folded == {"stem.bn": "stem.conv"}
+    torch.testing.assert_close(ours(x), model(x))
+
+
 class InPlace(nn.Module):
     """`kept` is the tensor that `y` writes to; in `x = x + 1` it would not be."""
 

@@ -1,4 +1,4 @@
-"""Processes over gloo: DistributedDataParallel bit for bit, fully_shard (FSDP2), and what prepack leaves alone there."""
+"""Processes over gloo: DistributedDataParallel bit for bit, fully_shard (FSDP2), and what prepack leaves there."""
 
 import os
 

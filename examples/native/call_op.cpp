@@ -15,9 +15,7 @@ using Conv2d = at::Tensor(const at::Tensor& x, const at::Tensor& w, const std::o
 
 int main(int, char** arguments) try {
   void* library = load_nhwc_conv(arguments[1]);
-  // Functions that are no ops are C functions: csrc/binding/c_interface.h.
-  const auto instruction_set =
-      reinterpret_cast<int32_t (*)(const char**)>(dlsym(library, "nhwc_conv_instruction_set"));
+  const auto instruction_set = function<int32_t(const char**)>(library, "nhwc_conv_instruction_set");
   const char* name;
   instruction_set(&name);
   std::printf("instruction set: %s\n", name);

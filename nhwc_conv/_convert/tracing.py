@@ -1,15 +1,19 @@
 """torch.fx's view of a module, stopped where the graph would not compute the same.
 
 Graphs by torch.fx hold for every size of image: whatever branches on a value or a size stops the tracer. What can
-mislead it is code that looks at the kind of an object, since a Proxy stands for every tensor; so proxies answer as
-tensors do, and `calls` runs what was traced beside the original. A graph also holds no context managers: what ran
+mislead it is code that looks at the kind of an object, since a Proxy stands for every tensor; so proxies pass
+for tensors, and `calls` runs what was traced beside the original. A graph also holds no context managers: what ran
 under torch.no_grad or torch.autocast while tracing would run without.
 """
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import operator
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import fx, nn
@@ -96,13 +100,33 @@ class TracedModule(fx.GraphModule):
 
 
 class TensorProxy(fx.Proxy):
-    """To isinstance(x, torch.Tensor) and torch.is_tensor(x) a tensor, as what it stands for mostly is."""
+    """Stands for the result of a node; a tensor, to code that asks while `proxies_are_tensors`."""
 
     _is_param = _is_buffer = False  # torch.nn.Parameter and torch.nn.Buffer ask every tensor
 
-    @property
-    def __class__(self):
-        return torch.Tensor
+
+PATCHING = threading.RLock()
+
+
+@contextmanager
+def proxies_are_tensors() -> Iterator[None]:
+    """Lets isinstance(x, torch.Tensor), and so torch.is_tensor(x), be true of proxies, as it is of most they stand for.
+
+    Not by a `__class__` of theirs: C++ would believe it too, and read memory that is no tensor.
+    """
+
+    def isinstance_of_proxies(obj, classes):
+        return true_isinstance(obj, classes) or (
+            type(obj) is TensorProxy and issubclass(torch.Tensor, classes)
+        )
+
+    with PATCHING:
+        true_isinstance = builtins.isinstance
+        builtins.isinstance = isinstance_of_proxies
+        try:
+            yield
+        finally:
+            builtins.isinstance = true_isinstance
 
 
 def in_place(operation):
@@ -125,7 +149,8 @@ class Tracer(fx.Tracer):
 
     def trace(self, root, concrete_args=None):
         self.context, self.refused = context(), None
-        graph = super().trace(root, concrete_args)
+        with proxies_are_tensors():
+            graph = super().trace(root, concrete_args)
         if self.refused is not None:  # the model's own code caught it
             raise self.refused
         names = inspect.signature(root.forward).parameters

@@ -43,8 +43,9 @@ def hwio_size(weight: Tensor, oihw: bool) -> tuple[int, ...]:
 
 def is_packable(parameter: Tensor | None) -> bool:
     return (
-        type(parameter) is torch.nn.Parameter  # no DTensor, for one
-        and not parameter.is_inference()  # keeps no version
+        parameter is not None
+        and not parameter.is_inference()  # keeps no version; raises for a parameter without a shape yet
+        and type(parameter) is torch.nn.Parameter  # no DTensor, for one
         and parameter.device.type == "cpu"
         and parameter.dtype in (torch.float32, torch.float64)
     )

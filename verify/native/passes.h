@@ -75,9 +75,10 @@ T* forward_packed(const Call<T>& call, Algorithm algorithm) {
   const nhwc_conv::PackingPlan<T> plan(call.kernels, g, algorithm == Algorithm::winograd);
   // Winograd never wins where lanes do not run over the output channels of one group, and cannot read such weights.
   if (plan.layout.form.dot || is_depthwise(call.kernels, g)) algorithm = Algorithm::direct;
-  const int64_t header = nhwc_conv::kPackedHeader;
-  T* packed = poisoned<T>(call.memory.packed, call.place, header + plan.elements());
-  write_header(packed, g, plan);
+  const int64_t header = nhwc_conv::kPackedHeader<T>, size = header + plan.elements();
+  T* packed = poisoned<T>(call.memory.packed, call.place, size);
+  const nhwc_conv::PackedHeader written = header_of(g, plan, size, {});
+  std::memcpy(static_cast<void*>(packed), &written, sizeof(written));
   const nhwc_conv::Convolution<T> conv(call.kernels, plan.direct, g, {}, call.tensors.w, {}, nullptr, packed + header);
   const nhwc_conv::WinogradPlan winograd_plan = make_winograd_plan(call.kernels, g, 1, &plan.layout);
   const nhwc_conv::WinogradConv<T> winograd(call.kernels, winograd_plan, g, {}, call.tensors.w, {}, nullptr,
@@ -86,7 +87,7 @@ T* forward_packed(const Call<T>& call, Algorithm algorithm) {
   for_each_item(threads(call.threads), conv.pack_items(), [&](int64_t item, int64_t) { conv.pack(item); });
   for_each_item(threads(call.threads), winograd.pack_items(), [&](int64_t item, int64_t) { winograd.pack(item); });
   call.memory.inputs_read_only(false);
-  if (!header_matches(packed, g, plan)) return nullptr;
+  if (!header_matches(nhwc_conv::read_header(packed), g, plan, size)) return nullptr;
   call.memory.packed.read_only(true);
   T* y = run_planned<T>(call, algorithm, &plan.layout, packed + header);
   call.memory.packed.read_only(false);

@@ -1,0 +1,29 @@
+"""The programs of examples/, built and run as its Makefile does."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+COMPILER = os.environ.get("CXX", "g++").split()[-1]
+
+
+@pytest.mark.needs_extension
+@pytest.mark.skipif(
+    not shutil.which("make") or not shutil.which(COMPILER), reason="no make or no C++ compiler here"
+)
+def test_programs_without_python(tmp_path):
+    done = subprocess.run(
+        ["make", "-C", ROOT / "examples/native", f"BUILD={tmp_path}", f"PYTHON={sys.executable}"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=1800,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "conv2d: as aten's\n" in done.stdout and "package: as in Python\n" in done.stdout
+    for program in ("call_op", "run_package"):
+        needed = subprocess.run(
+            ["ldd", tmp_path / program], capture_output=True, text=True, check=True
+        ).stdout
+        assert "libtorch_cpu" in needed and "libpython" not in needed
