@@ -12,7 +12,8 @@ MARKS = {True: "yes", False: "**no**", None: "-"}
 HEAD = """# Reliability: what was looked at, and what came out
 
 Made by `verify/report.py` from the last full runs of `make verify`, `make sanitize` and `make mutate`; do not edit.
-Whoever runs these commands writes this page anew.
+Whoever runs these commands writes this page anew. What `convert` makes of models of other packages stands in
+[models.md](models.md).
 """
 PARTS = {
     "verify": (
