@@ -35,10 +35,11 @@ sanitize: $(INSTALLED)
 mutate: $(INSTALLED)
 	$(BIN)/python -m verify.mutate $(MUTATE)
 
-check: .venv/installed-style
+check: .venv/installed-style $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	find csrc verify/native examples -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
+	$(BIN)/mypy
 
 wheel: $(INSTALLED)
 	$(BIN)/python -m pip wheel --no-build-isolation --no-deps --wheel-dir dist .
@@ -61,7 +62,7 @@ $(INSTALLED): | .venv/bin/python
 	touch $@
 
 .venv/installed-style: | .venv/bin/python
-	$(PIP) "ruff==0.17.*" "clang-format==23.1.*"
+	$(PIP) "ruff==0.17.*" "clang-format==23.1.*" "mypy==2.4.*"
 	touch $@
 
 .venv/built: $(INSTALLED) $(SOURCES)

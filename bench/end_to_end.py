@@ -17,6 +17,7 @@ from timing import seconds_per_call
 from torch import nn
 
 import nhwc_conv
+from nhwc_conv._convert.check import Reference
 from nhwc_conv._extension import module as extension
 from verify.summary import processor
 
@@ -49,8 +50,8 @@ def contenders(build, batch, trains, size):
         functions = {"original": training_step(original, x), "converted": training_step(converted, x)}
     else:
         packed = nhwc_conv.prepack(nhwc_conv.convert(copy.deepcopy(original)))
-        folded = nhwc_conv.convert(original, inference=True, example=x)  # raises where it is off
-        compared = nhwc_conv._convert.check.compare(original, packed, x)
+        folded = nhwc_conv.convert(original, inference=True, example=x, strict=True)
+        compared = Reference(original, x).check(packed)
         print(f"  prepacked: off by {compared[0]:.2g}, may be by {compared[1]:.2g}")
         named = {"original": original, "prepacked": packed, "folded": folded}
         functions = {name: torch.inference_mode()(lambda m=m: m(x)) for name, m in named.items()}

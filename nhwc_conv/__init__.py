@@ -7,6 +7,7 @@ from ._explain import explain
 from ._extension import show_config
 from ._extension import version as __version__
 from ._flags import flags, set_flags
+from ._ops import ops
 from ._prepack import prepack
 from .functional import conv2d, conv_transpose2d
 from .nn import (
@@ -36,6 +37,7 @@ __all__ = [
     "flags",
     "functional",
     "nn",
+    "ops",
     "prepack",
     "reference",
     "revert",

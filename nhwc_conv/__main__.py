@@ -3,8 +3,11 @@
 Exits with 1 where a result is off or the network learns too little.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
+from collections.abc import Sequence
 
 import torch
 
@@ -12,7 +15,7 @@ from . import show_config
 from ._demo import digits, table
 
 
-def main(arguments=None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m nhwc_conv", description=__doc__.splitlines()[0])
     parser.add_argument("--no-training", action="store_true", help="only the table")
     options = parser.parse_args(arguments)

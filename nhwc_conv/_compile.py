@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,8 @@ from . import _extension, _flags
 from ._geometry import op_geometry, padding_argument
 from ._ops import ops
 from ._ops.memory_format import is_result_channels_last
-from ._ops.nchw import HWIO
+from ._ops.weight_order import HWIO
+from .nn.drop_in import conv2d_arguments
 
 CONV2D = (
     torch.conv2d,  # which F.conv2d and nn.Conv2d call
@@ -31,7 +34,13 @@ TOO_LATE = (
 )
 
 
-def compile_backend(graph: fx.GraphModule, example_inputs, *, mode: str | None = None, options=None):
+def compile_backend(
+    graph: fx.GraphModule,
+    example_inputs: Sequence[Any],
+    *,
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> Callable[..., Any]:
     """torch.compile(model, backend="nhwc_conv"): convolutions by nhwc_conv, everything else by Inductor.
 
     Where this package is installed its name is enough; elsewhere, and always,
@@ -60,12 +69,13 @@ def compile_backend(graph: fx.GraphModule, example_inputs, *, mode: str | None =
         **patches.get(cacheable, getattr(config, cacheable)),
         "torch.ops.nhwc_conv": cache_key(),
     }
-    return compile_fx(graph, example_inputs, config_patches=patches)
+    compiled: Any = compile_fx(graph, example_inputs, config_patches=patches)
+    return compiled
 
 
 def cache_key() -> str:
     """What else than its graph decides what is compiled: sizes of packings, and which backward pass."""
-    build = _extension.module.build_id() if _extension.available else "no extension"
+    build = "no extension" if _extension.module is None else _extension.module.build_id()
     return f"{_extension.version}, {build}, winograd={_flags.winograd}"
 
 
@@ -93,7 +103,7 @@ def use_nhwc_conv(graph: fx.GraphModule, freezing: bool = False) -> int:
 
 def inline(graph: fx.GraphModule, node: fx.Node) -> None:
     """In place of a module nn.Conv2d that calls nothing of others, what it does."""
-    module = graph.get_submodule(node.target) if node.op == "call_module" else None
+    module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
     if (
         type(module) is not torch.nn.Conv2d
         or {"forward", "_conv_forward"} & vars(module).keys()
@@ -102,14 +112,13 @@ def inline(graph: fx.GraphModule, node: fx.Node) -> None:
     ):
         return
     (input,) = *node.args, *node.kwargs.values()
-    x, padding = value(input), module.padding
+    x = value(input)
+    padding: str | int | tuple[int, ...] = module.padding
     if not is_ours(value(node), x, module.weight):
         return
     with graph.graph.inserting_before(node):
-        weight, bias = (
-            None if tensor is None else graph.graph.get_attr(f"{node.target}.{name}")
-            for name, tensor in (("weight", module.weight), ("bias", module.bias))
-        )
+        weight = graph.graph.get_attr(f"{node.target}.weight")
+        bias = None if module.bias is None else graph.graph.get_attr(f"{node.target}.bias")
         weight.meta["example_value"] = module.weight
         if module.padding_mode != "zeros":
             sides, padding = module._reversed_padding_repeated_twice, 0
@@ -121,7 +130,8 @@ def inline(graph: fx.GraphModule, node: fx.Node) -> None:
 
 def convolutions(graph: fx.Graph) -> list[tuple[fx.Node, bool]]:
     """All calls of conv2d, and whether each is in a `no_grad` of the graph's own."""
-    found, in_no_grad = [], False
+    found: list[tuple[fx.Node, bool]] = []
+    in_no_grad = False
     for node in graph.nodes:
         if node.target is set_grad_enabled:
             in_no_grad = not node.args[0]
@@ -132,7 +142,7 @@ def convolutions(graph: fx.Graph) -> list[tuple[fx.Node, bool]]:
 
 def constants_of(graph: fx.Graph) -> set[fx.Node]:
     """Parameters, and what is computed from nothing else."""
-    found = set()
+    found: set[fx.Node] = set()
     for node in graph.nodes:
         sources = node.all_input_nodes
         if node.op == "get_attr" or node.op.startswith("call_") and sources and found.issuperset(sources):
@@ -140,16 +150,16 @@ def constants_of(graph: fx.Graph) -> set[fx.Node]:
     return found
 
 
-def rewrite(node: fx.Node, in_no_grad: bool, constants) -> bool:
+def rewrite(node: fx.Node, in_no_grad: bool, constants: Collection[fx.Node]) -> bool:
     """Rewrites a call of conv2d if nhwc_conv can compute it."""
     try:
-        input, weight, bias, *geometry = named(*node.args, **node.kwargs)
+        input, weight, bias, *given = conv2d_arguments(*node.args, **node.kwargs)
     except TypeError:
         return False
     image, kernel = value(input), value(weight)
-    if not all(map(is_static, geometry)) or not is_ours(value(node), image, kernel):
+    if not all(map(is_static, given)) or not is_ours(value(node), image, kernel):
         return False
-    stride, padding, dilation, groups = geometry
+    stride, padding, dilation, groups = given
     padding, auto_pad = padding_argument(padding)
     geometry = op_geometry(stride, padding, dilation, groups, auto_pad)
     permute = torch.ops.aten.permute.default
@@ -177,7 +187,7 @@ def rewrite(node: fx.Node, in_no_grad: bool, constants) -> bool:
     return True
 
 
-def call(like: fx.Node, function, *args, **kwargs) -> fx.Node:
+def call(like: fx.Node, function: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
     """A new node, made where `like` was: in its module, line and region."""
     new = like.graph.call_function(function, args, kwargs)
     new.meta = {name: known for name, known in like.meta.items() if name != "example_value"}
@@ -190,24 +200,19 @@ def replace(node: fx.Node, new: fx.Node) -> None:
     node.graph.erase_node(node)
 
 
-def named(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    """The arguments of torch.conv2d in order."""
-    return input, weight, bias, stride, padding, dilation, groups
-
-
-def value(node):
+def value(node: object) -> Any:
     """The fake tensor that torch.compile found for a node, or None."""
     return node.meta.get("example_value") if isinstance(node, fx.Node) else None
 
 
-def is_static(argument):
+def is_static(argument: object) -> bool:
     """Whether it is known while compiling: an int, a string, or a list of ints."""
     if isinstance(argument, list | tuple):
         return all(type(n) is int for n in argument)
     return type(argument) is int or isinstance(argument, str)
 
 
-def is_ours(result, x, weight) -> bool:
+def is_ours(result: Any, x: Any, weight: Any) -> bool:
     """Whether nhwc_conv computes the convolution. Under autocast the result has another dtype than x."""
     return all(
         isinstance(t, Tensor)

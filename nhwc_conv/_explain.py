@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
+from typing import Any, Literal
 
 import torch
 
 from . import _extension
 from ._geometry import forward_geometry, op_geometry, padding_argument
+from .functional import Algorithm
 
 
 def explain(
-    x_shape,
-    w_shape,
-    stride=1,
-    padding=0,
-    dilation=1,
+    x_shape: Sequence[int],
+    w_shape: Sequence[int],
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, ...] | str = 0,
+    dilation: int | tuple[int, int] = 1,
     groups: int = 1,
     *,
     dtype: torch.dtype = torch.float32,
-    algorithm: str = "auto",
-    direction: str = "forward",
-) -> dict:
+    algorithm: Algorithm = "auto",
+    direction: Literal["forward", "input_gradient", "weight_gradient"] = "forward",
+) -> dict[str, Any]:
     """The plan of a convolution of contiguous tensors, as the extension would make it now.
 
     Args:
@@ -55,17 +58,15 @@ def explain(
     Raises:
         RuntimeError: shapes that do not fit, or no extension. ValueError: unknown names or dtypes.
     """
-    if not _extension.available:
+    if _extension.module is None:
         raise RuntimeError(
             f"explain tells what the C++ extension does, but there is none: {_extension.reason}"
         )
     sides, auto_pad = padding_argument(padding)
-    *steps, groups, _ = op_geometry(stride, sides, dilation, groups, auto_pad)
-    g = forward_geometry(tuple(x_shape), tuple(w_shape), None, *steps, groups, auto_pad)
+    geometry = op_geometry(stride, sides, dilation, groups, auto_pad)
+    g = forward_geometry(tuple(x_shape), tuple(w_shape), None, *geometry)
     name = str(dtype).removeprefix("torch.")
-    plan = _extension.module.explain(
-        direction, algorithm, name, tuple(x_shape), tuple(w_shape), *steps, groups, auto_pad
-    )
+    plan = _extension.module.explain(direction, algorithm, name, tuple(x_shape), tuple(w_shape), *geometry)
     flops = 2 * prod(g.out_shape) * prod(w_shape[:3])
     size = torch.empty((), dtype=dtype).element_size()
     moved = size * (prod(x_shape) + prod(w_shape) + prod(g.out_shape))

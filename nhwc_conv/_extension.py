@@ -41,7 +41,7 @@ if not available:
 def show_config() -> str:
     """What this installation is and computes with, for bug reports: versions, extension, instruction sets."""
     lines = [f"nhwc_conv {version}", f"torch {torch.__version__}"]
-    if available:
+    if module is not None:
         lines += [
             f"extension: {module.path} (build {module.build_id()})",
             f"instruction set: {module.instruction_set()}, of {', '.join(module.instruction_sets())}",

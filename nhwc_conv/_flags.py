@@ -24,7 +24,7 @@ def set_flags(*, winograd: bool) -> dict[str, bool]:
     """
     previous = {"winograd": globals()["winograd"]}
     globals()["winograd"] = bool(winograd)
-    if _extension.available:
+    if _extension.module is not None:
         _extension.module.set_winograd(bool(winograd))
     return previous
 

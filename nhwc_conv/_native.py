@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ctypes import CDLL, POINTER, Structure, byref, c_char_p, c_double, c_int, c_int64
 from itertools import count, takewhile
 from pathlib import Path
+from typing import Any
 
 PATH = Path(__file__).parent / "libnhwc_conv.so"
 ERRORS = {1: RuntimeError, 2: ValueError}  # by status; 0 is success
@@ -38,16 +39,18 @@ class Native:
         self._instruction_set = self._ask("instruction_set")
         library.nhwc_conv_attach_python()
 
-    def _ask(self, name: str, *arguments) -> str:
+    def _ask(self, name: str, *arguments: object) -> str:
         text = c_char_p()
         status = getattr(self._library, f"nhwc_conv_{name}")(*arguments, byref(text))
+        answer = (text.value or b"").decode()
         if status:
-            raise ERRORS[status](text.value.decode())
-        return text.value.decode()
+            raise ERRORS[status](answer)
+        return answer
 
     def build_id(self) -> str:
         """Digest of the sources that the library was built from."""
-        return self._library.nhwc_conv_build_id().decode()
+        digest: bytes = self._library.nhwc_conv_build_id()
+        return digest.decode()
 
     def instruction_set(self) -> str:
         """The one in use."""
@@ -91,7 +94,7 @@ class Native:
         dilation: Sequence[int],
         groups: int,
         auto_pad: int,
-    ) -> dict:
+    ) -> dict[str, Any]:
         """The plan of a pass, as nhwc_conv.explain tells it. ValueError: unknown names. RuntimeError: bad shapes."""
         names = (name.encode() for name in (direction, algorithm, dtype))
         sizes = map(Sizes.of, (x_shape, w_shape, stride, padding, dilation))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any, TypeVar
 
 import torch
 from torch import fx
@@ -12,8 +13,10 @@ from ._ops import ops
 from .nn.packed import Prepackable
 from .nn.packed_weight import PackedWeight, is_packable
 
+M = TypeVar("M", bound=torch.nn.Module)
 
-def prepack(model: torch.nn.Module) -> torch.nn.Module:
+
+def prepack(model: M) -> M:
     """Packs the weights of every NHWCConv2d and Conv2d in `model` into the kernels' own order, for inference.
 
     Later calls that record no gradient (torch.no_grad, torch.inference_mode) use the packed weights, also in
@@ -44,7 +47,8 @@ def prepack(model: torch.nn.Module) -> torch.nn.Module:
             raise ValueError(
                 f"prepack is for inference, but layer {name!r} is in training mode: call model.eval() first"
             )
-        if is_lazy(layer._parameters.get("weight")):
+        weight = layer._parameters.get("weight")
+        if weight is not None and is_lazy(weight):
             raise ValueError(
                 f"layer {name!r} has an uninitialized parameter: run the model once, then prepack it"
             )
@@ -82,6 +86,6 @@ def pack_exported(module: fx.GraphModule) -> None:
             module.__dict__.setdefault("_packings", {})[packed.target] = packing
 
 
-def attribute(module: fx.GraphModule, target: str):
+def attribute(module: fx.GraphModule, target: str) -> Any:
     path, _, name = target.rpartition(".")
     return getattr(module.get_submodule(path), name)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Literal, NoReturn, TypeAlias
+
 import torch.nn.functional as F
 from torch import Tensor
 from torch._C import _get_tracing_state as tracing_state
@@ -18,7 +21,9 @@ from ._geometry import (
 )
 from ._ops import SHORTCUTS, cast_as_active, nothing_listens, ops
 
-ALGORITHMS = {
+Algorithm: TypeAlias = Literal["auto", "im2col", "matmul", "winograd"]
+AUTO: Algorithm = "auto"
+ALGORITHMS: dict[str, Callable[..., Tensor]] = {
     "auto": SHORTCUTS["conv2d"],
     **{name: SHORTCUTS[name] for name in ("im2col", "matmul", "winograd")},
 }
@@ -27,12 +32,14 @@ ALGORITHMS = {
 def check_algorithm(algorithm: str) -> None:
     """ValueError unless conv2d knows `algorithm`."""
     if algorithm not in ALGORITHMS:
-        raise ValueError(
-            f"Unknown algorithm: algorithm={algorithm!r}; valid ones are {', '.join(ALGORITHMS)}"
-        )
+        raise unknown_algorithm(algorithm)
 
 
-def only_ints(*values) -> bool:
+def unknown_algorithm(algorithm: str) -> ValueError:
+    return ValueError(f"Unknown algorithm: algorithm={algorithm!r}; valid ones are {', '.join(ALGORITHMS)}")
+
+
+def only_ints(*values: object) -> bool:
     return all(only_ints(*v) if isinstance(v, (tuple, list)) else type(v) in (int, bool) for v in values)
 
 
@@ -45,7 +52,7 @@ def conv2d(
     dilation: int | tuple[int, int] = 1,
     groups: int = 1,
     *,
-    algorithm: str = "auto",
+    algorithm: Algorithm = "auto",
 ) -> Tensor:
     """2-D convolution (cross-correlation, as F.conv2d) of NHWC images with HWIO weights.
 
@@ -84,7 +91,7 @@ def conv2d(
         )
     call = ALGORITHMS.get(algorithm)
     if call is None:
-        check_algorithm(algorithm)
+        raise unknown_algorithm(algorithm)
     auto_pad = 0
     if isinstance(padding, str):
         padding, auto_pad = padding_argument(padding)
@@ -109,7 +116,7 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: int | tuple[int, int] = 1,
     *,
-    output_size: tuple[int, int] | None = None,
+    output_size: list[int] | tuple[int, ...] | None = None,
 ) -> Tensor:
     """2-D transposed convolution of NHWC images, as F.conv_transpose2d: the input gradient of conv2d.
 
@@ -155,16 +162,38 @@ def conv_transpose2d(
     return _transposed(x, w, bias, *geometry, more, size)
 
 
-def _transposed(x, w, bias, stride, sides, dilation, groups, auto_pad, output_padding, output_size):
+def _transposed(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    sides: Any,
+    dilation: Any,
+    groups: int,
+    auto_pad: int,
+    output_padding: Any,
+    output_size: Any,
+) -> Tensor:
     steps = [(v, v) if isinstance(v, int) else tuple(v) for v in (stride, sides, output_padding, dilation)]
     stride, sides, output_padding, dilation = steps
     x, w, bias = cast_as_active(x, w, bias)
     check_tensors(x=x, w=w, bias=bias)
-    shapes = x.shape, w.shape, None if bias is None else bias.shape
+    shapes: Any = (x.shape, w.shape, None if bias is None else bias.shape)
     if tracing_state() is not None:
         # torch.jit.trace has tensors for sizes; the op takes ints.
         shapes = [shape and tuple(map(int, shape)) for shape in shapes]
-    g = transposed_geometry(*shapes, stride, sides, output_padding, dilation, groups, auto_pad, output_size)
+    g = transposed_geometry(
+        shapes[0],
+        shapes[1],
+        shapes[2],
+        stride,
+        sides,
+        output_padding,
+        dilation,
+        groups,
+        auto_pad,
+        output_size,
+    )
     if any(g.more):
         x = F.pad(x, (0, 0, 0, g.more[1], 0, g.more[0]))
     out = ops.conv2d_input(x, w, g.size, stride, sides, dilation, groups, auto_pad)
@@ -174,10 +203,11 @@ def _transposed(x, w, bias, stride, sides, dilation, groups, auto_pad, output_pa
     return out.add_(bias) if nothing_listens() else out + bias
 
 
-def _refuse_scripting(name):
+def _refuse_scripting(name: str) -> Callable[[], NoReturn]:
     """What torch.jit.script asks a function for, where it is called in what is compiled."""
     return lambda: texts.fail(texts.NOT_SCRIPTABLE, name=name)
 
 
+_function: Any
 for _function in (conv2d, conv_transpose2d):
     _function.__prepare_scriptable__ = _refuse_scripting(_function.__name__)

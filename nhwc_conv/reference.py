@@ -11,13 +11,20 @@ Without the extension these functions are what the ops compute with.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
+from numpy.typing import NDArray
 
 from ._geometry import Geometry, check_winograd, forward_geometry, input_geometry, weight_geometry
 
+Array: TypeAlias = "NDArray[Any]"
+Ints: TypeAlias = "int | Sequence[int]"  # an int, or a tuple of one, two or, of padding, four
 
-def conv_reference(Z, weights):
+
+def conv_reference(Z: Array, weights: Array) -> Array:
     """F.conv2d on permuted copies: the answer that the others are compared with."""
     import torch
 
@@ -26,7 +33,7 @@ def conv_reference(Z, weights):
     return torch.nn.functional.conv2d(x, w).permute(0, 2, 3, 1).numpy()
 
 
-def conv_naive(Z, weights):
+def conv_naive(Z: Array, weights: Array) -> Array:
     """The definition: seven loops, one product at a time, added up in Python's double precision."""
     N, H, W, C = Z.shape
     KH, KW, _, O = weights.shape  # noqa: E741
@@ -46,7 +53,17 @@ def conv_naive(Z, weights):
     return out
 
 
-def conv_matmul(Z, weights, *, bias=None, stride=1, padding=0, dilation=1, groups=1, auto_pad=0):
+def conv_matmul(
+    Z: Array,
+    weights: Array,
+    *,
+    bias: Array | None = None,
+    stride: Ints = 1,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    auto_pad: int = 0,
+) -> Array:
     """A sum of shifted matrix products: for each kernel offset, out += Z[shifted by it] @ weights[it]."""
     g = _forward(Z, weights, bias, stride, padding, dilation, groups, auto_pad)
     padded = _pad(Z, g)
@@ -56,7 +73,17 @@ def conv_matmul(Z, weights, *, bias=None, stride=1, padding=0, dilation=1, group
     return _finish(out, bias, g)
 
 
-def conv_im2col(Z, weights, *, bias=None, stride=1, padding=0, dilation=1, groups=1, auto_pad=0):
+def conv_im2col(
+    Z: Array,
+    weights: Array,
+    *,
+    bias: Array | None = None,
+    stride: Ints = 1,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    auto_pad: int = 0,
+) -> Array:
     """One matrix product: the windows of Z, viewed by as_strided, copied into rows, times the weights."""
     g = _forward(Z, weights, bias, stride, padding, dilation, groups, auto_pad)
     padded = _pad(Z, g)
@@ -86,7 +113,7 @@ def conv_im2col(Z, weights, *, bias=None, stride=1, padding=0, dilation=1, group
 WINOGRAD_POINTS = (0, 5 / 8, -5 / 8, 3 / 2, -3 / 2)
 
 
-def winograd_matrices(points=WINOGRAD_POINTS):
+def winograd_matrices(points: Sequence[float] = WINOGRAD_POINTS) -> tuple[Array, Array, Array]:
     """B^T, G and A^T of a one-dimensional y = A^T ((G g) * (B^T d)), len(points) - 1 outputs of three taps.
 
     A polynomial product, evaluated at the points and at infinity, and interpolated (Toom and Cook); transposed,
@@ -101,7 +128,17 @@ def winograd_matrices(points=WINOGRAD_POINTS):
     return np.array(B), G, A.T
 
 
-def conv_winograd(Z, weights, *, bias=None, stride=1, padding=0, dilation=1, groups=1, auto_pad=0):
+def conv_winograd(
+    Z: Array,
+    weights: Array,
+    *,
+    bias: Array | None = None,
+    stride: Ints = 1,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    auto_pad: int = 0,
+) -> Array:
     """Tiles of 4x4 outputs by Winograd's F(4x4, 3x3): 36 products of transformed tiles and weights."""
     g = check_winograd(_forward(Z, weights, bias, stride, padding, dilation, groups, auto_pad))
     B, G, A = (matrix.astype(Z.dtype) for matrix in winograd_matrices())
@@ -117,9 +154,19 @@ def conv_winograd(Z, weights, *, bias=None, stride=1, padding=0, dilation=1, gro
     return _finish(np.ascontiguousarray(out[:, : g.OH, : g.OW]), bias, g)
 
 
-def conv_input_gradient(grad, weights, input_size, *, stride=1, padding=0, dilation=1, groups=1, auto_pad=0):
+def conv_input_gradient(
+    grad: Array,
+    weights: Array,
+    input_size: Sequence[int],
+    *,
+    stride: Ints = 1,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    auto_pad: int = 0,
+) -> Array:
     """The gradient of Z ([N, *input_size, C]): `conv_matmul` backwards, each product with weights[it].T."""
-    steps = map(_as_list, (stride, padding, dilation))
+    steps = _as_list(stride), _as_list(padding), _as_list(dilation)
     g = input_geometry(grad.shape, weights.shape, input_size, *steps, groups, auto_pad, 0)
     grad = grad.reshape(g.N, g.OH, g.OW, g.O)
     top, bottom, left, right = g.padding
@@ -129,9 +176,19 @@ def conv_input_gradient(grad, weights, input_size, *, stride=1, padding=0, dilat
     return np.ascontiguousarray(padded[:, top : top + g.H, left : left + g.W]).reshape(g.x_shape)
 
 
-def conv_weight_gradient(grad, Z, kernel_size, *, stride=1, padding=0, dilation=1, groups=1, auto_pad=0):
+def conv_weight_gradient(
+    grad: Array,
+    Z: Array,
+    kernel_size: Sequence[int],
+    *,
+    stride: Ints = 1,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    auto_pad: int = 0,
+) -> Array:
     """The gradient of the weights ([*kernel_size, C/groups, O]): per offset, Z[shifted by it].T @ grad."""
-    steps = map(_as_list, (stride, padding, dilation))
+    steps = _as_list(stride), _as_list(padding), _as_list(dilation)
     g = weight_geometry(grad.shape, Z.shape, kernel_size, *steps, groups, auto_pad, 0)
     padded = _pad(Z, g)
     columns = grad.reshape(g.N * g.OH * g.OW, groups, g.O // groups).swapaxes(0, 1)
@@ -142,24 +199,33 @@ def conv_weight_gradient(grad, Z, kernel_size, *, stride=1, padding=0, dilation=
     return out.reshape(g.w_shape)
 
 
-def _forward(Z, weights, bias, stride, padding, dilation, groups, auto_pad) -> Geometry:
+def _forward(
+    Z: Array,
+    weights: Array,
+    bias: Array | None,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    groups: int,
+    auto_pad: int,
+) -> Geometry:
     bias_shape = None if bias is None else bias.shape
-    steps = map(_as_list, (stride, padding, dilation))
+    steps = _as_list(stride), _as_list(padding), _as_list(dilation)
     return forward_geometry(Z.shape, weights.shape, bias_shape, *steps, groups, auto_pad)
 
 
-def _as_list(value):
+def _as_list(value: Ints) -> Sequence[int]:
     return (value,) if isinstance(value, int) else value
 
 
-def _pad(Z, g):
+def _pad(Z: Array, g: Geometry) -> Array:
     """The batch of images with its zeros around it; Z itself where there are none."""
     top, bottom, left, right = g.padding
     Z = Z.reshape(g.N, g.H, g.W, g.C)
     return np.pad(Z, ((0, 0), (top, bottom), (left, right), (0, 0))) if any(g.padding) else Z
 
 
-def _window(g, i, j):
+def _window(g: Geometry, i: int, j: int) -> tuple[slice, slice, slice]:
     """The pixels of the padded image that offset (i, j) of the kernel meets, as an index."""
     (sh, sw), (dh, dw) = g.stride, g.dilation
     rows = slice(i * dh, i * dh + (g.OH - 1) * sh + 1, sh)
@@ -167,7 +233,7 @@ def _window(g, i, j):
     return slice(None), rows, columns
 
 
-def _multiply(a, b, groups):
+def _multiply(a: Array, b: Array, groups: int) -> Array:
     """[N, H, W, C] times [C/groups, O] group by group: [N, H, W, O], without a loop over the groups."""
     if groups == 1:
         return a @ b
@@ -179,13 +245,13 @@ def _multiply(a, b, groups):
     return out.reshape(*out.shape[:3], groups * width)
 
 
-def _transpose(b, groups):
+def _transpose(b: Array, groups: int) -> Array:
     """[C/groups, O] to [O/groups, C], each group's matrix transposed."""
     depth, O = b.shape  # noqa: E741
     return b.reshape(depth, groups, O // groups).transpose(2, 1, 0).reshape(O // groups, groups * depth)
 
 
-def _finish(out, bias, g):
+def _finish(out: Array, bias: Array | None, g: Geometry) -> Array:
     if bias is not None:
         out += bias
     return out.reshape(g.out_shape)

@@ -156,17 +156,17 @@ def test_one_graph_for_all_packings_and_sizes(kind):
 
 @pytest.mark.needs_extension
 def test_another_instruction_set(compiled):
-    from nhwc_conv import _C
+    from nhwc_conv._extension import module as extension
 
     layer, x, call = compiled
-    previous = _C.instruction_set()
+    previous = extension.instruction_set()
     try:
-        for isa in _C.instruction_sets():
-            _C.set_instruction_set(isa)
+        for isa in extension.instruction_sets():
+            extension.set_instruction_set(isa)
             with torch.no_grad():
                 torch.testing.assert_close(call(x), direct(layer, x))
     finally:
-        _C.set_instruction_set(previous)
+        extension.set_instruction_set(previous)
 
 
 class Clamped(nn.Module):

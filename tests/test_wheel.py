@@ -90,9 +90,10 @@ def wheel(tmp_path_factory):
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
     for folder in ("csrc", "nhwc_conv"):
-        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(tree / "nhwc_conv", tree / "compiled" / "nhwc_conv")
+        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     (tree / "setup.cfg").write_text("[build]\nbuild_lib = compiled\n")
+    run(sys.executable, "setup.py", "-q", "build_py", cwd=tree)
+    shutil.copy(library(), tree / "compiled" / "nhwc_conv")
     run(sys.executable, "setup.py", "-q", "bdist_wheel", "--skip-build", cwd=tree)
     (path,) = (tree / "dist").iterdir()
     return path
@@ -102,7 +103,8 @@ def test_one_wheel_for_all_pythons(wheel):
     assert re.fullmatch(r"nhwc_conv-[\d.]+-py3-none-\w+\.whl", wheel.name)
     names = set(zipfile.ZipFile(wheel).namelist())
     package = {p.relative_to(ROOT).as_posix() for p in (ROOT / "nhwc_conv").rglob("*.py")}
-    assert package | {"nhwc_conv/libnhwc_conv.so"} == {name for name in names if ".dist-info/" not in name}
+    others = {"nhwc_conv/libnhwc_conv.so", "nhwc_conv/py.typed"}
+    assert package | others == {name for name in names if ".dist-info/" not in name}
     assert any(name.endswith("LICENSE") for name in names)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -14,16 +15,17 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from .tracing import context
 
 SEED = 0
+Constants: TypeAlias = "tuple[dict[str, Any], dict[str, Any]]"  # see Calls.constants_of
 
 
-def arguments_of(example) -> tuple[tuple, dict]:
+def arguments_of(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments: `example` is a tensor, a tuple of arguments, or a dict of keyword arguments."""
     if isinstance(example, dict):
         return (), example
     return (example if isinstance(example, tuple) else (example,)), {}
 
 
-def run(function: Callable, args, kwargs):
+def run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """function(*args, **kwargs) of copies, which it may write to, without gradients and always at one random seed."""
     detached = tree_map_only(torch.Tensor, torch.Tensor.detach, (args, kwargs))  # deepcopy takes only leaves
     args, kwargs = copy.deepcopy(detached)
@@ -44,11 +46,11 @@ def foreign(model: nn.Module) -> Iterator[nn.Module]:
 class Calls:
     """The calls of every module while `model` computes `example`, as far as their arguments are constants."""
 
-    def __init__(self, model: nn.Module, example) -> None:
+    def __init__(self, model: nn.Module, example: Any) -> None:
         self.model, self.arguments = model, arguments_of(example)
-        self.constants: dict[nn.Module, tuple[dict, dict] | None] = {}
+        self.constants: dict[nn.Module, Constants | None] = {}
         self.autocast = context()["autocast"]
-        self.under_autocast = set()
+        self.under_autocast: set[nn.Module] = set()
         modules = set(model.modules()) - set(foreign(model))
         handles = [m.register_forward_pre_hook(self._note, with_kwargs=True) for m in modules]
         try:
@@ -57,7 +59,7 @@ class Calls:
             for handle in handles:
                 handle.remove()
 
-    def _note(self, module, args, kwargs):
+    def _note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         parameters = inspect.signature(module.forward).parameters
         given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
         left_out = {name: p.default for name, p in parameters.items() if name not in given}
@@ -68,7 +70,7 @@ class Calls:
         if context()["autocast"] != self.autocast:
             self.under_autocast.add(module)
 
-    def constants_of(self, module: nn.Module) -> tuple[dict, dict]:
+    def constants_of(self, module: nn.Module) -> Constants:
         """Arguments of module.forward for torch.fx to see as they are: None, and numbers and strings that are left out.
 
         Raises:
@@ -78,18 +80,19 @@ class Calls:
             raise TypeError("it is called under another autocast")
         if module not in self.constants:
             raise TypeError("the example does not show with which of its arguments it is called")
-        if self.constants[module] is None:
+        constants = self.constants[module]
+        if constants is None:
             raise TypeError("it is called with different arguments left out")
-        return self.constants[module]
+        return constants
 
     def check_path(self, module: nn.Module, graph: nn.Module) -> None:
         """TypeError unless `graph` calls the functions of torch that `module` first does, to the same effect.
 
         Among them are those that read a size, so that a branch on a size that the example does not take is noticed too.
         """
-        differences = []
+        differences: list[str | None] = []
 
-        def compare(module, args, kwargs):
+        def compare(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             differences.append(difference(module.forward, graph, args, kwargs))
             raise _Reached
 
@@ -108,14 +111,23 @@ class _Reached(BaseException):
     """Ends a run of a model; no `except Exception` of its own stops that."""
 
 
+Step: TypeAlias = "tuple[str, list[Any]]"  # the name of a function, and what is compared of its results
+
+
 class _Path(TorchFunctionMode):
     """Notes the functions of torch that are called, and what comes out of each."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps: list[tuple[str, list]] = []
+        self.steps: list[Step] = []
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         out = function(*args, **(kwargs or {}))
         name = resolve_name(function) or getattr(function, "__qualname__", str(function))
         if function is not torch._assert:  # torch.fx adds some, about constants
@@ -123,20 +135,23 @@ class _Path(TorchFunctionMode):
         return out
 
 
-def _kind(value):
+def _kind(value: Any) -> Any:
     """What is compared of the result of a step."""
     if isinstance(value, torch.Tensor):
         return tuple(value.shape), value.dtype
     return value if isinstance(value, int | float | str | torch.Size | torch.dtype) else type(value)
 
 
-def difference(original: Callable, graph: Callable, args, kwargs) -> str | None:
+def difference(
+    original: Callable[..., Any], graph: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> str | None:
     """How the paths of two functions through torch, or their results, differ."""
     paths, results = (_Path(), _Path()), []
     for path, function in zip(paths, (original, graph), strict=True):
         with path:
             results.append(run(function, args, kwargs))
-    expected, found = (path.steps + [("its end", [])] for path in paths)
+    end: list[Step] = [("its end", [])]
+    expected, found = (path.steps + end for path in paths)
     for theirs, ours in zip(expected, found, strict=False):
         if theirs != ours:
             return f"torch.fx sees another path through it: {_text(ours)} where it comes to {_text(theirs)}"
@@ -146,13 +161,13 @@ def difference(original: Callable, graph: Callable, args, kwargs) -> str | None:
     return None
 
 
-def _text(step):
+def _text(step: Step) -> str:
     name, results = step
     shapes = [list(kind[0]) for kind in results if isinstance(kind, tuple)]
     return name + (f" of shape {', '.join(map(str, shapes))}" if shapes else "")
 
 
-def _same(a, b):
+def _same(a: Any, b: Any) -> bool:
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         return a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | ((a != a) & (b != b))).all())
     return type(a) is type(b)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from math import sqrt
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -34,7 +36,7 @@ class Reference:
         ValueError: there is nothing to compare.
     """
 
-    def __init__(self, original: torch.nn.Module, example) -> None:
+    def __init__(self, original: torch.nn.Module, example: Any) -> None:
         self.example, self.expected = example, results(original, example)
         if not any(t.isfinite().any() for t in self.expected):
             raise ValueError("the example gives no floating-point result to compare, or none that is finite")
@@ -44,7 +46,7 @@ class Reference:
             tensors = itertools.chain(original.named_parameters(), original.named_buffers())
             state = {name: off_by_rounding(t, generator) for name, t in tensors}
 
-            def nearby(*args, state=state, **kwargs):
+            def nearby(*args: Any, state: dict[str, Tensor] = state, **kwargs: Any) -> Any:
                 return functional_call(original, state, args, kwargs)
 
             distances = map(distance, results(nearby, example), self.expected)
@@ -70,7 +72,7 @@ class Reference:
         return deviation, tolerance
 
 
-def results(model, example) -> list[Tensor]:
+def results(model: Callable[..., Any], example: Any) -> list[Tensor]:
     """The floating-point tensors among the results of `model`, and those that chose its integers and booleans."""
     deciding = Deciding()
     with deciding:
@@ -85,19 +87,25 @@ class Deciding(TorchFunctionMode):
         super().__init__()
         self.tensors: list[Tensor] = []
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         out = function(*args, **(kwargs or {}))
         if any(isinstance(t, Tensor) and not t.dtype.is_floating_point for t in tree_leaves(out)):
             self.tensors += [t.clone() for t in tree_leaves((args, kwargs)) if is_real(t) and t.numel() > 1]
         return out
 
 
-def is_real(value) -> bool:
+def is_real(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
 @torch.no_grad()
-def off_by_rounding(t, generator):
+def off_by_rounding(t: Tensor, generator: torch.Generator) -> Tensor:
     if not t.is_floating_point():
         return t
     terms = t[0].numel() + 1 if t.dim() > 1 and t.shape[0] else 1
@@ -106,13 +114,13 @@ def off_by_rounding(t, generator):
     return t + t * (unit * signs)
 
 
-def largest(t):
+def largest(t: Tensor) -> float:
     """The largest magnitude of the finite elements."""
     finite = t[t.isfinite()]
     return finite.abs().max().item() if finite.numel() else 0.0
 
 
-def distance(a, b):
+def distance(a: Tensor, b: Tensor) -> float:
     """The largest difference of elements; infinite where one of them alone is not finite, or is another infinity."""
     if a.shape != b.shape:
         return float("inf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any, TypeAlias
 
 import torch
 from torch.nn.modules.lazy import LazyModuleMixin
@@ -10,12 +11,13 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from ..nn import Conv2d
 
+Subclasses: TypeAlias = "bool | type | tuple[type, ...]"
 CONVOLUTION = torch.nn.modules.conv._ConvNd
 
 
-def why_left(module: torch.nn.Module, subclasses: bool | type | tuple[type, ...]) -> str | None:
+def why_left(module: torch.nn.Module, subclasses: Subclasses) -> str | None:
     """Why `convert` leaves a convolution as it is, or None where it takes it."""
-    cls = type_before_parametrizations(module)
+    cls: Any = type_before_parametrizations(module)
     if isinstance(module, Conv2d):
         return "nhwc_conv computes it already"
     if not isinstance(module, torch.nn.Conv2d):
@@ -42,12 +44,12 @@ def reaches_conv_forward(cls: type) -> bool:
     return True
 
 
-def class_of_ours(cls: type) -> type:
+def class_of_ours(cls: type) -> type[Conv2d]:
     """What replaces `cls`: Conv2d, or a class that is a `cls` and a Conv2d, with Conv2d's _conv_forward."""
     return Conv2d if cls is torch.nn.Conv2d else _mixed(cls)
 
 
-def class_of_torch(cls: type) -> type | None:
+def class_of_torch(cls: type) -> type[torch.nn.Conv2d] | None:
     """The reverse of `class_of_ours`; None for a class that it does not return."""
     if cls is Conv2d:
         return torch.nn.Conv2d
@@ -55,18 +57,18 @@ def class_of_torch(cls: type) -> type | None:
 
 
 @cache
-def _mixed(cls):
+def _mixed(cls: type) -> type[Conv2d]:
     # Method resolution puts Conv2d after `cls` and before torch.nn.Conv2d: `super()` in `cls` comes to ours.
     namespace = {"_converted_from": cls, "__reduce_ex__": _reduce, "__module__": cls.__module__}
     return type(cls.__name__, (cls, Conv2d), namespace)
 
 
-def _reduce(layer, protocol):
+def _reduce(layer: Conv2d, protocol: object) -> tuple[Any, ...]:
     """pickle and deepcopy: such a class has no name to be found by."""
     cls = type_before_parametrizations(layer)
     return _empty, (vars(cls)["_converted_from"],), layer.__getstate__()
 
 
-def _empty(cls):
+def _empty(cls: type) -> Conv2d:
     mixed = _mixed(cls)
     return mixed.__new__(mixed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
@@ -50,6 +51,7 @@ def fold_batch_norms(traced: fx.GraphModule, found: ConvertReport, prefix: str) 
             found.unfolded[name] = why
             continue
         found.folded[name] = prefix + before.target
+        assert isinstance(norm, Norm)  # a str is a reason
         put(traced, before, folded(called(traced, before), norm))
         replace(traced, node, before)
 
@@ -64,24 +66,26 @@ def norm_of(traced: fx.GraphModule, node: fx.Node) -> Norm | str | None:
             return f"{type(module).__name__} may do more than a BatchNorm"
         if has_hooks(module):
             return "it has hooks"
-        if module.running_mean is None or module.training:
+        if module.running_mean is None or module.running_var is None or module.training:
             return "it computes with the statistics of its batch"
         return Norm(module.running_mean, module.running_var, module.weight, module.bias, module.eps)
     if node.op != "call_function" or node.target is not F.batch_norm:
         return None
     given = bound(node, F.batch_norm)
+    assert given is not None  # it has called that
     if given["training"] is not False:
         return "it may compute with the statistics of its batch"
     names = "running_mean", "running_var", "weight", "bias"
     tensors = [attribute(traced, given[name]) for name in names]
+    mean, var, weight, bias = tensors
     if any(t is None and given[name] is not None for name, t in zip(names, tensors, strict=True)):
         return "its scale or shift is computed in the model"
-    if tensors[0] is None or tensors[1] is None:
+    if mean is None or var is None:
         return "it computes with the statistics of its batch"
-    return Norm(*tensors, given["eps"])
+    return Norm(mean, var, weight, bias, given["eps"])
 
 
-def why_left_apart(traced, node, before, norm: Norm) -> str | None:
+def why_left_apart(traced: fx.GraphModule, node: fx.Node, before: Any, norm: Norm) -> str | None:
     """Why `norm` does not go into what is computed before it."""
     why = why_not_plain(traced, before)
     if why is not None:
@@ -98,12 +102,14 @@ def why_left_apart(traced, node, before, norm: Norm) -> str | None:
 
 def folded(conv: nn.Conv2d, norm: Norm) -> Conv2d:
     """The convolution that computes norm(conv(x)); scale and shift in double precision."""
+    given: Any = conv  # torch.nn.Conv2d does not tell that its sizes are pairs
     layer = Conv2d(
-        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,
-        conv.groups, True, conv.padding_mode, device="meta", algorithm=getattr(conv, "algorithm", "auto"),
+        given.in_channels, given.out_channels, given.kernel_size, given.stride, given.padding, given.dilation,
+        given.groups, True, given.padding_mode, device="meta", algorithm=getattr(conv, "algorithm", "auto"),
     )  # fmt: skip
     tensors = conv.weight, conv.bias, norm.mean, norm.var, norm.weight, norm.bias
-    w, b, mean, var, scale, shift = (None if t is None else t.detach().double() for t in tensors)
+    exact: list[Any] = [None if t is None else t.detach().double() for t in tensors]
+    w, b, mean, var, scale, shift = exact
     weight, bias = fuse_conv_bn_weights(w, b, mean, var, norm.eps, scale, shift)
     for name, tensor in (("weight", weight), ("bias", bias)):
         value = tensor.detach().to(conv.weight.dtype)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import fx, nn
+from typing import Any
 
-from ..nn.drop_in import Conv2d
+import torch
+from torch import Tensor, fx, nn
+
+from ..nn.drop_in import Conv2d, conv2d_arguments
 from .graph import attribute, bound, name_in_model, unused
 from .report import ConvertReport
 
@@ -13,21 +15,22 @@ from .report import ConvertReport
 def layers_of_functions(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> None:
     """Lets a layer of ours, over the same parameters, compute what calls of F.conv2d do."""
     for node in list(traced.graph.find_nodes(op="call_function", target=torch.conv2d)):
-        name, given = name_in_model(node, prefix), bound(node, conv2d)
-        why = "F.conv2d of arguments that are computed"
+        name, given = name_in_model(node, prefix), bound(node, conv2d_arguments)
+        why: str | None = "F.conv2d of arguments that are computed"
         if given is not None and set(node.all_input_nodes) <= {given[n] for n in ("input", "weight", "bias")}:
             tensors = {n: attribute(traced, given[n]) for n in ("weight", "bias")}
             why = why_no_layer(given, **tensors)
         if why is not None:
             found.left[name] = why
             continue
+        assert given is not None  # else there is a reason
         target = unused(traced, node.name)
         traced.add_submodule(target, layer(**{**given, **tensors}))
         node.op, node.target, node.args, node.kwargs = "call_module", target, (given["input"],), {}
         found.converted[name] = ""
 
 
-def why_no_layer(given, weight, bias) -> str | None:
+def why_no_layer(given: dict[str, Any], weight: Tensor | None, bias: Tensor | None) -> str | None:
     if not isinstance(weight, nn.Parameter):
         return "F.conv2d of a weight that is no parameter"
     if given["bias"] is not None and not isinstance(bias, nn.Parameter):
@@ -35,11 +38,16 @@ def why_no_layer(given, weight, bias) -> str | None:
     return None
 
 
-def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    """The signature of torch.conv2d, which has none that Python could read."""
-
-
-def layer(*, weight, bias, stride, padding, dilation, groups, **_) -> Conv2d:
+def layer(
+    *,
+    weight: nn.Parameter,
+    bias: nn.Parameter | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    **_: object,
+) -> Conv2d:
     O, C, KH, KW = weight.shape  # noqa: E741
     made = Conv2d(C * groups, O, (KH, KW), stride, padding, dilation, groups, bias is not None, device="meta")
     made.weight, made.bias = weight, bias

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
@@ -54,14 +56,14 @@ def activation_of(traced: fx.GraphModule, node: fx.Node) -> str | None:
             return "ReLU" if computes_as(module, nn.ReLU) else type(module).__name__
         return None
     if node.op == "call_method":
-        name = node.target.removesuffix("_")
+        name = str(node.target).removesuffix("_")
         return "ReLU" if name == "relu" else name if name in OTHERS else None
     if node.op == "call_function":
         return "ReLU" if node.target in RELU_FUNCTIONS else OTHER_FUNCTIONS.get(node.target)
     return None
 
 
-def why_left_apart(traced, node, before, activation: str) -> str | None:
+def why_left_apart(traced: fx.GraphModule, node: fx.Node, before: Any, activation: str) -> str | None:
     """Why an activation is not done by what is computed before it."""
     why = why_not_plain(traced, before)
     if why is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
@@ -19,21 +20,22 @@ IDLE_MODULES = (
 IDLE_FUNCTIONS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
 
 
-def called(traced: fx.GraphModule, node) -> nn.Module | None:
-    """The module that a node calls."""
-    is_call = isinstance(node, fx.Node) and node.op == "call_module"
-    return traced.get_submodule(node.target) if is_call else None
+def called(traced: fx.GraphModule, node: object) -> Any:
+    """The module that a node calls, or None."""
+    if not (isinstance(node, fx.Node) and node.op == "call_module"):
+        return None
+    return traced.get_submodule(str(node.target))
 
 
-def attribute(traced: fx.GraphModule, node) -> Tensor | None:
+def attribute(traced: fx.GraphModule, node: object) -> Tensor | None:
     """The parameter or buffer that a node reads."""
     if not (isinstance(node, fx.Node) and node.op == "get_attr"):
         return None
-    path, _, name = node.target.rpartition(".")
+    path, _, name = str(node.target).rpartition(".")
     return getattr(traced.get_submodule(path), name)
 
 
-def bound(node: fx.Node, signature: Callable) -> dict | None:
+def bound(node: fx.Node, signature: Callable[..., Any]) -> dict[str, Any] | None:
     """The arguments of a call by the names they have in `signature`, None where they do not fit it."""
     try:
         arguments = inspect.signature(signature).bind(*node.args, **node.kwargs)
@@ -43,7 +45,7 @@ def bound(node: fx.Node, signature: Callable) -> dict | None:
     return arguments.arguments
 
 
-def source(node: fx.Node):
+def source(node: fx.Node) -> Any:
     """The first argument of a node."""
     return node.args[0] if node.args else node.kwargs.get("input")
 
@@ -63,7 +65,7 @@ def reads_kind(node: fx.Node) -> bool:
 def name_in_model(node: fx.Node, prefix: str, cls: type | None = None) -> str:
     """The path of the module that a node calls, or of the `cls` that its function is called in; else one of its own."""
     if node.op == "call_module":
-        return prefix + node.target
+        return prefix + str(node.target)
     stack = list(node.meta.get("nn_module_stack", {}).values())
     path, owner = stack[-1] if stack else ("", object)
     if cls is not None and issubclass(owner, cls):
@@ -71,7 +73,7 @@ def name_in_model(node: fx.Node, prefix: str, cls: type | None = None) -> str:
     return prefix + (f"{path}.{node.name}" if path else node.name)
 
 
-def why_not_plain(traced: fx.GraphModule, node) -> str | None:
+def why_not_plain(traced: fx.GraphModule, node: Any) -> str | None:
     """Why the result of `node` is not that of a convolution which does nothing else and which nobody watches."""
     conv = called(traced, node)
     if not isinstance(conv, nn.Conv2d):
@@ -83,7 +85,7 @@ def why_not_plain(traced: fx.GraphModule, node) -> str | None:
     return None
 
 
-def spoken(traced: fx.GraphModule, node) -> str:
+def spoken(traced: fx.GraphModule, node: object) -> str:
     """How a report calls what a node does."""
     if not isinstance(node, fx.Node):
         return "a constant"
@@ -103,7 +105,8 @@ def remove_idle(traced: fx.GraphModule) -> None:
             idle = computes_as(module, *IDLE_MODULES) and not module.training and not has_hooks(module)
         else:
             idle = node.op == "call_function" and node.target in IDLE_FUNCTIONS
-            idle = idle and bound(node, node.target)["training"] is False
+            given = bound(node, node.target) if idle else None
+            idle = given is not None and given["training"] is False
         if idle and isinstance(source(node), fx.Node):
             replace(traced, node, source(node))
 
@@ -122,7 +125,7 @@ def replace(traced: fx.GraphModule, node: fx.Node, by: fx.Node) -> None:
 
 def put(traced: fx.GraphModule, node: fx.Node, layer: nn.Module) -> None:
     """Lets a node call `layer`, under the name of the module that it called unless others call that too."""
-    name = node.target
+    name = str(node.target)
     if sum(n.op == "call_module" and n.target == name for n in traced.graph.nodes) > 1:
         name = unused(traced, name)
     parent, _, last = name.rpartition(".")
@@ -142,4 +145,6 @@ def unused(traced: fx.GraphModule, name: str) -> str:
 
 def is_read(traced: fx.GraphModule, path: str) -> bool:
     """Whether the graph reads tensors of the module at `path` past its calls."""
-    return any(n.op == "get_attr" and n.target.startswith(path + ".") and n.users for n in traced.graph.nodes)
+    return any(
+        n.op == "get_attr" and str(n.target).startswith(path + ".") and n.users for n in traced.graph.nodes
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeVar, overload
 
 import torch
 from torch.nn.utils.parametrize import type_before_parametrizations
@@ -11,10 +12,14 @@ from ..nn.drop_in import Conv2d, as_torch
 from ..nn.fused import ConvReLU2d
 from ..nn.packed import Prepackable
 from ..nn.twin import shallow_copy, twin
-from .classes import CONVOLUTION, class_of_ours, class_of_torch, why_left
+from .classes import CONVOLUTION, Subclasses, class_of_ours, class_of_torch, why_left
+
+M = TypeVar("M", bound=torch.nn.Module)
 
 
-def layer_of_ours(module: torch.nn.Module, subclasses, copy: Callable) -> torch.nn.Module:
+def layer_of_ours(
+    module: torch.nn.Module, subclasses: Subclasses, copy: Callable[[torch.nn.Module, Any], Any]
+) -> torch.nn.Module:
     """What `convert` puts in the place of `module`: itself, or copy(module, class) where it takes it.
 
     `copy` is `twin` where the model is changed, and `shallow_copy` where it stays: then layers of ours are copied, too.
@@ -29,14 +34,20 @@ def layer_of_ours(module: torch.nn.Module, subclasses, copy: Callable) -> torch.
     return layer
 
 
-def replace_convolutions(
-    model: torch.nn.Module, subclasses: bool | type | tuple[type, ...]
-) -> torch.nn.Module:
+def replace_convolutions(model: M, subclasses: Subclasses) -> M:
     """`model`, or what replaces it, with the convolutions that `why_left` lets go computed by nhwc_conv."""
     return replace(model, lambda module: layer_of_ours(module, subclasses, twin))
 
 
-def revert(model: torch.nn.Module) -> torch.nn.Module:
+@overload
+def revert(model: Conv2d) -> torch.nn.Conv2d: ...
+
+
+@overload
+def revert(model: M) -> M: ...
+
+
+def revert(model: Any) -> Any:
     """Undoes `convert`: every nhwc_conv.Conv2d in `model` becomes, in place, a torch.nn.Conv2d of the same state.
 
     Layers that `convert` took with `subclasses` get their class back; other subclasses of nhwc_conv.Conv2d are left
@@ -46,20 +57,22 @@ def revert(model: torch.nn.Module) -> torch.nn.Module:
         `model`, or its replacement where it is such a layer itself.
     """
 
-    def theirs(module):
+    def theirs(module: torch.nn.Module) -> torch.nn.Module:
         if type(module) is ConvReLU2d:
             return module.to_torch()
-        cls = class_of_torch(type_before_parametrizations(module)) if isinstance(module, Conv2d) else None
+        if not isinstance(module, Conv2d):
+            return module
+        cls = class_of_torch(type_before_parametrizations(module))
         return module if cls is None else as_torch(module, cls)
 
     return replace(model, theirs)
 
 
-def replace(model: torch.nn.Module, replacement: Callable) -> torch.nn.Module:
+def replace(model: torch.nn.Module, replacement: Callable[[torch.nn.Module], torch.nn.Module]) -> Any:
     """`model` with every module in it replaced by replacement(module), each called once; maybe the module itself."""
     replaced: dict[torch.nn.Module, torch.nn.Module] = {}
 
-    def of(module):
+    def of(module: torch.nn.Module) -> torch.nn.Module:
         if module not in replaced:
             replaced[module] = replacement(module)
         return replaced[module]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.utils._pytree import tree_map_only
@@ -15,7 +16,9 @@ ROUNDS = 5
 CHANNELS_LAST = "channels_last"
 
 
-def seconds(original: torch.nn.Module, convert: Callable, example) -> dict[str, float]:
+def seconds(
+    original: torch.nn.Module, convert: Callable[[torch.nn.Module], torch.nn.Module], example: Any
+) -> dict[str, float]:
     """Seconds of a forward pass in eval mode, the best of some interleaved rounds, of copies of `original`.
 
     By "original", "converted", and both with ", channels_last", where model and images are in that memory format.
@@ -27,7 +30,7 @@ def seconds(original: torch.nn.Module, convert: Callable, example) -> dict[str, 
             model = change(copy.deepcopy(original).eval())
             inputs = args, kwargs
             if memory_format is not None:
-                model = model.to(memory_format=memory_format)
+                model = model.to(memory_format=memory_format)  # type: ignore[call-overload]  # not among torch's
                 inputs = tree_map_only(torch.Tensor, in_channels_last, inputs)
             contenders[name + suffix] = model, inputs
     best = dict.fromkeys(contenders, float("inf"))
@@ -37,11 +40,11 @@ def seconds(original: torch.nn.Module, convert: Callable, example) -> dict[str, 
     return best
 
 
-def in_channels_last(t):
+def in_channels_last(t: torch.Tensor) -> torch.Tensor:
     return t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t
 
 
-def timed(model, args, kwargs) -> float:
+def timed(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
     start = time.perf_counter()
     model(*args, **kwargs)
     return time.perf_counter() - start
@@ -49,7 +52,7 @@ def timed(model, args, kwargs) -> float:
 
 def advice(times: dict[str, float]) -> list[str]:
     """What to do about the times of `seconds`."""
-    fastest = min(times, key=times.get)
+    fastest = min(times, key=times.__getitem__)
     now = "converted"
     if fastest == now:
         return []

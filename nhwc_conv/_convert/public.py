@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 from torch.nn.utils.parametrize import type_before_parametrizations
@@ -12,6 +13,7 @@ from .._prepack import prepack
 from ..nn.twin import shallow_copy
 from .calls import Calls
 from .check import Deviation, Reference
+from .classes import Subclasses
 from .layers import replace_convolutions
 from .measure import advice, seconds
 from .report import ConvertReport
@@ -23,13 +25,39 @@ CHANNELS_LAST = (
     "convert, and the same for images"
 )
 
+M = TypeVar("M", bound=torch.nn.Module)
+
+
+@overload
+def convert(
+    model: M,
+    *,
+    subclasses: bool | type | tuple[type, ...] = False,
+    inference: Literal[False] = False,
+    example: torch.Tensor | tuple[Any, ...] | dict[str, Any] | None = None,
+    strict: bool = False,
+    report: Callable[[ConvertReport], object] | None = None,
+) -> M: ...
+
+
+@overload
+def convert(
+    model: torch.nn.Module,
+    *,
+    subclasses: bool | type | tuple[type, ...] = False,
+    inference: bool,
+    example: torch.Tensor | tuple[Any, ...] | dict[str, Any] | None = None,
+    strict: bool = False,
+    report: Callable[[ConvertReport], object] | None = None,
+) -> torch.nn.Module: ...
+
 
 def convert(
     model: torch.nn.Module,
     *,
     subclasses: bool | type | tuple[type, ...] = False,
     inference: bool = False,
-    example: torch.Tensor | tuple | dict | None = None,
+    example: torch.Tensor | tuple[Any, ...] | dict[str, Any] | None = None,
     strict: bool = False,
     report: Callable[[ConvertReport], object] | None = None,
 ) -> torch.nn.Module:
@@ -86,7 +114,7 @@ def convert(
     return converted
 
 
-def measure(model, subclasses, example, found):
+def measure(model: torch.nn.Module, subclasses: Subclasses, example: Any, found: ConvertReport) -> None:
     try:
         found.seconds = seconds(model, lambda copied: replace_convolutions(copied, subclasses), example)
     except Exception as error:  # of the model's own code, or of copying it
@@ -95,7 +123,9 @@ def measure(model, subclasses, example, found):
         found.advice += advice(found.seconds)
 
 
-def for_inference(model, example, subclasses, strict):
+def for_inference(
+    model: torch.nn.Module, example: Any, subclasses: Subclasses, strict: bool
+) -> tuple[torch.nn.Module, ConvertReport]:
     """The model that computes what `model` does, as far converted as its results allow, and the report."""
     if example is None:
         raise ValueError("inference=True compares its result with the original's: give it an example")
@@ -103,7 +133,8 @@ def for_inference(model, example, subclasses, strict):
         if module.training:
             where = f"{path!r} is" if path else "it is"
             raise ValueError(f"inference=True needs a model in eval mode, but {where} in training mode")
-    reference, problems = Reference(model, example), {}
+    reference = Reference(model, example)
+    problems: dict[str, str] = {}
     for less, calls in (
         ("nothing is folded or fused", Calls(model, example)),
         ("nothing is converted", None),
@@ -131,7 +162,7 @@ def for_inference(model, example, subclasses, strict):
     return converted, found
 
 
-def is_nchw(t) -> bool:
+def is_nchw(t: object) -> bool:
     return (
         isinstance(t, torch.Tensor)
         and t.dim() == 4

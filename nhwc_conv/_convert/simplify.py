@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import fx, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from ..nn.packed import Prepackable
 from ..nn.twin import shallow_copy
 from .calls import Calls
-from .classes import CONVOLUTION
+from .classes import CONVOLUTION, Subclasses
 from .fold import NORMS, fold_batch_norms
 from .functions import layers_of_functions
 from .fuse import ACTIVATIONS, fuse_activations
@@ -26,7 +26,7 @@ class Simplifier:
     The others stay as they are. Without `calls`, those of the whole model, only the layers are replaced.
     """
 
-    def __init__(self, calls: Calls | None, subclasses, found: ConvertReport) -> None:
+    def __init__(self, calls: Calls | None, subclasses: Subclasses, found: ConvertReport) -> None:
         self.calls, self.subclasses, self.found = calls, subclasses, found
         self.made: dict[nn.Module, nn.Module] = {}
 
@@ -36,7 +36,7 @@ class Simplifier:
             self.made[model] = self._make(model, path)
         return self.made[model]
 
-    def _make(self, model, path):
+    def _make(self, model: nn.Module, path: str) -> nn.Module:
         if isinstance(model, (CONVOLUTION, Prepackable)):
             return layer_of_ours(model, self.subclasses, shallow_copy)
         holder = isinstance(model, (nn.ModuleList, nn.ModuleDict))
@@ -44,29 +44,29 @@ class Simplifier:
             return model
         if self.calls is not None and not holder:
             try:
-                return self._of_graph(model, path)
+                return self._of_graph(model, path, self.calls)
             except Exception as error:  # tracing runs the model's own code, which may raise anything
                 self.found.untraced[path] = f"{error}".partition("\n")[0] or type(error).__name__
         if "forward" in vars(model):  # bound to `model`: a copy would go on calling that
             self._leave(model, path)
             return model
-        copied = shallow_copy(model, type_before_parametrizations(model))
+        copied: nn.Module = shallow_copy(model, type_before_parametrizations(model))
         for name, child in model._modules.items():
             if child is not None:
                 copied._modules[name] = self(child, f"{path}.{name}" if path else name)
         return copied
 
-    def _leave(self, model, path):
+    def _leave(self, model: nn.Module, path: str) -> None:
         for name, _ in model.named_modules(prefix=path):
             if self.found.converted.pop(name, None) is not None:
                 where = repr(path) if path else "a model"
                 self.found.left[name] = f"inside {where}, whose forward was replaced on the instance"
 
-    def _of_graph(self, model, path):
+    def _of_graph(self, model: nn.Module, path: str, calls: Calls) -> fx.GraphModule:
         if has_hooks(model):
             raise TypeError("it has hooks")
-        graph = traced(model, *self.calls.constants_of(model))
-        self.calls.check_path(model, graph)
+        graph = traced(model, *calls.constants_of(model))
+        calls.check_path(model, graph)
         prefix, found = path + "." if path else "", ConvertReport()
         for target in dict.fromkeys(n.target for n in graph.graph.nodes if n.op == "call_module"):
             graph.set_submodule(target, self(graph.get_submodule(target), prefix + target))

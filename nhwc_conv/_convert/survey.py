@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch.utils._pytree import tree_leaves
 
-from .classes import CONVOLUTION, why_left
+from .classes import CONVOLUTION, Subclasses, why_left
 from .report import ConvertReport
 
 
-def check_model(model) -> None:
+def check_model(model: object) -> None:
     """TypeError unless `model` is a module whose layers can be replaced."""
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError(
@@ -25,7 +27,9 @@ def check_model(model) -> None:
         raise TypeError(f"expected model to be a torch.nn.Module, but got {type(model).__name__}{each}")
 
 
-def survey(model, subclasses, aside) -> ConvertReport:
+def survey(
+    model: torch.nn.Module, subclasses: Subclasses, aside: Mapping[torch.nn.Module, str]
+) -> ConvertReport:
     """Which convolutions will be converted, and why the others will not."""
     found = ConvertReport()
     for path, module in model.named_modules(remove_duplicate=False):
@@ -40,7 +44,7 @@ def survey(model, subclasses, aside) -> ConvertReport:
     return found
 
 
-def held_aside(model) -> dict[torch.nn.Module, str]:
+def held_aside(model: torch.nn.Module) -> dict[torch.nn.Module, str]:
     """Modules that a list, tuple or dict holds too, where nothing can replace them, and what is to be said of that."""
     return {
         leaf: f"{path + '.' if path else ''}{name} goes on holding the old layer"
@@ -52,7 +56,7 @@ def held_aside(model) -> dict[torch.nn.Module, str]:
     }
 
 
-def note(module) -> str:
+def note(module: torch.nn.Module) -> str:
     """What is to be said of a convolution that is converted."""
     tensor = next(module.parameters(), None)
     if tensor is None or (tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)):

@@ -12,8 +12,9 @@ import builtins
 import inspect
 import operator
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -25,25 +26,25 @@ from .classes import CONVOLUTION
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
-def has_hooks(module):
+def has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, hooks) for hooks in HOOKS)
 
 
-def module_class(module):
+def module_class(module: nn.Module) -> type[nn.Module] | None:
     """The first class of torch.nn among those of a module, no container; None for a module of its own."""
     for cls in type(module).__mro__:
-        if cls.__module__.startswith("torch.nn") and cls is not nn.Module:
+        if cls.__module__.startswith("torch.nn") and issubclass(cls, nn.Module) and cls is not nn.Module:
             return None if cls.__module__ == nn.Sequential.__module__ else cls
     return None
 
 
-def computes_as(module: nn.Module, *classes: type | None) -> bool:
+def computes_as(module: nn.Module, *classes: type[nn.Module] | None) -> bool:
     """Whether the forward of a module is that of one of some classes of torch.nn."""
     is_replaced = "forward" in vars(module)
     return not is_replaced and any(cls is not None and type(module).forward is cls.forward for cls in classes)
 
 
-def traced(model: nn.Module, constants: dict, defaults: dict) -> fx.GraphModule:
+def traced(model: nn.Module, constants: dict[str, Any], defaults: dict[str, Any]) -> fx.GraphModule:
     """The graph of `model`, with `constants` for arguments of its forward, and those of `defaults` that it branches on.
 
     Raises whatever tracing raises: it runs the model's own code.
@@ -67,13 +68,13 @@ def traced(model: nn.Module, constants: dict, defaults: dict) -> fx.GraphModule:
 class TracedModule(fx.GraphModule):
     """What torch.fx shows of a module. Other attributes and methods are that module's, and run there."""
 
-    def __init__(self, original: nn.Module, constants: dict) -> None:
+    def __init__(self, original: nn.Module, constants: dict[str, Any]) -> None:
         tracer = Tracer()
         graph = tracer.trace(original, constants)
         super().__init__(tracer.root, graph, type(original).__name__)
-        self._original = (original,)  # no submodule of this one
+        self._original: tuple[nn.Module] = (original,)  # no submodule of this one
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -84,16 +85,16 @@ class TracedModule(fx.GraphModule):
                 raise
             return value
 
-    def _deepcopy_init(self):
+    def _deepcopy_init(self) -> Callable[..., None]:
         return fx.GraphModule.__init__
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> fx.GraphModule:
         memo[id(self._original)] = self._original
-        copied = super().__deepcopy__(memo)
+        copied: Any = super().__deepcopy__(memo)
         copied._original = self._original
         return copied
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         """Without the original: what is loaded has the graph alone."""
         function, (state, imports) = super().__reduce__()
         return function, ({k: v for k, v in state.items() if k != "_original"}, imports)
@@ -115,7 +116,7 @@ def proxies_are_tensors() -> Iterator[None]:
     Not by a `__class__` of theirs: C++ would believe it too, and read memory that is no tensor.
     """
 
-    def isinstance_of_proxies(obj, classes):
+    def isinstance_of_proxies(obj: object, classes: Any) -> bool:
         return true_isinstance(obj, classes) or (
             type(obj) is TensorProxy and issubclass(torch.Tensor, classes)
         )
@@ -129,10 +130,10 @@ def proxies_are_tensors() -> Iterator[None]:
             builtins.isinstance = true_isinstance
 
 
-def in_place(operation):
+def in_place(operation: Callable[[Any, Any], Any]) -> Callable[[TensorProxy, Any], fx.Proxy]:
     """`x += y` of a TensorProxy, which torch.fx would take for `x = x + y`: others may hold the tensor."""
 
-    def method(self, other):
+    def method(self: TensorProxy, other: Any) -> fx.Proxy:
         return self.tracer.create_proxy("call_function", operation, (self, other), {})
 
     return method
@@ -147,8 +148,9 @@ class Tracer(fx.Tracer):
 
     proxy_buffer_attributes = True
 
-    def trace(self, root, concrete_args=None):
-        self.context, self.refused = context(), None
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        self.context = context()
+        self.refused: Exception | None = None
         with proxies_are_tensors():
             graph = super().trace(root, concrete_args)
         if self.refused is not None:  # the model's own code caught it
@@ -162,38 +164,38 @@ class Tracer(fx.Tracer):
                 node.target = name
         return graph
 
-    def create_node(self, *args, **kwargs):
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         for name, value in context().items():
             if value != self.context[name]:
                 raise TypeError(f"it changes {name} on the way")
         return super().create_node(*args, **kwargs)
 
-    def create_arg(self, a):
+    def create_arg(self, a: Any) -> Any:
         return a.node if isinstance(a, fx.Proxy) else super().create_arg(a)
 
-    def proxy(self, node):
+    def proxy(self, node: fx.Node) -> TensorProxy:
         return TensorProxy(node, self)
 
-    def to_bool(self, obj):
+    def to_bool(self, obj: fx.Proxy) -> bool:
         return self._or_remember(super().to_bool, obj)
 
-    def iter(self, obj):
+    def iter(self, obj: fx.Proxy) -> Any:
         return self._or_remember(super().iter, obj)
 
-    def keys(self, obj):
+    def keys(self, obj: fx.Proxy) -> Any:
         return self._or_remember(super().keys, obj)
 
-    def _or_remember(self, attempt, obj):
+    def _or_remember(self, attempt: Callable[[fx.Proxy], Any], obj: fx.Proxy) -> Any:
         try:
             return attempt(obj)
         except Exception as error:
             self.refused = error
             raise
 
-    def is_leaf_module(self, module, path):
+    def is_leaf_module(self, module: nn.Module, path: str) -> bool:
         return has_hooks(module) or self.is_layer(module, path)
 
-    def is_layer(self, module, path):
+    def is_layer(self, module: nn.Module, path: str) -> bool:
         return (
             isinstance(module, (CONVOLUTION, Prepackable))
             or super().is_leaf_module(module, path)
@@ -201,7 +203,7 @@ class Tracer(fx.Tracer):
         )
 
 
-def context():
+def context() -> dict[str, Any]:
     """What context managers change and a graph does not hold."""
     devices = "cpu", "cuda"
     return {

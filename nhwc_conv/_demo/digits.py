@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ class Digits(NamedTuple):
     y_test: torch.Tensor
 
 
-def load(seed=0) -> Digits:
+def load(seed: int = 0) -> Digits:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -39,7 +39,7 @@ def load(seed=0) -> Digits:
 class Network(nn.Module):
     """Three convolutions and a linear layer; NHWC tensors outside, whatever the layers take inside."""
 
-    def __init__(self, layer) -> None:
+    def __init__(self, layer: Any) -> None:
         super().__init__()
         self.nhwc = layer is NHWCConv2d
         self.convolutions = nn.Sequential(
@@ -49,7 +49,7 @@ class Network(nn.Module):
         )  # fmt: skip
         self.linear = nn.Linear(4 * 4 * 32, 10)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.nhwc:
             x = self.convolutions(x)
         else:
@@ -60,7 +60,7 @@ class Network(nn.Module):
 class Training:
     """One network with its optimiser; equal seeds give equal initial values and equal batches."""
 
-    def __init__(self, layer, data: Digits, epochs: int, seed: int) -> None:
+    def __init__(self, layer: Any, data: Digits, epochs: int, seed: int) -> None:
         torch.manual_seed(seed)
         self.network, self.data, self.seconds = Network(layer), data, 0.0
         self.order = torch.Generator().manual_seed(seed)
@@ -87,7 +87,7 @@ class Training:
             return int((self.network(self.data.x_test).argmax(1) == self.data.y_test).sum())
 
 
-def run(epochs=EPOCHS, seed=0) -> list[str]:
+def run(epochs: int = EPOCHS, seed: int = 0) -> list[str]:
     """Trains both, a line per epoch; returns which requirements are missed."""
     data = load(seed)
     ours, theirs = (Training(layer, data, epochs, seed) for layer in (NHWCConv2d, nn.Conv2d))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 
 from .. import _extension, reference
 from .._ops import FORWARD_OPS, ops
+from ..reference import Array
 
 Z_SHAPE, W_SHAPE = (10, 32, 32, 8), (3, 3, 8, 16)
 BASELINE = "F.conv2d"
@@ -27,13 +29,14 @@ class Row(NamedTuple):
     norm: float
 
 
-def notebook_data(dtype, seed=0):
+def notebook_data(dtype: str, seed: int = 0) -> tuple[Array, Array]:
     """Z and W of the notebook, uniform in [0, 1)."""
     generator = np.random.default_rng(seed)
-    return tuple(generator.random(shape).astype(dtype) for shape in (Z_SHAPE, W_SHAPE))
+    Z, W = (generator.random(shape).astype(dtype) for shape in (Z_SHAPE, W_SHAPE))
+    return Z, W
 
 
-def contenders(Z, W):
+def contenders(Z: Array, W: Array) -> Iterator[tuple[str, str, Callable[[], Array]]]:
     """(name, computed by, function without arguments that returns the result as an NHWC array)."""
     x, w = torch.from_numpy(Z), torch.from_numpy(W)
     image, kernel = x.permute(0, 3, 1, 2).contiguous(), w.permute(3, 2, 0, 1).contiguous()
@@ -44,10 +47,14 @@ def contenders(Z, W):
     for name in ("conv_matmul", "conv_im2col"):
         yield name, "NumPy", partial(getattr(reference, name), Z, W)
     for name in FORWARD_OPS:
-        yield f"ops.{name}", by, lambda name=name: getattr(ops, name)(x, w).numpy()
+        yield f"ops.{name}", by, partial(of_op, name, x, w)
 
 
-def timed(function, budget=0.2):
+def of_op(name: str, x: torch.Tensor, w: torch.Tensor) -> Array:
+    return getattr(ops, name)(x, w).numpy()
+
+
+def timed(function: Callable[[], Array], budget: float = 0.2) -> tuple[Array, float]:
     """(result, median seconds) of the calls that `budget` seconds allow after the first, or of the first."""
     start = time.perf_counter()
     out = function()
@@ -61,7 +68,7 @@ def timed(function, budget=0.2):
     return out, statistics.median(times)
 
 
-def rows(Z, W):
+def rows(Z: Array, W: Array) -> Iterator[Row]:
     answer = None
     for name, by, function in contenders(Z, W):
         out, seconds = timed(function)
@@ -69,14 +76,14 @@ def rows(Z, W):
         yield Row(name, by, out.shape, seconds, float(np.linalg.norm((out - answer).astype(np.float64))))
 
 
-def norm_limit(Z, W):
+def norm_limit(Z: Array, W: Array) -> float:
     """Rounding errors of n additions come to about sqrt(n) half units in the last place of every element."""
     n = math.prod(W_SHAPE[:3])
     answer = reference.conv_reference(Z, W).astype(np.float64)
     return math.sqrt(n) * np.finfo(Z.dtype).eps / 2 * float(np.linalg.norm(answer))
 
 
-def run(dtype) -> list[str]:
+def run(dtype: str) -> list[str]:
     """Prints the table for one dtype; returns what is wrong with it."""
     Z, W = notebook_data(dtype)
     limit = norm_limit(Z, W)

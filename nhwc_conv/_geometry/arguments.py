@@ -1,6 +1,9 @@
 """What users give, in the form that the ops take. Wrong types raise TypeError, everything else wrong ValueError."""
 
+from __future__ import annotations
+
 from operator import index
+from typing import Any, TypeAlias
 
 from torch import SymInt, Tensor
 
@@ -8,9 +11,11 @@ from .checks import check_dense
 from .sizes import EXPLICIT, SAME, SAME_LOWER, four_sides, two
 
 PADDING_STRINGS = {"valid": EXPLICIT, "same": SAME, "same_lower": SAME_LOWER}
+# stride, padding, dilation, groups, auto_pad
+OpGeometry: TypeAlias = "tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]"
 
 
-def require_tensors(x, w, bias) -> None:
+def require_tensors(x: Any, w: Any, bias: Any) -> None:
     """TypeError unless all are tensors, RuntimeError unless they are dense; the bias may be None."""
     for name, value in (("x", x), ("w", w), ("bias", bias)):
         if not isinstance(value, Tensor) and (name != "bias" or value is not None):
@@ -18,7 +23,7 @@ def require_tensors(x, w, bias) -> None:
     check_dense(x=x, w=w, bias=bias)
 
 
-def as_int(name, value) -> int:
+def as_int(name: str, value: Any) -> int:
     """An integer of any kind, NumPy's and tensors of one element included. TypeError otherwise."""
     try:
         return _index(value)
@@ -26,7 +31,7 @@ def as_int(name, value) -> int:
         raise TypeError(f"expected {name} to be an int, but got {name}={value!r}") from None
 
 
-def as_ints(name, value) -> tuple[int, ...]:
+def as_ints(name: str, value: Any) -> tuple[int, ...]:
     """(n, n) of an integer n, a sequence of integers as a tuple. TypeError otherwise."""
     try:
         if not isinstance(value, (tuple, list)):
@@ -41,13 +46,13 @@ def as_ints(name, value) -> tuple[int, ...]:
         ) from None
 
 
-def op_geometry(stride, padding, dilation, groups, auto_pad) -> tuple:
+def op_geometry(stride: Any, padding: Any, dilation: Any, groups: Any, auto_pad: int) -> OpGeometry:
     """The geometry of an op in plain and symbolic ints."""
     steps = as_ints("stride", stride), as_ints("padding", padding), as_ints("dilation", dilation)
     return *steps, as_int("groups", groups), auto_pad
 
 
-def as_pair(name, value) -> tuple[int, int]:
+def as_pair(name: str, value: Any) -> tuple[int, int]:
     """(h, w) of an int, (n,) or a pair."""
     values = as_ints(name, value)
     if len(values) not in (1, 2):
@@ -55,7 +60,7 @@ def as_pair(name, value) -> tuple[int, int]:
     return two(values)
 
 
-def as_sides(padding) -> tuple[int, int, int, int]:
+def as_sides(padding: Any) -> tuple[int, int, int, int]:
     """(top, bottom, left, right) of an int, (n,), (h, w) or (top, bottom, left, right)."""
     values = as_ints("padding", padding)
     if len(values) not in (1, 2, 4):
@@ -66,7 +71,7 @@ def as_sides(padding) -> tuple[int, int, int, int]:
     return four_sides(values)
 
 
-def padding_argument(padding):
+def padding_argument(padding: Any) -> tuple[Any, int]:
     """(padding, auto_pad) for the ops, from a padding string in any case or anything else as it is."""
     if not isinstance(padding, str):
         return padding, EXPLICIT
@@ -78,7 +83,7 @@ def padding_argument(padding):
     return 0, auto_pad
 
 
-def _hint(name, value) -> str:
+def _hint(name: str, value: Any) -> str:
     """JAX's padding ((top, bottom), (left, right)) in the form that is taken here."""
     try:
         (top, bottom), (left, right) = value
@@ -88,6 +93,7 @@ def _hint(name, value) -> str:
     return f"; write that as (top, bottom, left, right) = {sides}" if name == "padding" else ""
 
 
-def _index(value):
+def _index(value: Any) -> int:
     # index() would fix a symbolic int at the value that it has while a graph is made.
-    return value if isinstance(value, (int, SymInt)) else index(value)
+    # torch's annotations, too, call a symbolic int an int.
+    return value if isinstance(value, (int, SymInt)) else index(value)  # type: ignore[return-value]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from . import texts
 from .sizes import (
@@ -41,22 +43,31 @@ class Geometry(NamedTuple):
     batched: bool
 
     @property
-    def x_shape(self):
+    def x_shape(self) -> tuple[int, ...]:
         return self._image(self.N, self.H, self.W, self.C)
 
     @property
-    def w_shape(self):
+    def w_shape(self) -> tuple[int, int, int, int]:
         return (self.KH, self.KW, self.C // self.groups, self.O)
 
     @property
-    def out_shape(self):
+    def out_shape(self) -> tuple[int, ...]:
         return self._image(self.N, self.OH, self.OW, self.O)
 
-    def _image(self, *shape):
+    def _image(self, *shape: int) -> tuple[int, ...]:
         return shape if self.batched else shape[1:]
 
 
-def forward_geometry(x, w, bias, stride, padding, dilation, groups, auto_pad) -> Geometry:
+def forward_geometry(
+    x: Sequence[int],
+    w: Sequence[int],
+    bias: Sequence[int] | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    auto_pad: int,
+) -> Geometry:
     """The convolution of shapes `x` and `w` (`bias`: a shape or None), all of its arguments checked."""
     stride, padding, dilation = _check_steps(stride, padding, dilation, groups, auto_pad)
     _check_rank("x", x)
@@ -70,7 +81,17 @@ def forward_geometry(x, w, bias, stride, padding, dilation, groups, auto_pad) ->
     return _geometry(x, w[0], w[1], w[3], stride, padding, dilation, groups, auto_pad)
 
 
-def input_geometry(grad, w, input_size, stride, padding, dilation, groups, auto_pad, algorithm) -> Geometry:
+def input_geometry(
+    grad: Sequence[int],
+    w: Sequence[int],
+    input_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    auto_pad: int,
+    algorithm: int,
+) -> Geometry:
     """The convolution whose input gradient is asked for, from the shapes of `grad` and `w`."""
     stride, padding, dilation = _check_steps(stride, padding, dilation, groups, auto_pad)
     _check_algorithm(algorithm)
@@ -83,7 +104,17 @@ def input_geometry(grad, w, input_size, stride, padding, dilation, groups, auto_
     return check_winograd(g) if algorithm == 2 else g
 
 
-def weight_geometry(grad, x, kernel_size, stride, padding, dilation, groups, auto_pad, algorithm) -> Geometry:
+def weight_geometry(
+    grad: Sequence[int],
+    x: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    auto_pad: int,
+    algorithm: int,
+) -> Geometry:
     """The convolution whose weight gradient is asked for, from the shapes of `grad` and `x`."""
     stride, padding, dilation = _check_steps(stride, padding, dilation, groups, auto_pad)
     _check_algorithm(algorithm)
@@ -102,7 +133,7 @@ def weight_geometry(grad, x, kernel_size, stride, padding, dilation, groups, aut
             )
     if holds(x[-3] < 1) or holds(x[-2] < 1):
         texts.fail(texts.EMPTY_IMAGE, size=x)
-    g = _geometry(x, *kernel_size, grad[-1], stride, padding, dilation, groups, auto_pad)
+    g = _geometry(x, kernel_size[0], kernel_size[1], grad[-1], stride, padding, dilation, groups, auto_pad)
     _check_grad(g, grad)
     return check_winograd(g) if algorithm == 2 else g
 
@@ -119,10 +150,11 @@ def check_winograd(g: Geometry) -> Geometry:
     return g
 
 
-def check_tensors(**tensors):
+def check_tensors(**tensors: Tensor | None) -> None:
     """Raises unless all named tensors (None: left out) are dense, of the dtype and on the device of the first one."""
     check_dense(**tensors)
     (a, first), *others = tensors.items()
+    assert first is not None
     for b, other in others:
         if other is None:
             continue
@@ -139,7 +171,7 @@ def check_tensors(**tensors):
             )
 
 
-def check_dense(**tensors):
+def check_dense(**tensors: Tensor | None) -> None:
     """Raises where a named tensor (None: left out) is sparse, nested, or in a layout of another library."""
     for name, t in tensors.items():
         if t is None:
@@ -150,7 +182,17 @@ def check_dense(**tensors):
             texts.fail(texts.LAYOUT, name=name, layout=t.layout)
 
 
-def _geometry(x, KH, KW, O, stride, padding, dilation, groups, auto_pad) -> Geometry:  # noqa: E741
+def _geometry(
+    x: Sequence[int],
+    KH: int,
+    KW: int,
+    O: int,  # noqa: E741
+    stride: tuple[int, int],
+    padding: tuple[int, ...],
+    dilation: tuple[int, int],
+    groups: int,
+    auto_pad: int,
+) -> Geometry:
     H, W = x[-3:-1]
     if auto_pad == EXPLICIT:
         top, bottom, left, right = sides = four_sides(padding)
@@ -176,7 +218,9 @@ def _geometry(x, KH, KW, O, stride, padding, dilation, groups, auto_pad) -> Geom
     return g
 
 
-def _check_steps(stride, padding, dilation, groups, auto_pad):
+def _check_steps(
+    stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int, auto_pad: int
+) -> tuple[tuple[int, int], tuple[int, ...], tuple[int, int]]:
     if groups < 1:
         texts.fail(texts.NOT_POSITIVE, name="groups", value=groups)
     for name, value in (("stride", stride), ("dilation", dilation)):
@@ -199,17 +243,17 @@ def _check_steps(stride, padding, dilation, groups, auto_pad):
     return two(stride), padding, two(dilation)
 
 
-def _check_algorithm(algorithm):
+def _check_algorithm(algorithm: int) -> None:
     if algorithm not in (0, 1, 2):
         texts.fail(texts.ALGORITHM, value=algorithm)
 
 
-def _check_rank(name, shape, op="conv2d"):
+def _check_rank(name: str, shape: Sequence[int], op: str = "conv2d") -> None:
     if len(shape) not in (3, 4):
         texts.fail(texts.RANK, name=name, size=shape, op=op)
 
 
-def _check_weight(w, groups):
+def _check_weight(w: Sequence[int], groups: int) -> None:
     if len(w) != 4:
         texts.fail(texts.WEIGHT_RANK, size=w)
     for dim, least in enumerate((1, 1, 1, groups)):
@@ -219,20 +263,20 @@ def _check_weight(w, groups):
         texts.fail(texts.DIVISIBLE, groups=groups, role="weight", dim=3, name="w", size=w)
 
 
-def _check_size(name, size):
+def _check_size(name: str, size: Sequence[int]) -> None:
     if len(size) != 2:
         texts.fail(texts.SIZE_LENGTH, name=name, value=tuple(size))
     if holds(size[0] < 1) or holds(size[1] < 1):
         texts.fail(texts.NOT_POSITIVE, name=name, value=tuple(size))
 
 
-def _check_grad(g, grad):
+def _check_grad(g: Geometry, grad: Sequence[int]) -> None:
     expected = g.out_shape
     if len(grad) != len(expected) or any(holds(a != b) for a, b in zip(grad, expected, strict=True)):
         texts.fail(texts.GRAD, expected=expected, actual=grad)
 
 
-def _check_count(what, shape):
+def _check_count(what: str, shape: Sequence[int]) -> None:
     # Symbolic sizes are not asked: a guard on their product would only restrict the compiled graph.
     if all(isinstance(n, int) for n in shape) and prod(max(n, 1) for n in shape) > texts.MAX_ELEMENTS:
         texts.fail(texts.OVERFLOW, what=what, limit=texts.MAX_ELEMENTS, size=shape)

@@ -125,11 +125,11 @@ CONVOLVED_DTYPES = {
 DTYPE_NAMES = {torch.float32: "float", torch.float64: "double"}
 
 
-def fail(text: str, **values) -> NoReturn:
+def fail(text: str, **values: object) -> NoReturn:
     """Raises `text` with its fields filled in, shapes as lists."""
     shown = {k: list(v) if isinstance(v, tuple | torch.Size) else v for k, v in values.items()}
     raise RuntimeError(text.format(**shown))
 
 
-def dtype_name(dtype):
+def dtype_name(dtype: torch.dtype) -> str:
     return DTYPE_NAMES.get(dtype, str(dtype).removeprefix("torch."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from . import texts
@@ -17,7 +18,16 @@ class Transposed(NamedTuple):
 
 
 def transposed_geometry(
-    x, w, bias, stride, padding, output_padding, dilation, groups, auto_pad, output_size=None
+    x: Sequence[int],
+    w: Sequence[int],
+    bias: Sequence[int] | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    output_padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    auto_pad: int,
+    output_size: Sequence[int] | None = None,
 ) -> Transposed:
     """Of shapes `x` [N, H, W, C], `w` [KH, KW, O/groups, C] and `bias` (or None), everything checked.
 
@@ -52,11 +62,13 @@ def transposed_geometry(
     # Under a wide dilation output_padding may reach past where another input would have been.
     more = (0, 0)
     if output_size is None and any(output_padding):
-        more = tuple(p // s for p, s in zip(output_padding, stride, strict=True))
+        more = output_padding[0] // stride[0], output_padding[1] // stride[1]
     return Transposed(size, more)
 
 
-def _check_output_padding(output_padding, stride, dilation, auto_pad):
+def _check_output_padding(
+    output_padding: Sequence[int], stride: tuple[int, int], dilation: tuple[int, int], auto_pad: int
+) -> tuple[int, int]:
     output_padding = tuple(output_padding)
     if len(output_padding) not in (1, 2):
         texts.fail(texts.LENGTH, name="output_padding", length="2", value=output_padding)
@@ -72,7 +84,12 @@ def _check_output_padding(output_padding, stride, dilation, auto_pad):
     return output_padding
 
 
-def _check_output_size(output_size, output_padding, least, stride):
+def _check_output_size(
+    output_size: Sequence[int],
+    output_padding: tuple[int, int],
+    least: tuple[int, int],
+    stride: tuple[int, int],
+) -> tuple[int, int]:
     output_size = tuple(output_size)
     if len(output_size) != 2:
         texts.fail(texts.SIZE_LENGTH, name="output_size", value=output_size)

@@ -4,30 +4,36 @@ Images become NCHW views in channels_last; weights are made contiguous OIHW. Pad
 which aten does not know, is added to the image first and cropped from its gradient.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from .._geometry import extent, known_ints
+from .._geometry import Geometry, extent, known_ints
 from .checked import checked_forward, checked_input, checked_weight
 from .schema import library
 from .weight_order import HWIO, OIHW
 
 
-def aten_conv2d(x, w, bias=None, *geometry):
+def aten_conv2d(x: Tensor, w: Tensor, bias: Tensor | None = None, *geometry: Any) -> Tensor:
     g = checked_forward(x, w, bias, *geometry)
     return result(convolution(x, w, bias, g), g.out_shape)
 
 
-def aten_conv2d_input(grad, w, input_size, *geometry):
+def aten_conv2d_input(grad: Tensor, w: Tensor, input_size: Sequence[int], *geometry: Any) -> Tensor:
     g = checked_input(grad, w, input_size, *geometry)
     return result(input_gradient(grad, w, g), g.x_shape)
 
 
-def aten_conv2d_weight(grad, x, kernel_size, *geometry):
+def aten_conv2d_weight(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geometry: Any) -> Tensor:
     g = checked_weight(grad, x, kernel_size, *geometry)
     image, symmetric = padded(x, g)
 
-    def gradient(grad, image):
+    def gradient(grad: Tensor, image: Tensor) -> Tensor:
         like = image.new_empty(1).expand(g.O, g.C // g.groups, g.KH, g.KW)
         only_weight = [False, True, False]
         return torch.ops.aten.convolution_backward(
@@ -43,14 +49,14 @@ def aten_conv2d_weight(grad, x, kernel_size, *geometry):
     return result(weight.permute(HWIO), g.w_shape)
 
 
-def convolution(x, w, bias, g):
+def convolution(x: Tensor, w: Tensor, bias: Tensor | None, g: Geometry) -> Tensor:
     """The op conv2d of the geometry `g`, as a view that is not contiguous."""
     image, symmetric = padded(x, g)
     kernel = w.permute(OIHW).contiguous()
     return nhwc(F.conv2d(image, kernel, bias, g.stride, symmetric, g.dilation, g.groups), x.dim())
 
 
-def input_gradient(grad, w, g):
+def input_gradient(grad: Tensor, w: Tensor, g: Geometry) -> Tensor:
     """The op conv2d_input of the geometry `g`, as a view that is not contiguous."""
     top, bottom, left, right = g.padding
     # The transposed convolution reaches to the last tap of the last output; the padded image may go on.
@@ -69,7 +75,7 @@ def input_gradient(grad, w, g):
     return nhwc(image[:, :, top : top + g.H, left : left + g.W], grad.dim())
 
 
-def padded(x, g):
+def padded(x: Tensor, g: Geometry) -> tuple[Tensor, tuple[int, int]]:
     """The NCHW view of x, and the padding left to aten."""
     top, bottom, left, right = known_ints(g.padding) or g.padding
     image = nchw(x)
@@ -79,17 +85,17 @@ def padded(x, g):
     return F.pad(image, (left, right, top, bottom)), (0, 0)
 
 
-def nchw(t):
+def nchw(t: Tensor) -> Tensor:
     return (t if t.dim() == 4 else t.unsqueeze(0)).permute(0, 3, 1, 2)
 
 
-def nhwc(image, dim):
+def nhwc(image: Tensor, dim: int) -> Tensor:
     """The reverse, for images that had `dim` dimensions."""
     t = image.permute(0, 2, 3, 1)
     return t if dim == 4 else t.squeeze(0)
 
 
-def result(t, shape):
+def result(t: Tensor, shape: Sequence[int]) -> Tensor:
     """A tensor of this op's making as a contiguous one of `shape`, and no view to autograd."""
     # By way of one dimension: the strides of dimensions of length 1 are free in what contiguous() lets pass.
     # Autograd forbids to change a view that an op returns in place (relu_); nobody holds the base of this one.

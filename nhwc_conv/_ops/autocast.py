@@ -3,7 +3,13 @@
 torch.library.register_autocast would fix one dtype for all time.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch._C import DispatchKey, DispatchKeySet, _ExcludeDispatchKeyGuard
 from torch._C import _is_any_autocast_enabled as autocast_enabled
 
@@ -19,11 +25,11 @@ KEYS = {
 }
 
 
-def autocast_kernel(name, key):
+def autocast_kernel(name: str, key: str) -> Callable[..., Tensor]:
     op = overload(name)
     excluded = DispatchKeySet(getattr(DispatchKey, key))
 
-    def kernel(x, w, bias=None, *geometry):
+    def kernel(x: Tensor, w: Tensor, bias: Tensor | None = None, *geometry: Any) -> Tensor:
         device_type = KEYS[key] or torch._C._get_privateuse1_backend_name()
         tensors = _cast((x, w, bias), device_type)
         with _ExcludeDispatchKeyGuard(excluded):
@@ -32,7 +38,7 @@ def autocast_kernel(name, key):
     return kernel
 
 
-def cast_as_active(*tensors):
+def cast_as_active(*tensors: Any) -> tuple[Any, ...]:
     """The tensors of a forward op in the dtype that it will be computed in: as they are without autocast."""
     device_type = tensors[0].device.type
     # "meta" and its like are no device types to ask about.
@@ -41,11 +47,11 @@ def cast_as_active(*tensors):
     return tensors
 
 
-def _cast(tensors, device_type):
+def _cast(tensors: tuple[Any, ...], device_type: str) -> tuple[Any, ...]:
     """float64, integers and complex numbers are left alone by autocast, and so are tensors elsewhere."""
     dtype = torch.get_autocast_dtype(device_type)
 
-    def eligible(t):
+    def eligible(t: Tensor) -> bool:
         return t.is_floating_point() and t.dtype != torch.float64 and t.device.type == device_type
 
     return tuple(t.to(dtype) if t is not None and eligible(t) else t for t in tensors)

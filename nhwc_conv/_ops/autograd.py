@@ -6,9 +6,12 @@ silently zero. Dual tensors take the Function in functorch.py, which knows tange
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch._C import _are_functorch_transforms_active as transforms_active
 from torch._C import _AutoDispatchBelowAutograd as BelowAutograd
 from torch._C import _get_tracing_state as tracing_state
@@ -16,21 +19,24 @@ from torch._C import _is_any_autocast_enabled as autocast_enabled
 from torch._C import _is_fwd_grad_enabled as forward_ad_enabled
 from torch._C import _len_torch_function_stack as function_modes
 from torch._C._functorch import get_dynamic_layer_stack_depth as transforms
+from torch._ops import OpOverload
 from torch.autograd import forward_ad
 
 from .._geometry import op_geometry
-from .derivatives import RULES, overload, remember
-from .functorch import differentiable
+from .derivatives import RULES, Rule, overload, remember
+from .functorch import TRANSFORMED
 from .onnx_export import FORMS
 from .schema import FORWARD_OPS, library
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
-def eager_function(rule):
+def eager_function(rule: Rule) -> type[torch.autograd.Function]:
     class Convolution(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, op, a, b, extra, geometry):
+        def forward(
+            ctx: Any, op: OpOverload, a: Tensor, b: Tensor, extra: Any, geometry: tuple[Any, ...]
+        ) -> Tensor:
             _, need_a, need_b, *_ = ctx.needs_input_grad
             remember(ctx, op, a, b, None, geometry)
             ctx.save_for_backward(a if need_b else None, b if need_a else None)
@@ -38,7 +44,7 @@ def eager_function(rule):
                 return op._op(a, b, extra, *geometry)
 
         @staticmethod
-        def backward(ctx, grad):
+        def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
             a, b = ctx.saved_tensors  # under checkpoint this computes and records, so not below autograd
             with nullcontext() if is_recorded_again() else BelowAutograd():
                 return None, *rule.gradients(ctx, a, b, grad), None
@@ -49,31 +55,32 @@ def eager_function(rule):
 EAGER = {rule: eager_function(rule) for rule in set(RULES.values())}
 
 
-def plain_apply(function):
+def plain_apply(function: type[torch.autograd.Function]) -> Callable[..., Any]:
     """function.apply where `nothing_listens`: what apply does for torch.func first costs as much as a forward op."""
-    return super(torch.autograd.Function, function).apply
+    return super(torch.autograd.Function, function).apply  # type: ignore[misc]  # of torch._C._FunctionBase
 
 
-def has_tangents():
+def has_tangents() -> bool:
     return forward_ad._current_level >= 0 and forward_ad_enabled()
 
 
-def is_recorded_again():
+def is_recorded_again() -> bool:
     """Whether a backward is itself differentiated. Trips to the Autograd key are saved where it is not."""
     return torch.is_grad_enabled() or has_tangents() or transforms_active()
 
 
-def is_exporting_to_onnx(t):
+def is_exporting_to_onnx(t: Tensor) -> bool:
     """Whether `t` stands for a tensor of a program that torch.onnx.export takes apart."""
     return type(t) not in PLAIN and torch.onnx.is_in_onnx_export()
 
 
-def autograd_kernel(name, rule):
+def autograd_kernel(name: str, rule: Rule) -> Callable[..., Tensor]:
     op = overload(name)
-    apply, apply_with_tangents = EAGER[rule].apply, differentiable(rule).apply
+    apply: Callable[..., Any] = EAGER[rule].apply
+    apply_with_tangents: Callable[..., Any] = TRANSFORMED[rule].apply
     defaults = (1, 1), (0, 0), (1, 1), 1, 0, *(() if rule.is_forward else (0,))
 
-    def kernel(a, b, extra=None, *geometry):
+    def kernel(a: Tensor, b: Tensor, extra: Any = None, *geometry: Any) -> Tensor:
         if is_exporting_to_onnx(a):
             return FORMS[name](a, b, extra, *geometry)
         geometry += defaults[len(geometry) :]
@@ -95,18 +102,18 @@ for _name, _rule in RULES.items():
     library.impl(_name, autograd_kernel(_name, _rule), "Autograd")
 
 
-def nothing_listens():
+def nothing_listens() -> bool:
     """Whether no compiler, transform, forward AD or tracer needs to see the op that the user called."""
     return not (torch.compiler.is_compiling() or is_transformed())
 
 
-def is_transformed():
+def is_transformed() -> bool:
     """Whether a transform, forward AD or torch.jit's tracer needs to see the op that the user called."""
     # Not transforms_active(): torch.compile would write it into the graph.
     return transforms() > 0 or forward_ad._current_level >= 0 or tracing_state() is not None
 
 
-def shortcut(name):
+def shortcut(name: str) -> Callable[..., Tensor]:
     """The forward op as a function that skips the trip to the Autograd key wherever nobody could notice.
 
     That trip costs as much as a small convolution. Whatever else listens to ops gets the op itself: a
@@ -115,7 +122,7 @@ def shortcut(name):
     op = overload(name)._op
     overloaded, apply = overload(name), plain_apply(EAGER[RULES[name]])
 
-    def call(x, w, bias, *geometry):
+    def call(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
         if not nothing_listens():
             # In pairs: the compiler's ints are symbols, which an op takes in a list only.
             return overloaded(x, w, bias, *op_geometry(*geometry))

@@ -7,10 +7,26 @@ channel).
 
 from __future__ import annotations
 
-from .derivatives import ForwardRule, InputRule, WeightRule
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from torch._ops import OpOverload
+
+from .derivatives import ForwardRule, InputRule, Rule, WeightRule
 
 
-def batch_forward(B, op, x, x_dim, w, w_dim, bias, bias_dim, geometry):
+def batch_forward(
+    B: int,
+    op: OpOverload,
+    x: Tensor,
+    x_dim: int | None,
+    w: Tensor,
+    w_dim: int | None,
+    bias: Tensor | None,
+    bias_dim: int | None,
+    geometry: tuple[Any, ...],
+) -> Tensor:
     groups = geometry[3]
     if w_dim is None and bias_dim is None:
         out = op(_images(_front(x, x_dim)), w, bias, *geometry)
@@ -31,7 +47,17 @@ def batch_forward(B, op, x, x_dim, w, w_dim, bias, bias_dim, geometry):
     return out + (bias if bias_dim is None else bias.view(B, *(1,) * (out.dim() - 2), -1))
 
 
-def batch_input(B, op, grad, grad_dim, w, w_dim, size, _, geometry):
+def batch_input(
+    B: int,
+    op: OpOverload,
+    grad: Tensor,
+    grad_dim: int | None,
+    w: Tensor,
+    w_dim: int | None,
+    size: tuple[int, int],
+    _: None,
+    geometry: tuple[Any, ...],
+) -> Tensor:
     groups = geometry[3]
     grad, w = _front(grad, grad_dim), _front(w, w_dim)
     if w_dim is None:
@@ -43,7 +69,17 @@ def batch_input(B, op, grad, grad_dim, w, w_dim, size, _, geometry):
     return _split(op(_join(grad, 1), _join(w, 1), size, *_with_groups(geometry, B)), B, 1)
 
 
-def batch_weight(B, op, grad, grad_dim, x, x_dim, size, _, geometry):
+def batch_weight(
+    B: int,
+    op: OpOverload,
+    grad: Tensor,
+    grad_dim: int | None,
+    x: Tensor,
+    x_dim: int | None,
+    size: tuple[int, int],
+    _: None,
+    geometry: tuple[Any, ...],
+) -> Tensor:
     groups = geometry[3]
     grad, x = _front(grad, grad_dim), _front(x, x_dim)
     if x_dim is None:
@@ -54,33 +90,37 @@ def batch_weight(B, op, grad, grad_dim, x, x_dim, size, _, geometry):
     return _split(op(_join(grad, 1), _join(x, 1), size, *_with_groups(geometry, B)), B, 1)
 
 
-BATCHING = {ForwardRule: batch_forward, InputRule: batch_input, WeightRule: batch_weight}
+BATCHING: dict[Rule, Callable[..., Tensor]] = {
+    ForwardRule: batch_forward,
+    InputRule: batch_input,
+    WeightRule: batch_weight,
+}
 
 
-def _front(t, dim):
+def _front(t: Any, dim: int | None) -> Any:
     return t if dim is None else t.movedim(dim, 0)
 
 
-def _images(t):
+def _images(t: Tensor) -> Tensor:
     """[B, N, H, W, C] to [B * N, H, W, C]; [B, H, W, C] is a batch already."""
     return t.flatten(0, 1) if t.dim() == 5 else t
 
 
-def _split_images(t, B, dim):
+def _split_images(t: Tensor, B: int, dim: int) -> Tensor:
     """The reverse, for examples of `dim` dimensions."""
     return t.unflatten(0, (B, -1)) if dim == 4 else t
 
 
-def _join(t, groups):
+def _join(t: Tensor, groups: int) -> Tensor:
     """[B, ..., groups * c] to [..., groups * B * c]."""
     return t.unflatten(-1, (groups, -1)).movedim(0, -2).flatten(-3)
 
 
-def _split(t, B, groups):
+def _split(t: Tensor, B: int, groups: int) -> Tensor:
     """[..., groups * B * c] to [B, ..., groups * c]."""
     return t.unflatten(-1, (groups, B, -1)).movedim(-2, 0).flatten(-2)
 
 
-def _with_groups(geometry, B):
+def _with_groups(geometry: tuple[Any, ...], B: int) -> tuple[Any, ...]:
     """The geometry where each of B examples has its own groups: channels in the order (B, group, channel)."""
     return (*geometry[:3], geometry[3] * B, *geometry[4:])

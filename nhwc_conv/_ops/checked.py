@@ -1,5 +1,12 @@
 """The arguments of an op, checked, as a Geometry: what every implementation in Python begins with."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
 from .._geometry import (
     Geometry,
     check_tensors,
@@ -11,19 +18,34 @@ from .._geometry import (
 
 
 def checked_forward(
-    x, w, bias=None, stride=(1,), padding=(0,), dilation=(1,), groups=1, auto_pad=0
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None = None,
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    groups: int = 1,
+    auto_pad: int = 0,
 ) -> Geometry:
     check_tensors(x=x, w=w, bias=bias)
     bias_shape = None if bias is None else bias.shape
     return forward_geometry(x.shape, w.shape, bias_shape, stride, padding, dilation, groups, auto_pad)
 
 
-def checked_winograd(x, w, *args, **kwargs) -> Geometry:
+def checked_winograd(x: Tensor, w: Tensor, *args: Any, **kwargs: Any) -> Geometry:
     return check_winograd(checked_forward(x, w, *args, **kwargs))
 
 
 def checked_input(
-    grad, w, input_size, stride=(1,), padding=(0,), dilation=(1,), groups=1, auto_pad=0, algorithm=0
+    grad: Tensor,
+    w: Tensor,
+    input_size: Sequence[int],
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    groups: int = 1,
+    auto_pad: int = 0,
+    algorithm: int = 0,
 ) -> Geometry:
     check_tensors(grad=grad, w=w)
     steps = stride, padding, dilation
@@ -31,7 +53,15 @@ def checked_input(
 
 
 def checked_weight(
-    grad, x, kernel_size, stride=(1,), padding=(0,), dilation=(1,), groups=1, auto_pad=0, algorithm=0
+    grad: Tensor,
+    x: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    groups: int = 1,
+    auto_pad: int = 0,
+    algorithm: int = 0,
 ) -> Geometry:
     check_tensors(grad=grad, x=x)
     steps = stride, padding, dilation

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.autograd import forward_ad
 
 from .._geometry import texts
@@ -13,10 +17,10 @@ from .schema import library, ops
 NAMES = ("pack_weight", "conv2d_packed", "_aten_conv2d", "_aten_conv2d_input", "_aten_conv2d_weight")
 
 
-def without_derivatives(name):
+def without_derivatives(name: str) -> Callable[..., Tensor]:
     overload = getattr(ops, name).default
 
-    def kernel(*args, **kwargs):
+    def kernel(*args: Any, **kwargs: Any) -> Tensor:
         if name in FORMS and is_exporting_to_onnx(args[0]):
             return FORMS[name](*args, **kwargs)
         tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)]
@@ -30,7 +34,7 @@ def without_derivatives(name):
     return kernel
 
 
-def _has_tangent(t):
+def _has_tangent(t: Tensor) -> bool:
     return forward_ad.unpack_dual(t).tangent is not None
 
 

@@ -9,11 +9,17 @@ geometry of D and W ends with `algorithm`. A rule's ctx has what `remember` put 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from torch import Tensor
+from torch._ops import OpOverload
+
 from .. import _flags
 from .schema import FORWARD_OPS, ops
 
 
-def overload(name):
+def overload(name: str) -> OpOverload:
     return getattr(ops, name).default
 
 
@@ -22,18 +28,23 @@ D, W = overload("conv2d_input")._op, overload("conv2d_weight")._op
 F_BY_ALGORITHM = {0: overload("conv2d")._op, 1: overload("im2col")._op, 2: overload("winograd")._op}
 
 
-def remember(ctx, op, a, b, extra, geometry):
+def remember(
+    ctx: Any, op: OpOverload, a: Tensor, b: Tensor, extra: Sequence[int] | None, geometry: tuple[Any, ...]
+) -> None:
     # What was ruled out in forward stays so in backward.
     algorithm = FORWARD_OPS.get(op._opname) or int(not _flags.winograd)
     # One attribute: each costs as much as the others.
     ctx.call = op._op, extra, geometry, a.shape, b.shape, algorithm
 
 
+Gradients: TypeAlias = "tuple[Tensor | None, Tensor | None, Tensor | None]"
+
+
 class ForwardRule:
     is_forward = True
 
     @staticmethod
-    def gradients(ctx, x, w, grad):
+    def gradients(ctx: Any, x: Any, w: Any, grad: Tensor) -> Gradients:
         _, need_x, need_w, need_bias, *_ = ctx.needs_input_grad
         _, _, geometry, x_shape, w_shape, algorithm = ctx.call
         told = _arguments(geometry, algorithm)
@@ -44,7 +55,7 @@ class ForwardRule:
         return dx, dw, grad.sum(tuple(range(grad.dim() - 1))) if need_bias else None
 
     @staticmethod
-    def tangent(ctx, dx, dw, dbias):
+    def tangent(ctx: Any, dx: Tensor | None, dw: Tensor | None, dbias: Tensor | None) -> Tensor:
         x, w = ctx.saved_tensors
         op, _, geometry, *_ = ctx.call
         parts = [] if dx is None else [op(dx, w, None, *geometry)]
@@ -57,7 +68,7 @@ class InputRule:
     is_forward = False
 
     @staticmethod
-    def gradients(ctx, grad, w, v):
+    def gradients(ctx: Any, grad: Any, w: Any, v: Tensor) -> Gradients:
         _, need_grad, need_w, *_ = ctx.needs_input_grad
         _, _, geometry, _, w_shape, _ = ctx.call
         dgrad = _forward(v, _conj(w), geometry) if need_grad else None
@@ -65,7 +76,7 @@ class InputRule:
         return dgrad, dw, None
 
     @staticmethod
-    def tangent(ctx, dgrad, dw, _):
+    def tangent(ctx: Any, dgrad: Tensor | None, dw: Tensor | None, _: None) -> Tensor:
         return _bilinear_tangent(ctx, dgrad, dw)
 
 
@@ -73,7 +84,7 @@ class WeightRule:
     is_forward = False
 
     @staticmethod
-    def gradients(ctx, grad, x, v):
+    def gradients(ctx: Any, grad: Any, x: Any, v: Tensor) -> Gradients:
         _, need_grad, need_x, *_ = ctx.needs_input_grad
         _, _, geometry, _, x_shape, _ = ctx.call
         dgrad = _forward(_conj(x), v, geometry) if need_grad else None
@@ -81,11 +92,12 @@ class WeightRule:
         return dgrad, dx, None
 
     @staticmethod
-    def tangent(ctx, dgrad, dx, _):
+    def tangent(ctx: Any, dgrad: Tensor | None, dx: Tensor | None, _: None) -> Tensor:
         return _bilinear_tangent(ctx, dgrad, dx)
 
 
-RULES = {
+Rule: TypeAlias = "type[ForwardRule] | type[InputRule] | type[WeightRule]"
+RULES: dict[str, Rule] = {
     **{name: ForwardRule for name in FORWARD_OPS},
     "conv2d_input": InputRule,
     "conv2d_weight": WeightRule,
@@ -95,18 +107,18 @@ RULES = {
 DEFAULTS = ((1, 1, 0), 0), (((1, 1), 1, 0), 0)  # of dilation, groups and auto_pad, and of algorithm
 
 
-def _arguments(geometry, algorithm):
+def _arguments(geometry: tuple[Any, ...], algorithm: int) -> tuple[Any, ...]:
     """What D and W are told of both: without defaults, each of which takes an op 0.3 us to convert."""
     return geometry[:2] if (geometry[2:], algorithm) in DEFAULTS else (*geometry, algorithm)
 
 
-def _forward(x, w, geometry):
+def _forward(x: Tensor, w: Tensor, geometry: tuple[Any, ...]) -> Tensor:
     """F with the geometry of D and W, whose last value is the algorithm."""
-    *geometry, algorithm = geometry
-    return F_BY_ALGORITHM[algorithm](x, w, None, *geometry)
+    *rest, algorithm = geometry
+    return F_BY_ALGORITHM[algorithm](x, w, None, *rest)
 
 
-def _bilinear_tangent(ctx, da, db):
+def _bilinear_tangent(ctx: Any, da: Tensor | None, db: Tensor | None) -> Tensor:
     a, b = ctx.saved_tensors
     op, extra, geometry, *_ = ctx.call
     parts = [] if da is None else [op(da, b, extra, *geometry)]
@@ -115,13 +127,13 @@ def _bilinear_tangent(ctx, da, db):
 
 
 # Plain tuples: ops take a slice of a shape, a torch.Size, a microsecond slower.
-def _image_size(shape):
+def _image_size(shape: Sequence[int]) -> tuple[int, int]:
     return shape[-3], shape[-2]
 
 
-def _kernel_size(shape):
+def _kernel_size(shape: Sequence[int]) -> tuple[int, int]:
     return shape[0], shape[1]
 
 
-def _conj(t):
+def _conj(t: Any) -> Any:
     return t.conj() if t is not None and t.is_complex() else t

@@ -1,35 +1,40 @@
 """What the ops return, without computing it: for meta and fake tensors, sizes symbolic or not."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from functools import wraps
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from .._geometry import texts
 from .checked import checked_forward, checked_input, checked_weight, checked_winograd
 from .schema import FORWARD_OPS, library
 
 
-def fake_forward(x, *args, **kwargs):
+def fake_forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return x.new_empty(checked_forward(x, *args, **kwargs).out_shape)
 
 
-def fake_winograd(x, *args, **kwargs):
+def fake_winograd(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return x.new_empty(checked_winograd(x, *args, **kwargs).out_shape)
 
 
-def fake_input(grad, *args, **kwargs):
+def fake_input(grad: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return grad.new_empty(checked_input(grad, *args, **kwargs).x_shape)
 
 
-def fake_weight(grad, *args, **kwargs):
+def fake_weight(grad: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return grad.new_empty(checked_weight(grad, *args, **kwargs).w_shape)
 
 
-def heard_by_onnx(fake):
+def heard_by_onnx(fake: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Under inference mode no kernel of ours at the Autograd key runs, and there the ops take their ONNX form."""
 
     @wraps(fake)
-    def checked(*args, **kwargs):
+    def checked(*args: Any, **kwargs: Any) -> Tensor:
         if torch.is_inference_mode_enabled() and torch.onnx.is_in_onnx_export():
             texts.fail(texts.ONNX_INFERENCE_MODE)
         return fake(*args, **kwargs)

@@ -1,9 +1,16 @@
 """The ops without the extension: NumPy for float32 and float64 on CPU, aten for everything else."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy
 import torch
+from torch import Tensor
 
 from .. import reference
+from .._geometry import Geometry
 from .aten import aten_conv2d, aten_conv2d_input, aten_conv2d_weight, result
 from .checked import checked_forward, checked_input, checked_weight, checked_winograd
 from .schema import library
@@ -16,47 +23,47 @@ ALGORITHMS = {
 }
 
 
-def fallback_forward(algorithm):
-    def forward(x, w, bias=None, *geometry):
+def fallback_forward(algorithm: Callable[..., reference.Array]) -> Callable[..., Tensor]:
+    def forward(x: Tensor, w: Tensor, bias: Tensor | None = None, *geometry: Any) -> Tensor:
         checked = checked_winograd if algorithm is reference.conv_winograd else checked_forward
         g = checked(x, w, bias, *geometry)
         if not _is_for_numpy(x):
             return aten_conv2d(x, w, bias, *geometry)
-        bias = None if bias is None else _array(bias)
-        return _tensor(algorithm(_array(x), _array(w), bias=bias, **_explicit(g)))
+        b = None if bias is None else _array(bias)
+        return _tensor(algorithm(_array(x), _array(w), bias=b, **_explicit(g)))
 
     return forward
 
 
-def fallback_input(grad, w, input_size, *geometry):
+def fallback_input(grad: Tensor, w: Tensor, input_size: Sequence[int], *geometry: Any) -> Tensor:
     g = checked_input(grad, w, input_size, *geometry)
     if not _is_for_numpy(grad):
         return aten_conv2d_input(grad, w, input_size, *geometry)
     return _tensor(reference.conv_input_gradient(_array(grad), _array(w), (g.H, g.W), **_explicit(g)))
 
 
-def fallback_weight(grad, x, kernel_size, *geometry):
+def fallback_weight(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geometry: Any) -> Tensor:
     g = checked_weight(grad, x, kernel_size, *geometry)
     if not _is_for_numpy(grad):
         return aten_conv2d_weight(grad, x, kernel_size, *geometry)
     return _tensor(reference.conv_weight_gradient(_array(grad), _array(x), (g.KH, g.KW), **_explicit(g)))
 
 
-def _is_for_numpy(t):
+def _is_for_numpy(t: Tensor) -> bool:
     return t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64)
 
 
-def _explicit(g):
+def _explicit(g: Geometry) -> dict[str, Any]:
     """Keyword arguments with auto_pad resolved."""
     return dict(stride=g.stride, padding=g.padding, dilation=g.dilation, groups=g.groups)
 
 
-def _array(t):
+def _array(t: Tensor) -> reference.Array:
     # Not t.numpy(), which forbids for good to resize the storage: FSDP frees a gathered weight that way.
     return numpy.from_dlpack(t.detach())
 
 
-def _tensor(array):
+def _tensor(array: reference.Array) -> Tensor:
     return result(torch.from_numpy(array), array.shape)
 
 

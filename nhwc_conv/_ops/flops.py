@@ -4,33 +4,37 @@ A convolution and both of its gradients have the same products: one per output, 
 Products with padding count, additions of a bias do not.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 from torch.utils.flop_counter import register_flop_formula
 
 from .schema import FORWARD_OPS, ops
 
 
-def convolution_flops(out, w):
+def convolution_flops(out: Sequence[int], w: Sequence[int]) -> int:
     """Of the result's shape and the weight's, [KH, KW, C/groups, O]."""
     return 2 * prod(out) * prod(w[:3])
 
 
 @register_flop_formula([getattr(ops, name) for name in (*FORWARD_OPS, "_aten_conv2d")])
-def forward_flops(x, w, *_, out_shape=None, **__):
+def forward_flops(x: Any, w: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
     return convolution_flops(out_shape, w)
 
 
 @register_flop_formula([ops.conv2d_packed])
-def packed_flops(x, packed, weight_size, *_, out_shape=None, **__):
+def packed_flops(x: Any, packed: Any, weight_size: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
     return convolution_flops(out_shape, weight_size)
 
 
 @register_flop_formula([ops.conv2d_input, ops._aten_conv2d_input])
-def input_gradient_flops(grad, w, *_, **__):
+def input_gradient_flops(grad: Any, w: Any, *_: Any, **__: Any) -> int:
     return convolution_flops(grad, w)
 
 
 @register_flop_formula([ops.conv2d_weight, ops._aten_conv2d_weight])
-def weight_gradient_flops(grad, *_, out_shape=None, **__):
+def weight_gradient_flops(grad: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
     return convolution_flops(grad, out_shape)

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch._ops import OpOverload
 
 from .autocast import cast_as_active
 from .batching import BATCHING
-from .derivatives import RULES, overload, remember
+from .derivatives import RULES, Gradients, Rule, overload, remember
 from .schema import library
 
 
-@cache
-def differentiable(rule):
+def transformed_function(rule: Rule) -> type[torch.autograd.Function]:
     """The Function of a rule with jvp and vmap. setup_context makes it slower than the one in autograd.py."""
 
     class TransformedConvolution(torch.autograd.Function):
         @staticmethod
-        def forward(op, a, b, extra, *geometry):
+        def forward(op: OpOverload, a: Tensor, b: Tensor, extra: Any, *geometry: Any) -> Tensor:
             return op(a, b, extra, *geometry)
 
         @staticmethod
-        def setup_context(ctx, inputs, output):
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
             op, a, b, extra, *geometry = inputs
             remember(ctx, op, a, b, None if rule.is_forward else extra, tuple(geometry))
             ctx.out_shape = output.shape
@@ -31,17 +33,28 @@ def differentiable(rule):
             ctx.set_materialize_grads(False)  # a zero tangent would cost a convolution
 
         @staticmethod
-        def backward(ctx, grad):
-            gradients = (None,) * 3 if grad is None else rule.gradients(ctx, *ctx.saved_tensors, grad)
+        def backward(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
+            gradients: Gradients = (None, None, None)
+            if grad is not None:
+                a, b = ctx.saved_tensors
+                gradients = rule.gradients(ctx, a, b, grad)
             _, _, geometry, *_ = ctx.call
             return None, *gradients, *(None,) * len(geometry)
 
         @staticmethod
-        def jvp(ctx, _, da, db, dextra, *__):
+        def jvp(ctx: Any, _: None, da: Any, db: Any, dextra: Any, *__: None) -> Tensor:
             return rule.tangent(ctx, da, db, dextra)
 
         @staticmethod
-        def vmap(info, in_dims, op, a, b, extra, *geometry):
+        def vmap(
+            info: Any,
+            in_dims: tuple[Any, ...],
+            op: OpOverload,
+            a: Tensor,
+            b: Tensor,
+            extra: Any,
+            *geometry: Any,
+        ) -> tuple[Tensor, int]:
             _, a_dim, b_dim, extra_dim, *_ = in_dims
             batch = BATCHING[rule]
             return batch(info.batch_size, op, a, a_dim, b, b_dim, extra, extra_dim, geometry), 0
@@ -49,12 +62,15 @@ def differentiable(rule):
     return TransformedConvolution
 
 
-def transform_kernel(name, rule):
+TRANSFORMED = {rule: transformed_function(rule) for rule in set(RULES.values())}
+
+
+def transform_kernel(name: str, rule: Rule) -> Callable[..., Tensor]:
     op = overload(name)
-    apply = differentiable(rule).apply
+    apply: Callable[..., Any] = TRANSFORMED[rule].apply
     defaults = (1, 1), (0, 0), (1, 1), 1, 0, *(() if rule.is_forward else (0,))
 
-    def kernel(a, b, extra=None, *geometry):
+    def kernel(a: Tensor, b: Tensor, extra: Any = None, *geometry: Any) -> Tensor:
         if rule.is_forward:  # here, since what this Function saves must be what the op computes with
             a, b, extra = cast_as_active(a, b, extra)
         return apply(op, a, b, extra, *geometry, *defaults[len(geometry) :])

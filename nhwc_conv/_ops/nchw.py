@@ -5,7 +5,9 @@ Results are no views to autograd, which would forbid to change them in place whe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +43,7 @@ def is_plain(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     )
 
 
-def convolve(name: str, input: Tensor, weight: Tensor, bias: Tensor | None, *geometry) -> Tensor:
+def convolve(name: str, input: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
     """Forward op `name` of tensors that are plain."""
     op = OPS[name]
     input, weight, bias = cast_as_active(input, weight, bias)
@@ -54,7 +56,9 @@ def convolve(name: str, input: Tensor, weight: Tensor, bias: Tensor | None, *geo
         return result(out, input, weight)
 
 
-def convolve_packed(input, weight, packed: Tensor, size, bias: Tensor | None, *rest) -> Tensor:
+def convolve_packed(
+    input: Tensor, weight: Tensor, packed: Tensor, size: Sequence[int], bias: Tensor | None, *rest: Any
+) -> Tensor:
     """conv2d_packed where `convolve` would record no gradient; `weight` is what was packed."""
     with BelowViews() if nothing_listens() else nullcontext():
         out = ops.conv2d_packed(to_nhwc(input), packed, size, bias, *rest)
@@ -72,7 +76,9 @@ def result(out: Tensor, input: Tensor, weight: Tensor) -> Tensor:
 
 class NCHWConvolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, op, input, weight, bias, geometry):
+    def forward(
+        ctx: Any, op: Any, input: Tensor, weight: Tensor, bias: Tensor | None, geometry: tuple[Any, ...]
+    ) -> Tensor:
         _, need_input, need_weight, *_ = ctx.needs_input_grad
         ctx.save_for_backward(input if need_weight else None, weight if need_input else None)
         ctx.formats = is_result_channels_last(input, weight), weight_format(weight)
@@ -82,7 +88,7 @@ class NCHWConvolution(torch.autograd.Function):
             return in_format(to_nchw(op._op(x, w, bias, *geometry)), ctx.formats[0])
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         input, weight = ctx.saved_tensors
         channels_last, format_of_weight = ctx.formats
         with nullcontext() if is_recorded_again() else BelowViews():

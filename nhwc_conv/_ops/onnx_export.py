@@ -7,7 +7,11 @@ symbolic sizes would be computed by it, and Inductor refuses ops that have one w
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch.nn.functional as F
+from torch import Tensor
 
 from .._geometry import texts
 from .aten import convolution, input_gradient, nchw, padded
@@ -16,19 +20,19 @@ from .schema import FORWARD_OPS
 from .weight_order import in_hwio
 
 
-def forward(x, w, bias=None, *geometry):
+def forward(x: Tensor, w: Tensor, bias: Tensor | None = None, *geometry: Any) -> Tensor:
     return convolution(x, w, bias, checked_forward(x, w, bias, *geometry)).contiguous()
 
 
-def winograd(x, w, bias=None, *geometry):
+def winograd(x: Tensor, w: Tensor, bias: Tensor | None = None, *geometry: Any) -> Tensor:
     return convolution(x, w, bias, checked_winograd(x, w, bias, *geometry)).contiguous()
 
 
-def conv2d_input(grad, w, input_size, *geometry):
+def conv2d_input(grad: Tensor, w: Tensor, input_size: Sequence[int], *geometry: Any) -> Tensor:
     return input_gradient(grad, w, checked_input(grad, w, input_size, *geometry)).contiguous()
 
 
-def conv2d_weight(grad, x, kernel_size, *geometry):
+def conv2d_weight(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geometry: Any) -> Tensor:
     """As a convolution over the batch, of images by gradients: ONNX has no other form of this gradient."""
     g = checked_weight(grad, x, kernel_size, *geometry)
     image, symmetric = padded(x, g)
@@ -41,22 +45,31 @@ def conv2d_weight(grad, x, kernel_size, *geometry):
     return taps[:, :, : g.KH, : g.KW].permute(2, 3, 0, 1).contiguous()
 
 
-def pack_weight(w, groups=1, winograd=True, oihw=False):
+def pack_weight(w: Tensor, groups: int = 1, winograd: bool = True, oihw: bool = False) -> Tensor:
     """The weight itself: four dimensions, which no packing has, tell conv2d_packed so."""
     return in_hwio(w, oihw).clone()
 
 
 def conv2d_packed(
-    x, packed, weight_size, bias=None, stride=(1,), padding=(0,), dilation=(1,), groups=1, auto_pad=0,
-    weight=None, oihw=False,
-):  # fmt: skip
+    x: Tensor,
+    packed: Tensor,
+    weight_size: Sequence[int],
+    bias: Tensor | None = None,
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    groups: int = 1,
+    auto_pad: int = 0,
+    weight: Tensor | None = None,
+    oihw: bool = False,
+) -> Tensor:
     if weight is None and packed.dim() != 4:
         texts.fail(texts.PACKED_BEFORE_EXPORT)
     w = packed if weight is None else in_hwio(weight, oihw)
     return forward(x, w, bias, stride, padding, dilation, groups, auto_pad)
 
 
-FORMS = {
+FORMS: dict[str, Callable[..., Tensor]] = {
     **{name: forward for name in FORWARD_OPS},
     "winograd": winograd,
     "conv2d_input": conv2d_input,

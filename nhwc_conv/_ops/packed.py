@@ -6,9 +6,11 @@ it is a header of zeros and the weight.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import torch
+from torch import Tensor
 
 from .. import _extension
 from .._geometry import check_dense, check_tensors, forward_geometry, holds, texts
@@ -18,12 +20,12 @@ from .weight_order import in_hwio
 HEADER = 16  # elements; csrc/conv/packed_weights.h has as many of 64 bits
 
 
-def check_packable(w):
+def check_packable(w: Tensor) -> None:
     if w.dtype not in (torch.float32, torch.float64):
         texts.fail(texts.PACKABLE, dtype=texts.dtype_name(w.dtype))
 
 
-def checked_weight(w, groups, oihw):
+def checked_weight(w: Tensor, groups: int, oihw: bool) -> Tensor:
     """The weight as [KH, KW, C/groups, O]."""
     check_dense(w=w)
     check_packable(w)
@@ -32,23 +34,32 @@ def checked_weight(w, groups, oihw):
     return w
 
 
-def pack_weight(w, groups=1, winograd=True, oihw=False):
+def pack_weight(w: Tensor, groups: int = 1, winograd: bool = True, oihw: bool = False) -> Tensor:
     w = checked_weight(w, groups, oihw)
     return torch.cat((w.new_zeros(HEADER), w.reshape(-1)))
 
 
-def fake_pack_weight(w, groups=1, winograd=True, oihw=False):
+def fake_pack_weight(w: Tensor, groups: int = 1, winograd: bool = True, oihw: bool = False) -> Tensor:
     w = checked_weight(w, groups, oihw)
-    if _extension.available and w.device.type in ("cpu", "meta"):
+    if _extension.module is not None and w.device.type in ("cpu", "meta"):
         name, shape = str(w.dtype).removeprefix("torch."), tuple(map(int, w.shape))
         return w.new_empty(_extension.module.packed_size(name, shape, groups, winograd))
     return w.new_empty(HEADER + w.numel())
 
 
 def conv2d_packed(
-    x, packed, weight_size, bias=None, stride=(1,), padding=(0,), dilation=(1,), groups=1, auto_pad=0,
-    weight=None, oihw=False,
-):  # fmt: skip
+    x: Tensor,
+    packed: Tensor,
+    weight_size: Sequence[int],
+    bias: Tensor | None = None,
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    groups: int = 1,
+    auto_pad: int = 0,
+    weight: Tensor | None = None,
+    oihw: bool = False,
+) -> Tensor:
     check_packable(packed)
     check_tensors(x=x, w=packed, bias=bias)
     if weight is None:
@@ -62,9 +73,18 @@ def conv2d_packed(
 
 
 def fake_packed(
-    x, packed, weight_size, bias=None, stride=(1,), padding=(0,), dilation=(1,), groups=1, auto_pad=0,
-    weight=None, oihw=False,
-):  # fmt: skip
+    x: Tensor,
+    packed: Tensor,
+    weight_size: Sequence[int],
+    bias: Tensor | None = None,
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    groups: int = 1,
+    auto_pad: int = 0,
+    weight: Tensor | None = None,
+    oihw: bool = False,
+) -> Tensor:
     check_packable(packed)
     check_tensors(x=x, w=packed, bias=bias)
     bias_shape = None if bias is None else bias.shape
@@ -77,7 +97,7 @@ def fake_packed(
     return x.new_empty(g.out_shape)
 
 
-def checked_fallback(packed, weight, weight_size, oihw):
+def checked_fallback(packed: Tensor, weight: Tensor, weight_size: Sequence[int], oihw: bool) -> Tensor:
     """The weight to compute from where `packed` is not a packing of it, as [KH, KW, C/groups, O]."""
     check_tensors(packed=packed, weight=weight)
     w = in_hwio(weight, oihw)

@@ -1,8 +1,15 @@
 """The ops' schemas: the extension defines them in C++, for programs without Python; installations without it, here."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 
 from .. import _extension
+
+if TYPE_CHECKING:
+    from .signatures import Ops
 
 GEOMETRY = "int[2] stride=1, int[2] padding=0, int[2] dilation=1, int groups=1, int auto_pad=0"
 FORWARD = f"(Tensor x, Tensor w, Tensor? bias=None, {GEOMETRY}) -> Tensor"
@@ -32,4 +39,4 @@ library = torch.library.Library("nhwc_conv", "FRAGMENT" if _extension.available 
 for _name, _schema in (ATEN_SCHEMAS if _extension.available else {**SCHEMAS, **ATEN_SCHEMAS}).items():
     library.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
 
-ops = torch.ops.nhwc_conv
+ops: Ops = torch.ops.nhwc_conv  # type: ignore[assignment]  # its attributes are made when they are asked for

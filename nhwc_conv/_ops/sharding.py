@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -18,7 +22,7 @@ from .schema import FORWARD_OPS, ops
 
 # Of the arguments, by their names in the schemas: the dimension of the batch N, the input channels C, the output
 # channels O. A result of a forward op has those of `grad`.
-AXES = {
+AXES: dict[str, dict[str, int]] = {
     "x": {"N": 0, "C": -1},
     "grad": {"N": 0, "O": -1},
     "w": {"C": 2, "O": 3},
@@ -32,22 +36,22 @@ RESULTS = {
 }
 
 
-def acceptable_shardings(names, result):
+def acceptable_shardings(names: Sequence[str], result: str) -> Callable[..., list[Any]]:
     """The function of an op's arguments, called `names`, that register_sharding asks for placements."""
     from torch.distributed.tensor import Partial, Replicate, Shard
 
-    def place(name, axis, rank, otherwise):
+    def place(name: str, axis: str, rank: int, otherwise: Any) -> Any:
         dim = AXES[name].get(axis)
         return otherwise if dim is None else Shard(dim % rank if name in ("x", "grad") else dim)
 
-    def shardings(*args):
+    def shardings(*args: Any) -> list[Any]:
         given = {name: value for name, value in zip(names, args, strict=False) if value is not None}
         tensors = [name for name in names if name in AXES and name in given]
         rank = args[0].ndim
         axes = "N" * (rank == 4)
         if given.get("groups", 1) == 1 and "packed" not in tensors:
             axes += "OC"
-        found = [([Replicate()], [Replicate() for _ in tensors])]
+        found: list[tuple[list[Any], list[Any]]] = [([Replicate()], [Replicate() for _ in tensors])]
         for axis in axes:
             placed = place(result, axis, rank, Partial())
             # Each part of a sum would add the whole bias.
@@ -58,7 +62,7 @@ def acceptable_shardings(names, result):
     return shardings
 
 
-def register():
+def register() -> None:
     """Tells DTensor about all ops."""
     try:
         from torch.distributed.tensor import DTensor
@@ -82,10 +86,10 @@ def register():
 class AfterImport(MetaPathFinder):
     """Calls `then` once, as soon as module `name` has been imported."""
 
-    def __init__(self, name, then):
+    def __init__(self, name: str, then: Callable[[], None]) -> None:
         self.name, self.then = name, then
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if fullname != self.name:
             return None
         sys.meta_path.remove(self)
@@ -93,11 +97,11 @@ class AfterImport(MetaPathFinder):
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
-            def exec_module(module):
+            def exec_module(module: ModuleType) -> None:
                 execute(module)
                 self.then()
 
-            spec.loader.exec_module = exec_module
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,10 +11,15 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from .._geometry import as_ints, check_dense, forward_geometry, op_geometry, padding_argument, texts
 from .._ops import nchw
-from ..functional import check_algorithm, conv2d
+from ..functional import AUTO, Algorithm, check_algorithm, conv2d
 from .limits import Limited
 from .packed import Prepackable
-from .twin import twin
+from .twin import M, twin
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 @torch.fx.wrap
@@ -20,11 +27,11 @@ def conv2d_nchw(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    stride,
-    padding,
-    dilation,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
     groups: int,
-    algorithm: str = "auto",
+    algorithm: Algorithm = "auto",
 ) -> Tensor:
     """F.conv2d by nhwc_conv.conv2d: NCHW (or CHW) input, OIHW weight, F.conv2d's memory formats."""
     check_shapes(input, weight, stride, padding, dilation, groups)
@@ -38,7 +45,22 @@ def conv2d_nchw(
     return nchw.result(out, input, weight)
 
 
-def check_shapes(input: Tensor, weight: Tensor, stride, padding, dilation, groups: int) -> None:
+def conv2d_arguments(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: Any = 1,
+) -> tuple[Any, ...]:
+    """The arguments of torch.conv2d in order: it has no signature that Python could read."""
+    return input, weight, bias, stride, padding, dilation, groups
+
+
+def check_shapes(
+    input: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int
+) -> None:
     """In F.conv2d's words, what could not be viewed as NHWC and HWIO, or would be shown so by the op."""
     if input.is_nested or not (input.layout is weight.layout is torch.strided):
         check_dense(input=input, weight=weight)
@@ -70,7 +92,11 @@ class Conv2d(Prepackable, Limited, torch.nn.Conv2d):
     """
 
     oihw = True
-    algorithm = "auto"  # for layers unpickled from before they had one
+    algorithm = AUTO  # for layers unpickled from before they had one
+
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor) -> Tensor: ...
 
     def __init__(
         self,
@@ -82,11 +108,11 @@ class Conv2d(Prepackable, Limited, torch.nn.Conv2d):
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
-        padding_mode: str = "zeros",
+        padding_mode: PaddingMode = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        algorithm: str = "auto",
+        algorithm: Algorithm = "auto",
     ) -> None:
         if not isinstance(padding, str):
             as_ints("padding", padding)  # torch.nn.Conv2d takes anything until it is called
@@ -96,7 +122,7 @@ class Conv2d(Prepackable, Limited, torch.nn.Conv2d):
         self.algorithm = algorithm
 
     @classmethod
-    def from_torch(cls, module: torch.nn.Conv2d, algorithm: str | None = None) -> Conv2d:
+    def from_torch(cls, module: torch.nn.Conv2d, algorithm: Algorithm | None = None) -> Self:
         """The layer that shares the parameters, the hooks and everything else of `module`, but not its `compile()`.
 
         Without `algorithm` it takes that of `module`, "auto" for one of torch.nn.
@@ -105,10 +131,10 @@ class Conv2d(Prepackable, Limited, torch.nn.Conv2d):
             ValueError: unknown `algorithm`, or a `module` that computes something else than torch.nn.Conv2d.
         """
         check_convolution(module)
-        algorithm = getattr(module, "algorithm", "auto") if algorithm is None else algorithm
-        check_algorithm(algorithm)
+        chosen: Algorithm = getattr(module, "algorithm", AUTO) if algorithm is None else algorithm
+        check_algorithm(chosen)
         layer = twin(module, cls)
-        layer.algorithm = algorithm
+        layer.algorithm = chosen
         return layer
 
     def to_torch(self) -> torch.nn.Conv2d:
@@ -121,7 +147,7 @@ class Conv2d(Prepackable, Limited, torch.nn.Conv2d):
         return as_torch(self, torch.nn.Conv2d)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        padding = self.padding
+        padding: str | int | tuple[int, ...] = self.padding
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = 0
@@ -141,9 +167,10 @@ class Conv2d(Prepackable, Limited, torch.nn.Conv2d):
         return super().extra_repr() + algorithm
 
 
-def check_convolution(module) -> None:
+def check_convolution(module: torch.nn.Module) -> None:
     """ValueError unless `module` computes what torch.nn.Conv2d does. What a subclass adds to it would be lost."""
-    cls, found = type(module), type(module).__name__
+    cls: Any = type(module)
+    found = cls.__name__
     if isinstance(module, torch.nn.Conv2d) and not isinstance(module, LazyModuleMixin):
         forward = torch.nn.Conv2d.forward, (torch.nn.Conv2d._conv_forward, Conv2d._conv_forward)
         replaced = [name for name in ("forward", "_conv_forward") if name in vars(module)]
@@ -156,7 +183,7 @@ def check_convolution(module) -> None:
     )
 
 
-def as_torch(layer: Conv2d, cls: type) -> torch.nn.Conv2d:
+def as_torch(layer: Conv2d, cls: type[M]) -> M:
     """The twin of `layer` whose class `cls` knows nothing of ours."""
     module = twin(layer, cls)
     for ours in ("algorithm", "_packed"):

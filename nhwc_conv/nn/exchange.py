@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, TypeVar
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .drop_in import check_convolution
 
+if TYPE_CHECKING:
+    from ..functional import Algorithm
+    from .nhwc import NHWCConv2d
 
-def from_torch(cls, conv: nn.Conv2d, algorithm: str):
+L = TypeVar("L", bound="NHWCConv2d")
+M = TypeVar("M", bound=nn.Module)
+
+
+def from_torch(cls: type[L], conv: nn.Conv2d, algorithm: Algorithm) -> L:
     check_convolution(conv)
+    given: Any = conv  # torch.nn.Conv2d does not tell that its sizes are pairs
     layer = cls(
-        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups,
-        conv.bias is not None, conv.padding_mode, device="meta", algorithm=algorithm,
+        given.in_channels, given.out_channels, given.kernel_size, given.stride, given.padding, given.dilation,
+        given.groups, given.bias is not None, given.padding_mode, device="meta", algorithm=algorithm,
     )  # fmt: skip
     return with_state_of(conv, layer, (2, 3, 1, 0))
 
 
-def to_torch(layer) -> nn.Conv2d:
+def to_torch(layer: NHWCConv2d) -> nn.Conv2d:
     conv = nn.Conv2d(
         layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, torch_padding(layer), layer.dilation,
         layer.groups, layer.bias is not None, layer.padding_mode, device="meta",
@@ -26,7 +36,7 @@ def to_torch(layer) -> nn.Conv2d:
     return with_state_of(layer, conv, (3, 2, 0, 1))
 
 
-def with_state_of(source, module, order):
+def with_state_of(source: nn.Conv2d | NHWCConv2d, module: Any, order: tuple[int, ...]) -> Any:
     """`module` with copies of the parameters of `source`, the weight permuted, and with its training flag."""
     weight, bias = source.weight, source.bias  # of a parametrised layer: what it computes with now
     set_parameters(module, weight.detach().permute(order), bias)
@@ -36,7 +46,7 @@ def with_state_of(source, module, order):
     return module.train(source.training)
 
 
-def torch_padding(layer):
+def torch_padding(layer: NHWCConv2d) -> str | int | tuple[int, int]:
     """The `padding` with which torch.nn.Conv2d pads as `layer` does, or ValueError."""
     if layer.padding == "valid":
         return 0
@@ -54,7 +64,7 @@ def torch_padding(layer):
     return top, left
 
 
-def from_kernel(cls, kernel, bias, groups: int, **arguments):
+def from_kernel(cls: type[L], kernel: Any, bias: Any, groups: int, **arguments: Any) -> L:
     kernel = as_tensor("kernel", kernel, 4)
     if not (kernel.is_floating_point() or kernel.is_complex()):
         raise ValueError(f"expected kernel to be of a floating point dtype, but got {kernel.dtype}")
@@ -67,13 +77,13 @@ def from_kernel(cls, kernel, bias, groups: int, **arguments):
     return layer
 
 
-def from_depthwise_kernel(cls, kernel, bias, **arguments):
+def from_depthwise_kernel(cls: type[L], kernel: Any, bias: Any, **arguments: Any) -> L:
     kernel = as_tensor("kernel", kernel, 4)
     KH, KW, C, M = kernel.shape
     return from_kernel(cls, kernel.reshape(KH, KW, 1, C * M), bias, C, **arguments)
 
 
-def as_tensor(name, array, dim) -> Tensor:
+def as_tensor(name: str, array: Any, dim: int) -> Tensor:
     if isinstance(array, Tensor):
         tensor = array.detach()
     else:  # copied: arrays of JAX are read-only, of which torch.as_tensor would warn
@@ -89,7 +99,7 @@ def as_tensor(name, array, dim) -> Tensor:
     return tensor
 
 
-def set_parameters(module, weight, bias):
+def set_parameters(module: Any, weight: Tensor, bias: Tensor | None) -> None:
     """Copies, so that training one side leaves the other alone."""
     module.weight = nn.Parameter(weight.clone(memory_format=torch.contiguous_format))
     if bias is not None:

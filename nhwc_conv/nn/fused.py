@@ -14,6 +14,6 @@ class ConvReLU2d(Conv2d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return super()._conv_forward(input, weight, bias).relu_()
 
-    def to_torch(self) -> torch.nn.Sequential:
+    def to_torch(self) -> torch.nn.Sequential:  # type: ignore[override]  # no convolution of torch.nn does ReLU
         """A torch.nn.Conv2d that shares everything with this layer, and a ReLU behind it."""
         return torch.nn.Sequential(as_torch(self, torch.nn.Conv2d), torch.nn.ReLU()).train(self.training)

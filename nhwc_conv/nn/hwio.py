@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from . import init, layout
 from .limits import Limited
 from .norms import check_norms
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 
 class HWIOLayer(Limited):
     """A layer whose `weight` is that of the torch.nn layer, permuted by (2, 3, 1, 0)."""
 
     _version = layout.VERSION
-    shown_unless: dict  # what repr leaves out: names of attributes and their default values
+    shown_unless: dict[str, Any]  # what repr leaves out: names of attributes and their default values
+
+    if TYPE_CHECKING:  # at run time torch.jit would read these, and take the text of an annotation for a type
+        in_channels: int
+        out_channels: int
+        groups: int
+        kernel_size: tuple[int, int]
+        stride: tuple[int, int]
+        padding: str | tuple[int, int, int, int]
+        dilation: tuple[int, int]
+        weight: nn.Parameter
+        bias: nn.Parameter | None
 
     def weight_shape(self) -> tuple[int, ...]:
         raise NotImplementedError
 
-    def create_parameters(self, bias: bool, device, dtype) -> None:
+    def create_parameters(
+        self, bias: bool, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> None:
         self.weight = nn.Parameter(torch.empty(self.weight_shape(), device=device, dtype=dtype))
         self.register_parameter(
             "bias", nn.Parameter(torch.empty(self.out_channels, device=device, dtype=dtype)) if bias else None
@@ -38,8 +56,15 @@ class HWIOLayer(Limited):
             nn.init.uniform_(self.bias, -bound, bound)
 
     def _load_from_state_dict(
-        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-    ):
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
         layout.read_weights(self, state_dict, prefix, local_metadata, error_msgs)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
@@ -61,10 +86,10 @@ class HWIOLayer(Limited):
                 shown.append(f"{name}={getattr(self, name)}")
         return ", ".join(shown + (["bias=False"] if self.bias is None else []))
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """`.to(memory_format=...)`, which is about NCHW, leaves the weight's layout alone."""
 
-        def keep_layout(t):
+        def keep_layout(t: Tensor) -> Tensor:
             applied = fn(t)
             if is_lazy(t) or t.dim() != 4 or not t.is_contiguous():
                 return applied

@@ -8,17 +8,24 @@ the weight of the torch.nn layer, from the same random numbers. For `uniform_`, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor, nn
 
 from .._ops.weight_order import HWIO, OIHW
 
+if TYPE_CHECKING:
+    from torch.nn.init import _FanMode as FanMode
+    from torch.nn.init import _NonlinearityType as Nonlinearity
+
 
 def kaiming_uniform_(
     weight: Tensor,
     a: float = 0,
-    mode: str = "fan_in",
-    nonlinearity: str = "leaky_relu",
+    mode: FanMode = "fan_in",
+    nonlinearity: Nonlinearity = "leaky_relu",
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """torch.nn.init.kaiming_uniform_ (He et al., 2015) of `weight` [KH, KW, in/groups, out], which it returns.
@@ -41,8 +48,8 @@ def kaiming_uniform_(
 def kaiming_normal_(
     weight: Tensor,
     a: float = 0,
-    mode: str = "fan_in",
-    nonlinearity: str = "leaky_relu",
+    mode: FanMode = "fan_in",
+    nonlinearity: Nonlinearity = "leaky_relu",
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """torch.nn.init.kaiming_normal_ of `weight`; see kaiming_uniform_."""
@@ -70,7 +77,7 @@ def dirac_(weight: Tensor, groups: int = 1) -> Tensor:
     return as_oihw(nn.init.dirac_, weight, groups)
 
 
-def as_oihw(initialise, weight: Tensor, *arguments) -> Tensor:
+def as_oihw(initialise: Callable[..., Tensor], weight: Tensor, *arguments: Any) -> Tensor:
     """`weight`, with what `initialise` makes of an OIHW tensor."""
     if weight.dim() != 4:
         raise ValueError(f"expected weight to have 4 dimensions, but got weight of size {list(weight.shape)}")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
 from .._ops.weight_order import HWIO, OIHW
+
+if TYPE_CHECKING:
+    from .hwio import HWIOLayer
 
 LAYOUTS = ("HWIO", "OIHW")
 VERSION = 2  # of a layer in a state dict: its weight is HWIO. Layers of torch.nn have 1, as ours once had
@@ -29,7 +33,7 @@ REPARAMETRISED = (
 
 
 @contextmanager
-def weight_layout(layout: str) -> Iterator[None]:
+def weight_layout(layout: Literal["HWIO", "OIHW"]) -> Iterator[None]:
     """Says for a `with` block how the weights of NHWC layers lie in the state dicts that the block loads.
 
     It is needed where the shape does not tell, and neither does the state dict: kernels of n x n taps, n channels a
@@ -53,7 +57,9 @@ def weight_layout(layout: str) -> Iterator[None]:
         stated.reset(token)
 
 
-def read_weights(layer, state_dict: dict, prefix: str, metadata: dict, error_msgs: list[str]) -> None:
+def read_weights(
+    layer: HWIOLayer, state_dict: dict[str, Any], prefix: str, metadata: dict[str, Any], error_msgs: list[str]
+) -> None:
     """Makes the weight of `layer` in `state_dict` HWIO; where that cannot be done, `error_msgs` says so.
 
     Of what holds the weight of a reparametrised layer (weight_norm, pruning), HWIO alone is taken.
@@ -73,19 +79,20 @@ def read_weights(layer, state_dict: dict, prefix: str, metadata: dict, error_msg
             state_dict[key] = own  # which leaves it as it is
 
 
-def weights_of(layer) -> dict[str, Tensor]:
+def weights_of(layer: HWIOLayer) -> dict[str, Tensor]:
     """The parameters and buffers of the weight of `layer` by their keys: what they hold is in HWIO order."""
-    tensors = {**layer._parameters, **layer._buffers}
+    tensors: dict[str, Tensor | None] = {**layer._parameters, **layer._buffers}
     tensors = {name: t for name, t in tensors.items() if name.startswith("weight")}
     if is_parametrized(layer, "weight"):
-        originals = layer.parametrizations.weight._parameters
+        parametrizations: Any = layer.parametrizations
+        originals = parametrizations.weight._parameters
         tensors.update({f"parametrizations.weight.{name}": t for name, t in originals.items()})
         # As torch.nn.utils.weight_norm called them; a hook renames them.
         tensors.update(weight_g=originals.get("original0"), weight_v=originals.get("original1"))
     return {name: t for name, t in tensors.items() if t is not None and (is_lazy(t) or t.dim() == 4)}
 
 
-def layout_of(shape, hwio, said: str | None) -> str | None:
+def layout_of(shape: Sequence[int], hwio: Sequence[int], said: str | None) -> str | None:
     """Of a weight in a state dict, None if nothing tells; `hwio` is the shape it must come to, 0 for any number."""
     as_hwio, as_oihw = fits(shape, hwio), fits(shape, [hwio[i] for i in OIHW])
     if as_hwio and as_oihw and shape[0] > 1:
@@ -93,5 +100,5 @@ def layout_of(shape, hwio, said: str | None) -> str | None:
     return "OIHW" if as_oihw and not as_hwio else "HWIO"  # also of any other shape, for torch's error
 
 
-def fits(shape, expected) -> bool:
+def fits(shape: Sequence[int], expected: Sequence[int]) -> bool:
     return all(n in (size, 0) for size, n in zip(shape, expected, strict=True))

@@ -6,19 +6,25 @@ initial values of its counterpart in torch.nn.
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import torch
 from torch import Tensor
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedParameter
 
-from ..functional import check_algorithm
-from .drop_in import Conv2d
-from .hwio import check_groups
+from ..functional import Algorithm, check_algorithm
+from .drop_in import Conv2d, PaddingMode
+from .hwio import HWIOLayer, check_groups
 from .nhwc import NHWCConv2d
 from .transposed import NHWCConvTranspose2d
 
+Uninitialized: Any = (
+    UninitializedParameter  # torch's stub says neither what it takes nor that it is a Parameter
+)
 
-class LazyConv2d(torch.nn.LazyConv2d, Conv2d):
+
+class LazyConv2d(torch.nn.LazyConv2d, Conv2d):  # type: ignore[misc]  # as torch.nn.LazyConv2d's own bases
     """torch.nn.LazyConv2d that becomes an nhwc_conv.Conv2d. Takes its arguments and `algorithm`."""
 
     cls_to_become = Conv2d
@@ -32,33 +38,36 @@ class LazyConv2d(torch.nn.LazyConv2d, Conv2d):
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
-        padding_mode: str = "zeros",
+        padding_mode: PaddingMode = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        algorithm: str = "auto",
+        algorithm: Algorithm = "auto",
     ) -> None:
         check_algorithm(algorithm)
-        steps = kernel_size, stride, padding, dilation, groups
+        sides: Any = padding  # torch.nn.LazyConv2d takes strings, but does not say so
+        steps = kernel_size, stride, sides, dilation, groups
         super().__init__(out_channels, *steps, bias, padding_mode, device, dtype)
         self.algorithm = algorithm
 
 
-class LazyNHWCLayer(LazyModuleMixin):
+class LazyNHWCLayer(LazyModuleMixin, HWIOLayer):
     """The lazy half of a layer with an HWIO weight; the other half is the layer it becomes."""
 
-    def leave_open(self, out_channels: int, bias: bool, device, dtype) -> None:
+    def leave_open(
+        self, out_channels: int, bias: bool, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> None:
         """Parameters without a shape, for a layer made with no channels and no bias: nothing was drawn for it."""
         check_groups(self.groups, 0, out_channels)
         self.out_channels = out_channels
-        self.weight = UninitializedParameter(device=device, dtype=dtype)
-        self.bias = UninitializedParameter(device=device, dtype=dtype) if bias else None
+        self.weight = Uninitialized(device=device, dtype=dtype)
+        self.bias = Uninitialized(device=device, dtype=dtype) if bias else None
 
     def reset_parameters(self) -> None:
         if self.in_channels and not self.has_uninitialized_params():
             super().reset_parameters()
 
-    def initialize_parameters(self, x: Tensor, *args, **kwargs) -> None:
+    def initialize_parameters(self, x: Tensor, *args: Any, **kwargs: Any) -> None:
         """Called with the first input: materialises the parameters and draws their initial values."""
         if not self.has_uninitialized_params():
             return
@@ -69,9 +78,11 @@ class LazyNHWCLayer(LazyModuleMixin):
             )
         check_groups(self.groups, x.shape[-1], self.out_channels)
         self.in_channels = x.shape[-1]
-        self.weight.materialize(self.weight_shape())
-        if self.bias is not None:
-            self.bias.materialize((self.out_channels,))
+        weight: Any = self.weight
+        bias: Any = self.bias
+        weight.materialize(self.weight_shape())
+        if bias is not None:
+            bias.materialize((self.out_channels,))
         self.reset_parameters()
 
 
@@ -89,11 +100,11 @@ class LazyNHWCConv2d(LazyNHWCLayer, NHWCConv2d):
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
-        padding_mode: str = "zeros",
+        padding_mode: PaddingMode = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        algorithm: str = "auto",
+        algorithm: Algorithm = "auto",
     ) -> None:
         steps = kernel_size, stride, padding, dilation, groups
         super().__init__(0, 0, *steps, False, padding_mode, device, dtype, algorithm=algorithm)
@@ -115,7 +126,7 @@ class LazyNHWCConvTranspose2d(LazyNHWCLayer, NHWCConvTranspose2d):
         groups: int = 1,
         bias: bool = True,
         dilation: int | tuple[int, int] = 1,
-        padding_mode: str = "zeros",
+        padding_mode: Literal["zeros"] = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any, NoReturn
 
 import torch
 
@@ -12,18 +13,18 @@ from .._geometry import texts
 class Limited(torch.nn.Module):
     """A layer that TorchScript refuses, and that says so when torch.ao.quantization leaves it as it is."""
 
-    def __prepare_scriptable__(self):  # what torch.jit.script asks every module for
+    def __prepare_scriptable__(self) -> NoReturn:  # what torch.jit.script asks every module for
         texts.fail(texts.NOT_SCRIPTABLE, name=type(self).__name__)
 
     @property
-    def qconfig(self):
+    def qconfig(self) -> Any:
         """What torch.ao.quantization gives to every module of a model, quantised or not."""
         if "qconfig" not in self.__dict__:
             raise AttributeError("qconfig")
         return self.__dict__["qconfig"]
 
     @qconfig.setter
-    def qconfig(self, value):
+    def qconfig(self, value: Any) -> None:
         self.__dict__["qconfig"] = value
         if value is not None:
             warnings.warn(
@@ -33,5 +34,5 @@ class Limited(torch.nn.Module):
             )
 
     @qconfig.deleter
-    def qconfig(self):
+    def qconfig(self) -> None:
         del self.__dict__["qconfig"]

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypedDict, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._geometry import EXPLICIT, as_pair, as_sides, padding_argument, same_sides
 from .._ops import ops
-from ..functional import check_algorithm, conv2d
+from ..functional import Algorithm, check_algorithm, conv2d
 from . import exchange
+from .drop_in import PaddingMode
 from .hwio import HWIOLayer, check_groups
 from .packed import Prepackable
 
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from typing_extensions import Self, Unpack
+
+PADDING_MODES = get_args(PaddingMode)
+
+
+class Options(TypedDict, total=False):
+    """What from_kernel passes on."""
+
+    padding_mode: PaddingMode
+    algorithm: Algorithm
 
 
 class NHWCConv2d(Prepackable, HWIOLayer):
@@ -38,6 +52,11 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         padding=(0, 0, 0, 0), dilation=(1, 1), groups=1, padding_mode="zeros", algorithm="auto"
     )  # fmt: skip
 
+    if TYPE_CHECKING:
+        padding_mode: PaddingMode
+
+        def __call__(self, x: Tensor) -> Tensor: ...
+
     def __init__(
         self,
         in_channels: int,
@@ -48,11 +67,11 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
-        padding_mode: str = "zeros",
+        padding_mode: PaddingMode = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        algorithm: str = "auto",
+        algorithm: Algorithm = "auto",
     ) -> None:
         super().__init__()
         check_groups(groups, in_channels, out_channels)
@@ -73,7 +92,7 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         return (*self.kernel_size, self.in_channels // self.groups, self.out_channels)
 
     @classmethod
-    def from_torch(cls, conv: nn.Conv2d, algorithm: str = "auto") -> NHWCConv2d:
+    def from_torch(cls, conv: nn.Conv2d, algorithm: Algorithm = "auto") -> Self:
         """The layer that computes on NHWC tensors what `conv` does on NCHW ones, with a copy of its parameters.
 
         dtype, device, requires_grad and the training flag are kept; hooks and parametrisations, which see OIHW
@@ -94,8 +113,16 @@ class NHWCConv2d(Prepackable, HWIOLayer):
 
     @classmethod
     def from_kernel(
-        cls, kernel, bias=None, *, stride=1, padding=0, dilation=1, groups: int = 1, **options
-    ) -> NHWCConv2d:
+        cls,
+        kernel: Tensor | ArrayLike,
+        bias: Tensor | ArrayLike | None = None,
+        *,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, ...] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        **options: Unpack[Options],
+    ) -> Self:
         """The layer with the weights of a Keras Conv2D (`kernel`) or Flax Conv (`kernel`), as they are.
 
         Args:
@@ -114,8 +141,15 @@ class NHWCConv2d(Prepackable, HWIOLayer):
 
     @classmethod
     def from_depthwise_kernel(
-        cls, kernel, bias=None, *, stride=1, padding=0, dilation=1, **options
-    ) -> NHWCConv2d:
+        cls,
+        kernel: Tensor | ArrayLike,
+        bias: Tensor | ArrayLike | None = None,
+        *,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, ...] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        **options: Unpack[Options],
+    ) -> Self:
         """The layer with the weights of a Keras DepthwiseConv2D: `kernel` is [KH, KW, C, M], M its depth_multiplier.
 
         That is [KH, KW, 1, C*M] with C groups, without a transposition. The rest as for `from_kernel`.
@@ -125,7 +159,7 @@ class NHWCConv2d(Prepackable, HWIOLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         self.check_reparametrised()
-        padding = self.padding
+        padding: str | int | tuple[int, ...] = self.padding
         if self.padding_mode != "zeros":
             x, padding = self._padded(x), 0
         packing = self.packing_for(x, self.weight, self.bias)
@@ -147,7 +181,7 @@ class NHWCConv2d(Prepackable, HWIOLayer):
 
     def _padded(self, x: Tensor) -> Tensor:
         if self._auto_pad == EXPLICIT:
-            top, bottom, left, right = (0, 0, 0, 0) if self.padding == "valid" else self.padding
+            top, bottom, left, right = (0, 0, 0, 0) if isinstance(self.padding, str) else self.padding
         else:
             size = x.shape[-3], x.shape[-2]  # one by one: torch.fx cannot take a shape apart
             (top, bottom), (left, right) = (

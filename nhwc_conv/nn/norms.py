@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from torch.nn.utils.parametrizations import _SpectralNorm, _WeightNorm
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+
+if TYPE_CHECKING:
+    from .hwio import HWIOLayer
 
 NORMS = {
     _WeightNorm: "weight_norm",
@@ -16,11 +21,12 @@ NORMS = {
 }
 
 
-def check_norms(layer) -> None:
+def check_norms(layer: HWIOLayer) -> None:
     """ValueError where PyTorch's default `dim`, for OIHW weights, was left as it is."""
-    steps = [*layer._forward_pre_hooks.values()]
+    steps: list[Any] = [*layer._forward_pre_hooks.values()]
     if is_parametrized(layer, "weight"):
-        steps += layer.parametrizations.weight
+        parametrizations: Any = layer.parametrizations
+        steps += parametrizations.weight
     for step in steps:
         if type(step) in NORMS and step.dim in (0, 1):
             norm = NORMS[type(step)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor
 from torch._C import _len_torch_function_stack as function_modes
@@ -9,12 +12,21 @@ from torch._C import _len_torch_function_stack as function_modes
 from .._ops import is_transformed
 from .packed_weight import PackedWeight, hwio_size, is_packable
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ..functional import Algorithm
+
 
 class Prepackable(torch.nn.Module):
     """A layer whose weight may be packed. Training, loading, moving, copying and pickling drop the packing."""
 
     oihw: bool  # the weight is [O, C/groups, KH, KW], else [KH, KW, C/groups, O]
     _packed: PackedWeight | None = None
+
+    if TYPE_CHECKING:  # at run time torch.jit would read these, and take the text of an annotation for a type
+        groups: int
+        algorithm: Algorithm
 
     def pack(self) -> None:
         """Packs the weight, if it is a plain parameter of a dtype that is computed in C++."""
@@ -28,7 +40,7 @@ class Prepackable(torch.nn.Module):
         may_be_winograd = self.stride == self.dilation == (1, 1)
         return self.groups, may_be_winograd, self.oihw
 
-    def packing_for(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple | None:
+    def packing_for(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Any, ...] | None:
         """What conv2d_packed takes in place of `weight`: after x, and behind its other arguments.
 
         The packing is made anew if the weight has changed; None where a convolution of `x` cannot use one. Whether it
@@ -65,18 +77,18 @@ class Prepackable(torch.nn.Module):
             packed = self._packed = PackedWeight(weight, *self._how_to_pack())
         return packed.tensor, packed.size
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         if mode:
             self._packed = None
         return super().train(mode)
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self._packed = None
         return super()._apply(fn, recurse)
 
-    def _load_from_state_dict(self, *args, **kwargs):
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._packed = None
-        return super()._load_from_state_dict(*args, **kwargs)
+        super()._load_from_state_dict(*args, **kwargs)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in super().__getstate__().items() if k != "_packed"}

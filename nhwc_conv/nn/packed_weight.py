@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import weakref
 from functools import cache
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo as disable_dynamo
 from torch.autograd.graph import increment_version
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -41,7 +43,7 @@ def hwio_size(weight: Tensor, oihw: bool) -> tuple[int, ...]:
     return (shape[2], shape[3], shape[1], shape[0]) if oihw else shape
 
 
-def is_packable(parameter: Tensor | None) -> bool:
+def is_packable(parameter: Tensor | None) -> TypeGuard[torch.nn.Parameter]:
     return (
         parameter is not None
         and not parameter.is_inference()  # keeps no version; raises for a parameter without a shape yet
@@ -51,9 +53,9 @@ def is_packable(parameter: Tensor | None) -> bool:
     )
 
 
-def state_of(parameter):
+def state_of(parameter: Tensor) -> tuple[Any, ...]:
     """Whatever changes when a weight is replaced or written to in a way that PyTorch sees."""
-    isa = _extension.module.instruction_set() if _extension.available else None
+    isa = None if _extension.module is None else _extension.module.instruction_set()
     return parameter._version, parameter.data_ptr(), parameter.dtype, parameter.shape, parameter.stride(), isa
 
 
@@ -63,8 +65,8 @@ def watch_optimizers() -> None:
     register_optimizer_step_post_hook(count_writes)
 
 
-@torch._disable_dynamo  # a compiled step does not count them either, and breaks its graph in torch.optim anyway
-def count_writes(optimizer: torch.optim.Optimizer, args, kwargs) -> None:
+@disable_dynamo  # a compiled step does not count them either, and breaks its graph in torch.optim anyway
+def count_writes(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
     """Counts what a step wrote to packed parameters: the kernels of fused optimisers do not."""
     packed = {id(weight.parameter) for weight in PACKED}
     for group in optimizer.param_groups if packed else ():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Literal
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,12 @@ class NHWCConvTranspose2d(HWIOLayer):
 
     shown_unless = dict(padding=(0, 0, 0, 0), output_padding=(0, 0), dilation=(1, 1), groups=1)
 
+    if TYPE_CHECKING:
+        output_padding: tuple[int, int]
+        padding_mode: Literal["zeros"]
+
+        def __call__(self, x: Tensor, output_size: list[int] | tuple[int, ...] | None = None) -> Tensor: ...
+
     def __init__(
         self,
         in_channels: int,
@@ -41,7 +49,7 @@ class NHWCConvTranspose2d(HWIOLayer):
         groups: int = 1,
         bias: bool = True,
         dilation: int | tuple[int, int] = 1,
-        padding_mode: str = "zeros",
+        padding_mode: Literal["zeros"] = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:

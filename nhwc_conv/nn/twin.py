@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import weakref
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import torch
 from torch.nn.utils.parametrize import is_parametrized
 
+M = TypeVar("M", bound=torch.nn.Module)
 TENSORS_AND_MODULES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
 
-def twin(module: torch.nn.Module, cls: type) -> torch.nn.Module:
+def twin(module: torch.nn.Module, cls: type[M]) -> M:
     """A shallow copy of `module`, of class `cls`, that takes its place."""
     layer = shallow_copy(module, cls)
     # The hook dictionaries themselves, so that handles keep working.
@@ -20,7 +23,7 @@ def twin(module: torch.nn.Module, cls: type) -> torch.nn.Module:
     return layer
 
 
-def shallow_copy(module: torch.nn.Module, cls: type) -> torch.nn.Module:
+def shallow_copy(module: torch.nn.Module, cls: type[M]) -> M:
     """A module of class `cls` that shares tensors, submodules and everything else with `module`, which stays.
 
     What is assigned to one of them, and hooks that one of them gets or loses, leave the other alone.
@@ -40,7 +43,8 @@ def shallow_copy(module: torch.nn.Module, cls: type) -> torch.nn.Module:
     hooks.update({key: copy.copy(hook) for key, hook in hooks.items() if is_bound(hook)})
     bind_hooks(layer)
     if parametrised:
-        layer._modules["parametrizations"] = shallow_copy(module.parametrizations, torch.nn.ModuleDict)
+        parametrizations: Any = module.parametrizations
+        layer._modules["parametrizations"] = shallow_copy(parametrizations, torch.nn.ModuleDict)
     return layer
 
 
@@ -49,17 +53,18 @@ def hooks_of(module: torch.nn.Module) -> list[str]:
     return [name for name in vars(module) if name.startswith("_") and "_hooks" in name]
 
 
-def is_bound(hook) -> bool:
+def is_bound(hook: object) -> bool:
     """Whether a hook for load_state_dict holds its module, weakly. It would call a dead one, or the wrong one."""
     return getattr(hook, "with_module", False)
 
 
 def bind_hooks(layer: torch.nn.Module) -> None:
-    for hook in filter(is_bound, layer._load_state_dict_pre_hooks.values()):
+    hooks: Iterable[Any] = layer._load_state_dict_pre_hooks.values()
+    for hook in filter(is_bound, hooks):
         hook.module = weakref.ref(layer)
 
 
-def over(parametrised: type, base: type) -> type:
+def over(parametrised: type, base: type[M]) -> type[M]:
     """The class that parametrize injected, with another base. It has one base, and is one module's alone."""
     namespace = {
         k: v for k, v in vars(parametrised).items() if k not in ("__dict__", "__weakref__", "__doc__")

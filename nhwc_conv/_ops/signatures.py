@@ -1,0 +1,100 @@
+"""The ops for type checkers and editors, to which torch.ops tells nothing: what the schemas say, as signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+from torch._ops import OpOverload
+
+
+class ForwardOp(Protocol):
+    default: OpOverload
+
+    def __call__(
+        self,
+        x: Tensor,
+        w: Tensor,
+        bias: Tensor | None = None,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        auto_pad: int = 0,
+    ) -> Tensor: ...
+
+
+class InputGradientOp(Protocol):
+    default: OpOverload
+
+    def __call__(
+        self,
+        grad: Tensor,
+        w: Tensor,
+        input_size: Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        auto_pad: int = 0,
+        algorithm: int = 0,
+    ) -> Tensor: ...
+
+
+class WeightGradientOp(Protocol):
+    default: OpOverload
+
+    def __call__(
+        self,
+        grad: Tensor,
+        x: Tensor,
+        kernel_size: Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        auto_pad: int = 0,
+        algorithm: int = 0,
+    ) -> Tensor: ...
+
+
+class PackOp(Protocol):
+    default: OpOverload
+
+    def __call__(self, w: Tensor, groups: int = 1, winograd: bool = True, oihw: bool = False) -> Tensor: ...
+
+
+class PackedOp(Protocol):
+    default: OpOverload
+
+    def __call__(
+        self,
+        x: Tensor,
+        packed: Tensor,
+        weight_size: Sequence[int],
+        bias: Tensor | None = None,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        auto_pad: int = 0,
+        weight: Tensor | None = None,
+        oihw: bool = False,
+    ) -> Tensor: ...
+
+
+class Ops(Protocol):
+    """torch.ops.nhwc_conv."""
+
+    im2col: ForwardOp
+    matmul: ForwardOp
+    winograd: ForwardOp
+    conv2d: ForwardOp
+    conv2d_input: InputGradientOp
+    conv2d_weight: WeightGradientOp
+    pack_weight: PackOp
+    conv2d_packed: PackedOp
+    _aten_conv2d: ForwardOp
+    _aten_conv2d_input: InputGradientOp
+    _aten_conv2d_weight: WeightGradientOp
