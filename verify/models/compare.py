@@ -67,7 +67,7 @@ class Answer:
     Attributes:
         exact: the results in float64.
         spread: for each of them, the error of float32 divided by its eps: at least the largest element of the tensor,
-            at most CHAOS / eps of the largest of its kind.
+            at most CHAOS / eps of the largest of its kind. Parameters of one module, and small tensors, share theirs.
         chaos: the largest error of an output in float32, relative to the largest element of that output.
     """
 
