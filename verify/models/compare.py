@@ -67,7 +67,7 @@ class Answer:
     Attributes:
         exact: the results in float64.
         spread: for each of them, the error of float32 divided by its eps: at least the largest element of the tensor,
-            at most CHAOS / eps of the largest of its kind.
+            at most CHAOS / eps of the largest of its kind. Parameters of one module, and small tensors, share theirs.
         chaos: the largest error of an output in float32, relative to the largest element of that output.
     """
 
@@ -89,6 +89,8 @@ class Answer:
             self.scale[kind] = max(sizes.values(), default=0.0)
             most = CHAOS / EPS * self.scale[kind]
             spread = {n: min(max(errors[n] / EPS, sizes[n]), most) for n in named}
+            if kind == PARAMETERS:
+                spread = shared_in_modules(spread)
             few = max((spread[n] for n, t in named.items() if t.numel() < FEW), default=0.0)
             self.spread[kind] = {n: few if named[n].numel() < FEW else spread[n] for n in named}
             if kind == OUTPUTS:
@@ -110,6 +112,15 @@ class Answer:
         error = distance(named.get(name), self.exact[kind][name])
         limit = self.spread[kind][name] * (torch.finfo(named[name].dtype).eps if name in named else 1.0)
         return error / limit if limit else (float("inf") if error else 0.0)
+
+
+def shared_in_modules(spread: dict[str, float]) -> dict[str, float]:
+    """The largest of each module's parameters: a shift before a BatchNorm has a gradient of rounding errors alone."""
+    found: dict[str, float] = {}
+    for name, value in spread.items():
+        module = name.rpartition(".")[0]
+        found[module] = max(found.get(module, 0.0), value)
+    return {name: found[name.rpartition(".")[0]] for name in spread}
 
 
 def largest(t: torch.Tensor) -> float:

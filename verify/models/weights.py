@@ -21,7 +21,11 @@ def settle(model: nn.Module, calls: list[Callable[[], object]], generator: torch
     float32 and float64.
     """
     for module in model.modules():
-        dropouts = {"p"} if isinstance(module, _DropoutNd) else {"drop_prob", "drop_connect_rate"}
+        dropouts = (
+            {"p"}
+            if isinstance(module, _DropoutNd)
+            else {"drop_prob", "drop_connect_rate", "_has_drop_connect"}
+        )
         for name in dropouts & vars(module).keys():
             setattr(module, name, 0.0)
     for parameter in model.parameters():
