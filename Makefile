@@ -14,7 +14,7 @@ SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
 demo: .venv/built
 	$(BIN)/python -m nhwc_conv
 
-test: .venv/built
+test: .venv/built .venv/installed-test
 	$(BIN)/python -m pytest
 
 bench: .venv/built .venv/installed-bench
@@ -53,8 +53,12 @@ clean:
 $(INSTALLED): | .venv/bin/python
 	@echo "Installing $(TORCH) and what the demo and the tests need (this may take some minutes)"
 	$(PIP) "$(TORCH)" "setuptools>=77" wheel
-	$(PIP) numpy "scikit-learn>=1.3" "pytest>=8" expecttest hypothesis onnx onnxscript onnxruntime
+	$(PIP) numpy "scikit-learn>=1.3" "pytest>=8" expecttest hypothesis
 	rm -f .venv/torch-*
+	touch $@
+
+.venv/installed-test: $(INSTALLED)
+	$(PIP) onnx onnxscript onnxruntime
 	touch $@
 
 .venv/installed-bench: $(INSTALLED)

@@ -210,6 +210,23 @@ def test_subclasses_that_compute_what_their_base_does():
     assert report.folded == {"1": "0"} and report.fused == {"2": "0"} and kinds(ours) == [ConvReLU2d]
 
 
+class Partly(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.spare = nn.Sequential(nn.Conv2d(4, 4, 1), norm()), nn.Sequential(norm(), nn.ReLU())
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def test_what_the_example_does_not_call():
+    _, report = converted(trained(Partly()))
+    assert report.folded == {"body.1": "body.0"} and report.unfolded == {
+        "spare.0": "the example does not call it"
+    }
+    assert report.unfused == {"spare.1": "the example does not call it"}
+
+
 def test_why_an_activation_stays():
     layers = nn.Conv2d(4, 4, 1), nn.SiLU(), nn.ReLU(), nn.Conv2d(4, 4, 1), watched(nn.ReLU())
     _, report = converted(trained(nn.Sequential(*layers)))

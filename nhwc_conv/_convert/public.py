@@ -153,7 +153,7 @@ def for_inference(
         converted = shallow_copy(model, type_before_parametrizations(model))
         found.left.update(dict.fromkeys(found.converted, "the converted model computes something else"))
         found.converted.clear()
-    report_unseen(converted, found)
+    report_unseen(model, converted, found)
     if problems:
         less, why = list(problems.items())[-1]
         found.fallback = f"{less}, since {why}"

@@ -18,6 +18,7 @@ from .report import ConvertReport
 from .tracing import Tracer, has_hooks, traced
 
 UNSEEN = "no graph shows what it follows"
+UNCALLED = "the example does not call it"
 
 
 class Simplifier:
@@ -82,13 +83,16 @@ class Simplifier:
         return graph
 
 
-def report_unseen(model: nn.Module, found: ConvertReport) -> None:
-    """Adds the BatchNorms and activations in a simplified model of which no graph told anything."""
+def report_unseen(model: nn.Module, converted: nn.Module, found: ConvertReport) -> None:
+    """Adds the BatchNorms and activations of `model` of which no graph told anything."""
+    kept = dict(converted.named_modules())
     for path, module in model.named_modules():
-        if isinstance(module, NORMS):
-            found.unfolded.setdefault(path, UNSEEN)
-        elif isinstance(module, ACTIVATIONS):
-            found.unfused.setdefault(path, UNSEEN)
+        for classes, taken, left in (
+            (NORMS, found.folded, found.unfolded),
+            (ACTIVATIONS, found.fused, found.unfused),
+        ):
+            if isinstance(module, classes) and path not in taken:
+                left.setdefault(path, UNSEEN if path in kept else UNCALLED)
 
 
 def may_convolve(model: nn.Module) -> bool:
