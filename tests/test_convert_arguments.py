@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from test_convert_inference import Residual, X, trained
 from torch import nn
 
 from nhwc_conv import Conv2d, convert
+from nhwc_conv._convert.check import Reference
 
 
 class Keywords(nn.Module):
@@ -68,6 +70,30 @@ def test_examples_of_any_structure():
     model = trained(Nested())
     ours = convert(model, inference=True, example=dict(batch={"x": X}, scale=2.0))
     torch.testing.assert_close(ours({"x": X}, scale=2.0), model({"x": X}, scale=2.0))
+
+
+@dataclass
+class Found:
+    features: list
+    name: str = "found"
+
+
+class Finding(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = Residual()
+
+    def forward(self, x):
+        return [Found([self.body(x)])]
+
+
+def test_results_in_dataclasses():
+    model, reports = trained(Finding()), []
+    ours = convert(model, inference=True, example=X, report=reports.append)
+    assert not reports[0].untraced and len(reports[0].folded) == 2 and not reports[0].fallback
+    torch.testing.assert_close(ours(X)[0].features, model(X)[0].features)
+    with pytest.raises(RuntimeError, match="rounding explains"):
+        Reference(model, X).check(lambda x: [Found([2 * model.body(x)])])
 
 
 class Network(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -41,6 +42,17 @@ def foreign(model: nn.Module) -> Iterator[nn.Module]:
             yield module
         elif "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None:
             yield from module.modules()
+
+
+def leaves(result: Any) -> list[Any]:
+    """What stands in tuples, lists, dicts and dataclasses, at any depth."""
+    found = []
+    for leaf in tree_leaves(result):
+        if is_dataclass(leaf) and not isinstance(leaf, type):
+            found += leaves([getattr(leaf, f.name) for f in fields(leaf)])
+        else:
+            found.append(leaf)
+    return found
 
 
 class Calls:
@@ -131,7 +143,7 @@ class _Path(TorchFunctionMode):
         out = function(*args, **(kwargs or {}))
         name = resolve_name(function) or getattr(function, "__qualname__", str(function))
         if function is not torch._assert:  # torch.fx adds some, about constants
-            self.steps.append((name, [_kind(leaf) for leaf in tree_leaves(out)]))
+            self.steps.append((name, [_kind(leaf) for leaf in leaves(out)]))
         return out
 
 
@@ -152,11 +164,11 @@ def difference(
             results.append(run(function, args, kwargs))
     end: list[Step] = [("its end", [])]
     expected, found = (path.steps + end for path in paths)
-    for theirs, ours in zip(expected, found, strict=False):
-        if theirs != ours:
-            return f"torch.fx sees another path through it: {_text(ours)} where it comes to {_text(theirs)}"
-    leaves = [tree_leaves(result) for result in results]
-    if len(leaves[0]) != len(leaves[1]) or not all(map(_same, *leaves)):
+    for wanted, seen in zip(expected, found, strict=False):
+        if wanted != seen:
+            return f"torch.fx sees another path through it: {_text(seen)} where it comes to {_text(wanted)}"
+    theirs, ours = map(leaves, results)
+    if len(theirs) != len(ours) or not all(map(_same, theirs, ours)):
         return "torch.fx sees the same path through it, but another result"
     return None
 

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from .calls import arguments_of, run
+from .calls import arguments_of, leaves, run
 
 DRAWS = 2
 SAFETY = 8
@@ -77,7 +77,7 @@ def results(model: Callable[..., Any], example: Any) -> list[Tensor]:
     deciding = Deciding()
     with deciding:
         out = run(model, *arguments_of(example))
-    return [t for t in tree_leaves(out) if is_real(t)] + deciding.tensors
+    return [t for t in leaves(out) if is_real(t)] + deciding.tensors
 
 
 class Deciding(TorchFunctionMode):
