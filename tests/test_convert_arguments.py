@@ -1,6 +1,7 @@
 """What `convert` takes and refuses: kinds of models and of examples, and what becomes of a model's other methods."""
 
 import copy
+import inspect
 import pickle
 from dataclasses import dataclass
 
@@ -94,6 +95,26 @@ def test_results_in_dataclasses():
     torch.testing.assert_close(ours(X)[0].features, model(X)[0].features)
     with pytest.raises(RuntimeError, match="rounding explains"):
         Reference(model, X).check(lambda x: [Found([2 * model.body(x)])])
+
+
+class Unreadable(nn.Module):
+    """Its forward says that it takes other arguments than it does."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = Residual()
+
+    def forward(self, x):
+        return self.body(x)
+
+    forward.__signature__ = inspect.Signature()
+
+
+def test_a_forward_whose_arguments_cannot_be_told():
+    model, reports = trained(Unreadable()), []
+    ours = convert(model, inference=True, example=X, report=reports.append)
+    assert "cannot be told" in reports[0].untraced[""] and len(reports[0].folded) == 2
+    torch.testing.assert_close(ours(X), model(X))
 
 
 class Network(nn.Module):

@@ -72,8 +72,15 @@ class Calls:
                 handle.remove()
 
     def _note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        parameters = inspect.signature(module.forward).parameters
-        given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+        try:
+            parameters = inspect.signature(module.forward).parameters
+            given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+        except (
+            TypeError,
+            ValueError,
+        ):  # a forward whose signature Python cannot read, or that is not called by it
+            self.constants[module] = None
+            return
         left_out = {name: p.default for name, p in parameters.items() if name not in given}
         nothing = {name: None for name, value in {**left_out, **given}.items() if value is None}
         numbers = {name: value for name, value in left_out.items() if isinstance(value, int | float | str)}
@@ -94,7 +101,7 @@ class Calls:
             raise TypeError("the example does not show with which of its arguments it is called")
         constants = self.constants[module]
         if constants is None:
-            raise TypeError("it is called with different arguments left out")
+            raise TypeError("it is called with different arguments left out, or they cannot be told")
         return constants
 
     def check_path(self, module: nn.Module, graph: nn.Module) -> None:

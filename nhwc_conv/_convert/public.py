@@ -135,15 +135,13 @@ def for_inference(
             raise ValueError(f"inference=True needs a model in eval mode, but {where} in training mode")
     reference = Reference(model, example)
     problems: dict[str, str] = {}
-    for less, calls in (
-        ("nothing is folded or fused", Calls(model, example)),
-        ("nothing is converted", None),
-    ):
+    for less, reads_graphs in (("nothing is folded or fused", True), ("nothing is converted", False)):
         found = survey(model, subclasses, {})
-        converted = prepack(Simplifier(calls, subclasses, found)(model).eval())
         try:
+            calls = Calls(model, example) if reads_graphs else None
+            converted = prepack(Simplifier(calls, subclasses, found)(model).eval())
             found.deviation, found.tolerance = reference.check(converted)
-        except Exception as error:  # of the converted model's own code, too
+        except Exception as error:  # of the model's own code, too
             if strict:
                 raise
             problems[less] = described(error)
