@@ -166,8 +166,8 @@ MODELS = {
     "kornia DISK": Entry(lambda: of("kornia.feature", "DISK")().unet),
     "kornia XFeatModel": Entry(of("kornia.feature", "XFeatModel")),
     "kornia DexiNed": Entry(of("kornia.models.dexined", "DexiNed", pretrained=False)),
-    # Not TinyViT: there, for one image, the input gradient of torch.nn.BatchNorm2d in eval mode is wrong, where the gradient
-    # of its result has strides (C, 1, W * C, C). Finite differences agree with the folded convolution.
+    # Not TinyViT: for one image its input gradient is wrong as it is, by torch.nn.BatchNorm2d in eval mode, where the
+    # gradient of the result has strides (C, 1, W * C, C). Finite differences agree with the folded convolution.
     "kornia RRDBNet": Entry(
         of("kornia.models", "RRDBNet", 3, 3, num_feat=16, num_block=2, num_grow_ch=8), sizes=(16, 24)
     ),
