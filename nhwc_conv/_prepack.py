@@ -76,7 +76,7 @@ def pack_exported(module: fx.GraphModule) -> None:
         packed, weight = call["packed"], call["weight"]
         if not all(isinstance(tensor, fx.Node) and tensor.op == "get_attr" for tensor in (packed, weight)):
             continue
-        parameter = attribute(module, weight.target)
+        parameter = tensor_at(module, weight.target)
         if is_packable(parameter):
             may_be_winograd = set(call["stride"]) == set(call["dilation"]) == {1}
             packing = PackedWeight(parameter, call["groups"], may_be_winograd, call["oihw"])
@@ -86,6 +86,7 @@ def pack_exported(module: fx.GraphModule) -> None:
             module.__dict__.setdefault("_packings", {})[packed.target] = packing
 
 
-def attribute(module: fx.GraphModule, target: str) -> Any:
+def tensor_at(module: fx.GraphModule, target: str) -> Any:
+    """The parameter or buffer that a graph calls `target`."""
     path, _, name = target.rpartition(".")
     return getattr(module.get_submodule(path), name)

@@ -73,15 +73,12 @@ class Calls:
 
     def _note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
-            parameters = inspect.signature(module.forward).parameters
-            given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-        except (
-            TypeError,
-            ValueError,
-        ):  # a forward whose signature Python cannot read, or that is not called by it
+            signature = inspect.signature(module.forward)
+            given = signature.bind(*args, **kwargs).arguments
+        except (TypeError, ValueError):  # Python cannot read its signature, or it is not called by that
             self.constants[module] = None
             return
-        left_out = {name: p.default for name, p in parameters.items() if name not in given}
+        left_out = {name: p.default for name, p in signature.parameters.items() if name not in given}
         nothing = {name: None for name, value in {**left_out, **given}.items() if value is None}
         numbers = {name: value for name, value in left_out.items() if isinstance(value, int | float | str)}
         if self.constants.setdefault(module, (nothing, numbers)) != (nothing, numbers):

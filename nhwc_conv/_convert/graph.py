@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
+from .._prepack import tensor_at
 from ..nn.drop_in import Conv2d
 from .classes import why_left
 from .tracing import computes_as, has_hooks
@@ -31,8 +32,7 @@ def attribute(traced: fx.GraphModule, node: object) -> Tensor | None:
     """The parameter or buffer that a node reads."""
     if not (isinstance(node, fx.Node) and node.op == "get_attr"):
         return None
-    path, _, name = str(node.target).rpartition(".")
-    return getattr(traced.get_submodule(path), name)
+    return tensor_at(traced, str(node.target))
 
 
 def bound(node: fx.Node, signature: Callable[..., Any]) -> dict[str, Any] | None:

@@ -13,7 +13,6 @@ from torch.utils._pytree import tree_map_only
 from .calls import arguments_of, run
 
 ROUNDS = 5
-CHANNELS_LAST = "channels_last"
 
 
 def seconds(
@@ -26,7 +25,7 @@ def seconds(
     args, kwargs = arguments_of(example)
     contenders = {}
     for name, change in (("original", lambda model: model), ("converted", convert)):
-        for suffix, memory_format in (("", None), (f", {CHANNELS_LAST}", torch.channels_last)):
+        for suffix, memory_format in (("", None), (", channels_last", torch.channels_last)):
             model = change(copy.deepcopy(original).eval())
             inputs = args, kwargs
             if memory_format is not None:
