@@ -35,22 +35,25 @@ def explain(
 
     Returns:
         A dict:
-        `algorithm`: "im2col", "matmul", "winograd", "depthwise" (lanes over the channels of all groups), "direct" (of
-            weight gradients: products over output pixels), or "zero" (an input gradient that no output pixel reaches;
-            then nothing else is told);
+        `algorithm`: "im2col", "matmul", "winograd", "lanewise" (lanes over the channels of all groups: depthwise
+            layers above all), "direct" (of weight gradients: products over output pixels), or "zero" (an input
+            gradient that no output pixel reaches; then nothing else is told);
+        `runner`: what computes, a file of csrc/conv: "view", "panel", "pieces", "planes", "lanewise", "winograd",
+            "weight_gradient_dense", "weight_gradient_lanewise" or "weight_gradient_winograd";
         `instruction_set`;
-        `source`: "view" (the input is read where it lies), "window" (from copies of a block at a time), "panel"
-            (through a buffer of one tile) or "planes" (from copies with pixels as neighbours, and tiles of channels by
-            pixels);
-        `reduction`: loop lengths of the tile kernel, and `reduction_blocks`, how many blocks they are cut into, over
-            kernel rows and within one (of Winograd, over channels); those only of dense layers forward and of their
-            input gradients;
+        `source`: "view" (the input is read where it lies), or how it is copied, a part at a time: in "pixels"
+            (channels of a group as neighbours), "fields" (receptive fields, the rows of the im2col matrix), "planes"
+            (pixels of a row as neighbours) or "lanes" (channels of all groups as neighbours);
+        `reduction`: loop lengths of the tile kernel, over kernel rows, taps of a row and values (of weight gradients,
+            over rows and pixels of a block), and `reduction_blocks`, how many blocks they are cut into, over kernel
+            rows and within one (of Winograd, over channels); those only of dense layers forward and of their input
+            gradients;
         `tile`: [rows, columns];
         `packed_weights`: whether a call packs them first, or reads them where they lie;
         `phases`: convolutions of stride 1 that an input gradient consists of, 1 in forward;
         `partials`: sums over parts of the batch and the image that a weight gradient adds at the end;
-        `winograd_tile`, `block_tiles`: of Winograd forward and input gradient, outputs of a tile along an axis, and
-            tiles transformed together;
+        `winograd_tile`, `block_tiles`: of Winograd forward and input gradient, outputs of a patch along an axis, and
+            patches transformed together;
         `workspace_shared`, `workspace_per_thread`: bytes;
         `flops`: multiplications and additions, padding counted;
         `arithmetic_intensity`: flops per byte of x, w and result.

@@ -225,6 +225,7 @@ LAYERS = [
 # More weights than a second-level cache holds, few pixels: items take them a piece at a time, unless there are so few
 # that no packing pays.
 MANY_WEIGHTS = [
+    Case("many_weights_two_pixels", (1, 1, 2, 520), (1, 1, 520, 260), bias=True),
     Case("many_weights_in_place", (1, 3, 4, 300), (3, 3, 300, 130), padding=1),
     Case("many_weights_3x3", (1, 6, 7, 300), (3, 3, 300, 130), padding=1, bias=True),
     Case("many_weights_stride2", (2, 9, 8, 270), (3, 3, 270, 150), stride=2, padding=1),

@@ -4,10 +4,13 @@ import ast
 import platform
 import re
 import shutil
+import statistics
 import subprocess
 
 import pytest
 from conftest import KNOWN_ISAS, ROOT
+
+from nhwc_conv._ops import schema
 
 FOLDERS = ["binding", "conv", "kernels"]  # downward
 MODULES = [
@@ -58,6 +61,44 @@ def test_includes_point_downward(path):
             assert not re.match(r"pybind11/|Python\.h", name), f"{name}: C++ programs load this too"
 
 
+# What binding/ may know of conv/: the passes, and the plain structs that they take.
+FACES = {"passes.h", "geometry.h", "operands.h", "parallel.h", "views.h"}
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if "binding" in p.parts], ids=name_of)
+def test_binding_includes_no_plan_and_no_runner(path):
+    assert {name.removeprefix("../conv/") for _, name in includes(path) if "/conv/" in name} <= FACES
+
+
+CONV = [p for p in SOURCES if "conv" in p.parts]
+
+
+def functions(path):
+    """(first line, number of lines) of every function of a formatted C++ file, members of classes included."""
+    lines = path.read_text().splitlines()
+    no_function = (
+        r"//|#|\}|namespace|(template <.*> )?(struct|class|enum)\b|using|public|private|if|for|while|return"
+    )
+    for start, line in enumerate(lines):
+        indent = re.match(r"(  )?(?=\S)", line)
+        if not indent or re.match(no_function, line[indent.end() :]) or re.match(r"[^(]*[.=]", line):
+            continue
+        head = next(i for i in range(start, len(lines)) if lines[i].endswith((";", "{", "}", ">")))
+        if re.search(r"\) (const )?\{.*\}$", lines[head]):
+            yield line.strip(), head + 1 - start
+        elif re.search(r"[)}] (const )?(-> [^{]*)?\{$", lines[head]):
+            end = next(i for i in range(head + 1, len(lines)) if lines[i].startswith(indent[0] + "}"))
+            yield line.strip(), end + 1 - start
+
+
+def test_what_a_convolution_is_stays_small():
+    assert all(len(path.read_text().splitlines()) <= 250 for path in CONV)
+    sizes = {f"{path.name}: {name}": size for path in CONV for name, size in functions(path)}
+    assert len(sizes) > 100
+    assert {name: size for name, size in sizes.items() if size > 60} == {}
+    assert statistics.median(sizes.values()) < 20
+
+
 @pytest.mark.parametrize("path", [p for p in SOURCES if "kernels" in p.parts], ids=name_of)
 def test_kernels_hold_neither_std_nor_lambdas(path):
     """A template of std:: would become one weak symbol of several instruction sets."""
@@ -101,6 +142,26 @@ def test_imports_point_downward(path):
     own = module_of(path)
     for other in imported_modules(path):
         assert other == own or rank(other) > rank(own), f"{own} imports {other}"
+
+
+OPTIONAL = {
+    argument.name
+    for name in schema.DEFAULTS
+    for argument in getattr(schema.ops, name).default._schema.arguments
+    if argument.has_default_value()
+}
+
+
+@pytest.mark.parametrize("path", [p for p in PYTHON if module_of(p) == "_ops"], ids=name_of)
+def test_defaults_of_ops_stand_in_their_schemas_alone(path):
+    """Functions behind the ops take all arguments: `schema.completed` adds what PyTorch leaves out."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.arguments):
+            positional = [*node.posonlyargs, *node.args]
+            defaults = [None] * (len(positional) - len(node.defaults)) + node.defaults + node.kw_defaults
+            for argument, default in zip([*positional, *node.kwonlyargs], defaults, strict=True):
+                if default is not None and argument.arg in OPTIONAL:
+                    assert ast.unparse(default) == "...", f"line {argument.lineno}: {argument.arg}"
 
 
 LONG = [

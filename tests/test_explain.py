@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import ROOT
 
 import nhwc_conv
 
@@ -29,16 +30,38 @@ def test_plan(name, arguments, expected, tiles, isa):
         assert plan["tile"] == tiles[isa]
 
 
+RUNNERS = {
+    "view": ((1, 32, 32, 8), (3, 3, 8, 16), dict()),
+    "panel": ((1, 20, 20, 8), (3, 3, 8, 16), dict(dilation=2, algorithm="im2col")),
+    "pieces": ((1, 7, 7, 512), (3, 3, 512, 512), dict(padding=1, algorithm="im2col")),
+    "planes": ((1, 64, 64, 1), (3, 3, 1, 1), dict()),
+    "lanewise": ((1, 14, 14, 32), (3, 3, 1, 32), dict(groups=32)),
+    "winograd": ((1, 56, 56, 64), (3, 3, 64, 64), dict(padding=1)),
+    "weight_gradient_dense": ((1, 32, 32, 8), (3, 3, 8, 16), dict(direction="weight_gradient")),
+    "weight_gradient_lanewise": ((1, 9, 9, 32), (3, 3, 1, 32), dict(groups=32, direction="weight_gradient")),
+    "weight_gradient_winograd": ((1, 56, 56, 64), (3, 3, 64, 64), dict(direction="weight_gradient")),
+}
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_the_runner_is_a_file_of_conv(runner, isa):
+    """Where a result is made, for whoever finds it wrong."""
+    x, w, arguments = RUNNERS[runner]
+    assert nhwc_conv.explain(x, w, **arguments)["runner"] == runner
+    assert (ROOT / f"csrc/conv/{runner}.h").is_file()
+
+
 def test_dilated_im2col_goes_through_a_panel():
     plan = nhwc_conv.explain((1, 20, 20, 8), (3, 3, 8, 16), dilation=2, algorithm="im2col")
-    assert plan["source"] == "panel" and plan["reduction"] == (1, 1, 72) and plan["workspace_per_thread"] > 0
+    assert (plan["runner"], plan["source"], plan["reduction"]) == ("panel", "fields", (3, 1, 24))
+    assert plan["workspace_per_thread"] > 0
     plan = nhwc_conv.explain((1, 20, 20, 8), (3, 3, 8, 16), dilation=2, algorithm="matmul")
     assert plan["source"] == "view" and plan["reduction"] == (3, 3, 8)
 
 
 def test_narrow_groups_are_copied_so_that_the_taps_of_a_row_are_one_run(isa):
     plan = nhwc_conv.explain((1, 28, 28, 256), (3, 3, 8, 256), padding=1, groups=32, algorithm="im2col")
-    assert (plan["algorithm"], plan["source"], plan["reduction"]) == ("im2col", "window", (3, 1, 24))
+    assert (plan["algorithm"], plan["source"], plan["reduction"]) == ("im2col", "pixels", (3, 1, 24))
     plan = nhwc_conv.explain((1, 28, 28, 256), (3, 3, 16, 256), padding=1, groups=16, stride=2)
     assert (plan["algorithm"], plan["source"], plan["reduction"]) == ("matmul", "view", (3, 3, 16))
 
@@ -51,7 +74,7 @@ def test_lanes_run_along_rows_where_the_outputs_of_a_group_fill_half_a_vector(is
     if isa == "avx512":
         assert plan((1, 28, 28, 256), (3, 3, 8, 256), groups=32) == ("planes", (3, 3, 8), [8, 32])
         assert plan((1, 28, 28, 256), (3, 3, 16, 256), groups=16)[0] == "view"
-        assert plan((1, 14, 14, 256), (3, 3, 8, 256), groups=32)[0] == "window"
+        assert plan((1, 14, 14, 256), (3, 3, 8, 256), groups=32)[0] == "pixels"
         # One group of few outputs, unless the products of a kernel row fill vectors or the outputs half of one.
         assert plan((1, 64, 64, 3), (3, 3, 3, 3))[0] == "planes"
         assert plan((1, 64, 64, 16), (3, 3, 16, 3))[0] == plan((1, 64, 64, 3), (3, 3, 3, 8))[0] == "view"
@@ -96,7 +119,7 @@ def test_depthwise():
         plan = nhwc_conv.explain(
             (1, 14, 14, 32), (3, 3, 1, 32), padding="same", groups=32, direction=direction
         )
-        assert plan["algorithm"] == "depthwise" and plan["source"] == "view"
+        assert plan["algorithm"] == "lanewise" and plan["source"] == "view"
 
 
 def test_depthwise_layers_whose_pixels_collide_in_the_cache_are_copied(isa):
@@ -109,7 +132,7 @@ def test_depthwise_layers_whose_pixels_collide_in_the_cache_are_copied(isa):
     copied = [
         name
         for name, (x, w) in shapes.items()
-        if nhwc_conv.explain(x, w, padding=w[0] // 2, groups=w[3])["source"] == "panel"
+        if nhwc_conv.explain(x, w, padding=w[0] // 2, groups=w[3])["source"] == "lanes"
     ]
     assert copied == ([] if isa == "avx512" else ["few sets, many lines"])
 
@@ -121,7 +144,7 @@ def test_depthwise_rows_are_not_copied_with_padding_that_dwarfs_the_image():
         )
         assert far["workspace_per_thread"] < 2**20
     assert (
-        nhwc_conv.explain((1, 8, 8, 16), (3, 3, 1, 16), 1, 1, 1, 16, algorithm="im2col")["source"] == "panel"
+        nhwc_conv.explain((1, 8, 8, 16), (3, 3, 1, 16), 1, 1, 1, 16, algorithm="im2col")["source"] == "lanes"
     )
 
 
@@ -201,7 +224,7 @@ def test_bad_names(wrong, error, text):
         nhwc_conv.explain((1, 4, 4, 8), (1, 1, 8, 2), **wrong)
 
 
-COMMON = {"algorithm", "instruction_set", "source", "reduction", "tile", "packed_weights", "flops"}
+COMMON = {"algorithm", "runner", "instruction_set", "source", "reduction", "tile", "packed_weights", "flops"}
 COMMON |= {"workspace_shared", "workspace_per_thread", "arithmetic_intensity"}
 WINOGRAD = {"winograd_tile", "block_tiles"}
 
@@ -213,8 +236,8 @@ def test_every_key_is_documented():
         (dense, dict(algorithm="im2col"), "im2col", {"reduction_blocks", "phases"}),
         (dense, dict(direction="weight_gradient"), "winograd", {"partials"}),
         (dense, dict(direction="weight_gradient", algorithm="im2col"), "direct", {"partials"}),
-        (depthwise, dict(), "depthwise", {"phases"}),
-        (depthwise, dict(direction="weight_gradient"), "depthwise", {"partials"}),
+        (depthwise, dict(), "lanewise", {"phases"}),
+        (depthwise, dict(direction="weight_gradient"), "lanewise", {"partials"}),
     ):
         plan = nhwc_conv.explain(*arguments, **options)
         assert plan["algorithm"] == algorithm and plan.keys() == COMMON | others

@@ -201,8 +201,8 @@ def explain(pass_, algorithm, case, dtype="float32", batch=None):
         ("notebook", "view", (3, 1, 24), (3, 3, 8)),
         ("stride2", "view", (3, 1, 12), (3, 3, 4)),
         ("kernel_7x7", "view", (7, 1, 21), (7, 7, 3)),
-        ("dilation2", "panel", (1, 1, 27), (3, 3, 3)),
-        ("groups3_wide", "window", (3, 1, 12), (3, 3, 4)),
+        ("dilation2", "fields", (3, 1, 9), (3, 3, 3)),
+        ("groups3_wide", "pixels", (3, 1, 12), (3, 3, 4)),
     ],
 )
 def test_im2col_and_matmul_are_two_algorithms(name, source, im2col, matmul, isa):
@@ -226,8 +226,8 @@ def test_every_plan_reduces_over_the_whole_kernel():
 
 def test_auto_chooses_a_known_algorithm():
     chosen = {explain("forward", "auto", case)["algorithm"] for case in CASES}
-    assert chosen <= {"im2col", "matmul", "winograd", "depthwise"}
-    assert explain("forward", "auto", BY_NAME["depthwise_28"])["algorithm"] == "depthwise"
+    assert chosen <= {"im2col", "matmul", "winograd", "lanewise"}
+    assert explain("forward", "auto", BY_NAME["depthwise_28"])["algorithm"] == "lanewise"
 
 
 def test_plan_names_the_instruction_set(isa):

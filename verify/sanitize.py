@@ -13,6 +13,11 @@ import time
 from . import native, report, summary
 from .geometries import random_cases, table_cases
 
+# A small case for each runner of csrc/conv, and for each way in which it reads its input.
+RUNNERS = {
+    "one_pixel", "groups2", "dilation2", "planes_pad_over_kernel", "depthwise_c2", "single_pixels_stride3",
+    "many_weights_two_pixels",
+}  # fmt: skip
 # Under ThreadSanitizer one thread has nothing to show.
 PASSES = [
     ("AddressSanitizer, UndefinedBehaviorSanitizer", native.ADDRESS, (1, 2)),
@@ -40,10 +45,15 @@ def sanitize(cases: list) -> list[summary.Line]:
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m verify.sanitize", description=__doc__.splitlines()[0])
     parser.add_argument("--random", type=int, default=400, help="random geometries besides the table")
-    parser.add_argument("--quick", action="store_true", help="40 random geometries alone, and no report")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="40 random geometries and one case for each runner, and no report",
+    )
     options = parser.parse_args(arguments)
     if options.quick:
-        return summary.show(sanitize(list(random_cases(40, seed=1))))
+        runners = [case for case in table_cases() if case.name in RUNNERS]
+        return summary.show(sanitize([*runners, *random_cases(40, seed=1)]))
     lines = sanitize([*table_cases(), *random_cases(options.random, seed=1)])
     summary.keep("sanitize", lines)
     report.write()

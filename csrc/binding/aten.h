@@ -4,14 +4,11 @@
 #include <torch/csrc/stable/library.h>
 
 #include "check_arguments.h"
+#include "dtypes.h"
 #include "library.h"
 #include "tensor.h"
 
 namespace nhwc_conv {
-
-inline bool computed_here(const TensorInfo& tensor) {
-  return tensor.dtype == aoti_torch_dtype_float32() || tensor.dtype == aoti_torch_dtype_float64();
-}
 
 // Calls a dispatcher op of one result with the given arguments. What it raises does not come through, so a failure
 // tells what the op was called on: aten has no transposed convolution of int8, for one.
@@ -29,7 +26,8 @@ Result call_op(const char* name, const Tensor& first, const Arguments&... others
 template <class... Arguments>
 Tensor call_python_op(const char* op, const char* name, const Tensor& first, const Arguments&... others) {
   if (!is_python_attached()) {
-    fail(std::string("expected ") + name + " to be float32 or float64, but got " + dtype_name(info_of(first).dtype) +
+    fail(std::string("expected ") + name + " to be " + computed_dtype_names() + ", but got " +
+         dtype_name(info_of(first).dtype) +
          ": other types are computed by the Python package nhwc_conv, which this process has not imported");
   }
   return call_op<Tensor>(op, first, others...);

@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "../conv/winograd.h"
-#include "../kernels/dispatch.h"
+#include "dtypes.h"
 #include "explain.h"
 #include "library.h"
 #include "ops.h"
@@ -15,8 +14,7 @@
 namespace {
 
 // Runs `function`, whose result is the text; an exception does not cross into C.
-template <class Function>
-int32_t answer(const char** text, Function function) {
+template <class Function> int32_t answer(const char** text, Function function) {
   static thread_local std::string last;
   int32_t status = NHWC_CONV_DONE;
   try {
@@ -35,9 +33,9 @@ int32_t answer(const char** text, Function function) {
 
 std::vector<int64_t> sizes_of(NhwcConvSizes sizes) { return {sizes.values, sizes.values + sizes.count}; }
 
-double fma_peak(const nhwc_conv::KernelTable& kernels, bool is_double, double seconds) {
+double fma_peak(int32_t dtype, double seconds) {
   using Clock = std::chrono::steady_clock;
-  const auto measure = is_double ? kernels.f64.peak : kernels.f32.peak;
+  const auto measure = nhwc_conv::with_types(dtype, [](auto types) { return types.kernels().peak; });
   double best = 0;
   const auto end = Clock::now() + std::chrono::duration<double>(seconds);
   do {
@@ -73,7 +71,7 @@ void nhwc_conv_set_winograd(int32_t enabled) { nhwc_conv::set_winograd_enabled(e
 
 int32_t nhwc_conv_fma_peak(const char* dtype, double seconds, double* gflops, const char** text) {
   return answer(text, [&] {
-    *gflops = fma_peak(nhwc_conv::active_kernels(), nhwc_conv::is_double(dtype), seconds);
+    *gflops = fma_peak(nhwc_conv::computed_dtype_named(dtype), seconds);
     return dtype;
   });
 }
@@ -92,7 +90,8 @@ int32_t nhwc_conv_packed_size(const char* dtype, NhwcConvSizes w_shape, int64_t 
                               int64_t* elements, const char** text) {
   return answer(text, [&] {
     if (w_shape.count != 4) throw std::invalid_argument("w_shape must have four sizes");
-    *elements = nhwc_conv::packed_elements(nhwc_conv::is_double(dtype), w_shape.values, groups, winograd != 0);
+    *elements =
+        nhwc_conv::packed_elements(nhwc_conv::computed_dtype_named(dtype), w_shape.values, groups, winograd != 0);
     return dtype;
   });
 }

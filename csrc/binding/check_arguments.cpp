@@ -20,8 +20,7 @@ std::string text(Wide value) {
 
 namespace {
 
-template <class Value>
-std::string list(const Value* values, int64_t count) {
+template <class Value> std::string list(const Value* values, int64_t count) {
   std::string result = "[";
   for (int64_t i = 0; i < count; ++i) result += (i ? ", " : "") + text(Wide(values[i]));
   return result + "]";
@@ -118,8 +117,7 @@ void check_count(const char* what, const Wide sizes[4], bool batched) {
 namespace {
 
 // The text is made only for the error: made ahead of every check, texts cost as much as the rest of a small call.
-template <class Argument>
-void check_positive(const char* name, const Argument& argument, int64_t value) {
+template <class Argument> void check_positive(const char* name, const Argument& argument, int64_t value) {
   if (value > 0) return;
   fail(std::string("non-positive ") + name + " is not supported, " + name + " should be greater than zero, but got " +
        name + "=" + text(argument));

@@ -1,6 +1,7 @@
 #include "checks.h"
 
 #include "check_arguments.h"
+#include "dtypes.h"
 
 namespace nhwc_conv {
 
@@ -117,8 +118,8 @@ void check_winograd(const ConvGeometry& g, const ConvOptions& options) {
 }
 
 void check_packable(const TensorInfo& w, int64_t groups) {
-  if (w.dtype != aoti_torch_dtype_float32() && w.dtype != aoti_torch_dtype_float64()) {
-    fail("expected w to be float32 or float64 to be packed, but got " + dtype_name(w.dtype));
+  if (!is_computed_here(w.dtype)) {
+    fail("expected w to be " + computed_dtype_names() + " to be packed, but got " + dtype_name(w.dtype));
   }
   check_groups(groups);
   check_weight(w, groups);

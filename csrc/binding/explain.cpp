@@ -1,34 +1,28 @@
 #include "explain.h"
 
 #include <algorithm>
-#include <initializer_list>
 #include <iterator>
 #include <stdexcept>
 #include <utility>
 
-#include "../conv/depthwise_gradient.h"
-#include "../conv/input_gradient.h"
-#include "../conv/weight_gradient.h"
-#include "../conv/winograd_gradient.h"
-#include "../kernels/dispatch.h"
+#include "dtypes.h"
 #include "threads.h"
 
 namespace nhwc_conv {
 
 namespace {
 
-template <class T>
-ImageView<const T> contiguous_image(int64_t H, int64_t W, int64_t C) {
+template <class S> ImageView<S> contiguous_image(int64_t H, int64_t W, int64_t C) {
   return {nullptr, H * W * C, W * C, C, 1};
 }
 
-// A JSON object. Names and texts are those of this folder's sources, and need no escapes.
+// A JSON object. Names and texts are those of csrc/, and need no escapes.
 class Json {
  public:
   Json& text(const char* name, const std::string& value) { return add(name, '"' + value + '"'); }
   Json& flag(const char* name, bool value) { return add(name, value ? "true" : "false"); }
   Json& number(const char* name, int64_t value) { return add(name, std::to_string(value)); }
-  Json& list(const char* name, std::initializer_list<int64_t> values) {
+  template <size_t count> Json& list(const char* name, const std::array<int64_t, count>& values) {
     std::string items;
     for (const int64_t value : values) items += (items.empty() ? "" : ", ") + std::to_string(value);
     return add(name, '[' + items + ']');
@@ -43,105 +37,44 @@ class Json {
   std::string members_ = "{";
 };
 
-// What every plan tells first, and last.
-Json opening(const char* algorithm, const char* source) {
-  return Json().text("algorithm", algorithm).text("instruction_set", active_kernels().name).text("source", source);
+template <class Pass> std::string explain_pass(const Pass& pass, int64_t element_bytes) {
+  const Explanation plan = pass.explain();
+  const PlanMemory memory = pass.memory();
+  Json json;
+  json.text("algorithm", plan.algorithm);
+  if (*plan.runner == 0) return json.closed();
+  json.text("runner", plan.runner).text("instruction_set", active_kernels().name).text("source", plan.source);
+  json.list("reduction", plan.reduction).list("tile", plan.tile).flag("packed_weights", plan.packed_weights);
+  if (plan.reduction_blocks[0] > 0) json.list("reduction_blocks", plan.reduction_blocks);
+  const std::pair<const char*, int64_t> numbers[] = {{"winograd_tile", plan.winograd_tile},
+                                                     {"block_tiles", plan.block_tiles},
+                                                     {"phases", plan.phases},
+                                                     {"partials", plan.partials}};
+  for (const auto& [name, value] : numbers) {
+    if (value > 0) json.number(name, value);
+  }
+  return json.number("workspace_shared", memory.packed_elements * element_bytes)
+      .number("workspace_per_thread", memory.scratch_elements * element_bytes)
+      .closed();
 }
 
-std::string closing(Json& plan, int64_t shared, int64_t per_thread) {
-  return plan.number("workspace_shared", shared).number("workspace_per_thread", per_thread).closed();
-}
-
-template <class T>
-std::string describe(const ConvGeometry& g, const ConvPlan& plan, int64_t shared, int64_t per_thread, int64_t phases) {
-  const int64_t KH = g.h.kernel, KW = g.w.kernel, C = g.C_per_group();
-  if (plan.method == Method::depthwise) {
-    const auto& lanewise = plan.lanewise;
-    return closing(opening("depthwise", lanewise.expand ? "panel" : "view")
-                       .list("reduction", {KH, KW, C})
-                       .list("tile", {kMaxLanewiseRows, lanewise.item_channels * lanewise.pixels_abreast})
-                       .flag("packed_weights", lanewise.pack_weights)
-                       .number("phases", phases),
-                   shared, per_thread);
+template <class S, class A>
+std::string explain_direction(const std::string& direction, Algorithm algorithm, const ConvGeometry& g) {
+  const Kernels<S, A>& kernels = Types<S, A>::kernels();
+  const int threads = torch_threads().threads;
+  const int64_t size = sizeof(A), Cg = g.C_per_group();
+  const auto x = contiguous_image<const S>(g.h.input, g.w.input, g.C);
+  const auto grad = contiguous_image<const S>(g.h.output, g.w.output, g.O);
+  const WeightView<const S> w = {nullptr, g.w.kernel * Cg * g.O, Cg * g.O, g.O, 1, g.O_per_group()};
+  if (direction == "forward") {
+    const Result<S, A> y = {contiguous_image<S>(g.h.output, g.w.output, g.O)};
+    return explain_pass(Forward<S, A>(kernels, g, algorithm, threads, x, {w, nullptr, {}}, nullptr, y), size);
   }
-  if (plan.method == Method::winograd) {
-    const WinogradPlan& winograd = plan.winograd;
-    const ColumnTiles& columns = winograd.columns;
-    const int rows = family_of(kernels_of<T>(active_kernels()), columns.lanes, columns.vectors).max_rows;
-    return closing(opening("winograd", "view")
-                       .list("reduction", {1, 1, C})
-                       .list("tile", {rows, columns.vectors * columns.lanes})
-                       .flag("packed_weights", winograd.pack_weights)
-                       .list("reduction_blocks", {1, winograd.depth_blocks})
-                       .number("winograd_tile", winograd.tile)
-                       .number("block_tiles", winograd.block_tiles)
-                       .number("phases", phases),
-                   shared, per_thread);
+  if (is_direct_by_name(algorithm)) algorithm = Algorithm::direct;
+  if (direction == "input_gradient") {
+    return explain_pass(InputGradient<S, A>(kernels, g, algorithm, threads, grad, w, nullptr), size);
   }
-  const DensePlan& dense = plan.dense;
-  const bool view = dense.source != Source::panel, im2col = dense.algorithm == Algorithm::im2col;
-  const ColumnTiles& columns = dense.source == Source::planes ? dense.across : dense.columns;
-  const char* const sources[] = {"view", "window", "panel", "planes"};
-  return closing(
-      opening(im2col ? "im2col" : "matmul", sources[static_cast<int>(dense.source)])
-          .list("reduction", {view ? KH : 1, view && !im2col ? KW : 1, view ? (im2col ? KW * C : C) : KH * KW * C})
-          .list("tile", {dense.rows, columns.vectors * columns.lanes})
-          .flag("packed_weights", dense.pack_weights)
-          .list("reduction_blocks", {dense.row_blocks, dense.inner_blocks})
-          .number("phases", phases),
-      shared, per_thread);
-}
-
-std::string describe_weight_gradient(const char* algorithm, const char* source, int64_t rows, int64_t pixels,
-                                     int64_t tile_rows, int64_t tile_columns, int64_t partials, int64_t shared,
-                                     int64_t per_thread) {
-  return closing(opening(algorithm, source)
-                     .list("reduction", {rows, 1, pixels})
-                     .list("tile", {tile_rows, tile_columns})
-                     .flag("packed_weights", false)
-                     .number("partials", partials),
-                 shared, per_thread);
-}
-
-template <class T>
-std::string explain_pass(const std::string& pass, Algorithm algorithm, const ConvGeometry& g, int threads) {
-  const Kernels<T>& kernels = kernels_of<T>(active_kernels());
-  const int64_t size = sizeof(T);
-  const int64_t Cg = g.C_per_group();
-  ImageView<const T> x = contiguous_image<T>(g.h.input, g.w.input, g.C);
-  ImageView<const T> grad = contiguous_image<T>(g.h.output, g.w.output, g.O);
-  const WeightView<const T> w = {nullptr, g.w.kernel * Cg * g.O, Cg * g.O, g.O, 1, g.O_per_group()};
-  if (pass == "forward") {
-    ConvGeometry joined = g;
-    join_pixels(joined, x);
-    const ConvPlan plan = make_plan(kernels, joined, x, w, algorithm, threads);
-    return describe<T>(joined, plan, plan.packed_elements * size, plan.scratch_elements * size, 1);
-  }
-  const Algorithm of_gradient = is_direct_by_name(algorithm) ? Algorithm::direct : algorithm;
-  if (pass == "input_gradient") {
-    const InputGradient<T> gradient(kernels, g, of_gradient, threads, grad, w, {nullptr, x.n, x.h, x.w, 1});
-    if (gradient.plan() == nullptr) return Json().text("algorithm", "zero").closed();
-    return describe<T>(gradient.geometry(), *gradient.plan(), gradient.packed_elements() * size,
-                       gradient.scratch_elements() * size, gradient.phases());
-  }
-  if (takes_winograd_gradient<T>(of_gradient, g)) {
-    const WinogradGradientPlan plan = make_winograd_gradient_plan(kernels, g, threads);
-    return describe_weight_gradient("winograd", "view", plan.tile_blocks, plan.block_tiles, plan.rows,
-                                    plan.columns.vectors * plan.columns.lanes, 1, 0, plan.scratch_elements * size);
-  }
-  ConvGeometry joined = g;
-  join_single_pixels(joined, x, grad);
-  if (is_depthwise(kernels, joined)) {
-    const DepthwiseWeightGradient<T> gradient(kernels, joined, x, grad, nullptr);
-    const DepthwisePlan& plan = gradient.plan();
-    return describe_weight_gradient("depthwise", plan.expand ? "panel" : "view", plan.item_rows, plan.item_columns,
-                                    kMaxLanewiseRows, plan.item_channels, gradient.partials(),
-                                    gradient.partial_elements() * size, gradient.scratch_elements() * size);
-  }
-  const WeightGradientPlan plan = make_weight_gradient_plan(kernels, joined, x, grad);
-  return describe_weight_gradient("direct", plan.scratch_elements() > 0 ? "window" : "view", plan.block_rows,
-                                  plan.block_columns, plan.rows, plan.columns.vectors * plan.columns.lanes,
-                                  plan.partials, plan.partial_elements * size, plan.scratch_elements() * size);
+  return explain_pass(WeightGradient<S, A>(kernels, g, algorithm, threads, x, grad, nullptr), size);
 }
 
 [[noreturn]] void refuse(const char* name, const char* expected, const std::string& actual) {
@@ -149,11 +82,6 @@ std::string explain_pass(const std::string& pass, Algorithm algorithm, const Con
 }
 
 }  // namespace
-
-bool is_double(const std::string& dtype) {
-  if (dtype != "float32" && dtype != "float64") refuse("dtype", "'float32' or 'float64'", dtype);
-  return dtype == "float64";
-}
 
 std::string explain(const std::string& direction, const std::string& algorithm, const std::string& dtype,
                     const std::vector<int64_t>& x_shape, const std::vector<int64_t>& w_shape,
@@ -165,7 +93,7 @@ std::string explain(const std::string& direction, const std::string& algorithm, 
   const auto* found = std::find_if(std::begin(algorithms), std::end(algorithms),
                                    [&](const auto& known) { return algorithm == known.first; });
   if (found == std::end(algorithms)) refuse("algorithm", "'auto', 'im2col', 'matmul' or 'winograd'", algorithm);
-  const bool of_double = is_double(dtype);
+  const int32_t number = computed_dtype_named(dtype);
   if (direction != "forward" && direction != "input_gradient" && direction != "weight_gradient") {
     refuse("direction", "'forward', 'input_gradient' or 'weight_gradient'", direction);
   }
@@ -173,9 +101,9 @@ std::string explain(const std::string& direction, const std::string& algorithm, 
   const TensorInfo w = {static_cast<int64_t>(w_shape.size()), w_shape.data(), nullptr, 0, 0};
   const ConvGeometry g = check_forward(x, w, nullptr, options);
   if (found->second == Algorithm::winograd) check_winograd(g, options);
-  const int threads = torch_threads().threads;
-  return of_double ? explain_pass<double>(direction, found->second, g, threads)
-                   : explain_pass<float>(direction, found->second, g, threads);
+  return with_types(number, [&](auto types) {
+    return explain_direction<typename decltype(types)::S, typename decltype(types)::A>(direction, found->second, g);
+  });
 }
 
 }  // namespace nhwc_conv

@@ -8,9 +8,6 @@
 
 namespace nhwc_conv {
 
-// Of the name "float32" or "float64"; throws std::invalid_argument for any other.
-bool is_double(const std::string& dtype);
-
 // A JSON object, for contiguous tensors of the given shapes. Throws std::invalid_argument for unknown names,
 // std::runtime_error for shapes that the op would refuse.
 std::string explain(const std::string& direction, const std::string& algorithm, const std::string& dtype,

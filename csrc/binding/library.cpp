@@ -6,7 +6,7 @@
 #include <cstring>
 #include <optional>
 
-#include "../conv/winograd.h"
+#include "../conv/passes.h"
 #include "../kernels/dispatch.h"
 #include "ops.h"
 #include "threads.h"

@@ -4,7 +4,7 @@
 #include <optional>
 #include <vector>
 
-#include "../conv/plan.h"
+#include "../conv/operands.h"
 #include "tensor.h"
 
 namespace nhwc_conv {
@@ -28,7 +28,7 @@ Tensor conv2d(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Size
 // `weight` as it is now, for the kernels in use, that is computed from `weight`.
 Tensor pack_weight(Tensor w, int64_t groups, bool winograd, bool oihw);
 // Elements that pack_weight returns for a weight [KH, KW, C/groups, O].
-int64_t packed_elements(bool is_double, const int64_t weight_size[4], int64_t groups, bool winograd);
+int64_t packed_elements(int32_t dtype, const int64_t weight_size[4], int64_t groups, bool winograd);
 Tensor conv2d_packed(Tensor x, Tensor packed, Sizes weight_size, std::optional<Tensor> bias, Sizes stride,
                      Sizes padding, Sizes dilation, int64_t groups, int64_t auto_pad, std::optional<Tensor> weight,
                      bool oihw);

@@ -13,7 +13,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "../conv/views.h"
+#include "../conv/operands.h"
 
 namespace nhwc_conv {
 
@@ -81,15 +81,13 @@ inline Tensor empty(int64_t dim, const int64_t* sizes, const int64_t* strides, i
   return Tensor(handle);
 }
 
-template <class T>
-const T* read(const Tensor& tensor) {
+template <class T> const T* read(const Tensor& tensor) {
   const void* data;
   check_call(torch_get_const_data_ptr(tensor.get(), &data), "reading a tensor's data pointer");
   return static_cast<const T*>(data);
 }
 
-template <class T>
-T* write(const Tensor& tensor) {
+template <class T> T* write(const Tensor& tensor) {
   void* data;
   check_call(torch_get_mutable_data_ptr(tensor.get(), &data), "reading a tensor's data pointer");
   return static_cast<T*>(data);
@@ -121,13 +119,12 @@ inline Tensor empty_contiguous(int64_t dim, const int64_t* sizes, int32_t dtype)
   return result;
 }
 
-// The one allocation of a call besides its result, freed when it goes out of scope: `shared` elements for all threads,
-// and `scratch` for each.
-template <class T>
-class Workspace {
+// The one allocation of a call besides its result, freed when it goes out of scope.
+template <class T> class Workspace {
  public:
-  Workspace(int64_t shared, int64_t scratch, int threads) : data_(nullptr) {
-    const __int128 wanted = (shared + static_cast<__int128>(scratch) * threads) * sizeof(T);
+  Workspace(const PlanMemory& memory, int threads) : data_(nullptr) {
+    const __int128 scratch = static_cast<__int128>(memory.scratch_elements) * threads;
+    const __int128 wanted = (memory.packed_elements + scratch) * sizeof(T);
     if (wanted == 0) return;
     const int64_t most = INT64_MAX, bytes = wanted < most ? static_cast<int64_t>(wanted) : most, stride = 1;
     AtenTensorHandle handle;
@@ -147,8 +144,7 @@ class Workspace {
 
 // x[N, H, W, C] or x[H, W, C] as a view of four dimensions. Strides of dimensions of size 1 say nothing and may be
 // anything; they become those of a contiguous tensor, so that whoever compares strides sees what matters.
-template <class Pointer>
-auto image_view(Pointer* data, const TensorInfo& info) {
+template <class Pointer> auto image_view(Pointer* data, const TensorInfo& info) {
   int64_t strides[4];
   int64_t next = 1;
   for (int64_t d = 3; d >= 0; --d) {
@@ -160,8 +156,7 @@ auto image_view(Pointer* data, const TensorInfo& info) {
   return ImageView<Pointer>{data, strides[0], strides[1], strides[2], strides[3]};
 }
 
-template <class T>
-WeightView<const T> weight_view(const T* data, const TensorInfo& info, int64_t groups) {
+template <class T> WeightView<const T> weight_view(const T* data, const TensorInfo& info, int64_t groups) {
   const ImageView<const T> view = image_view(data, info);
   return {view.data, view.n, view.h, view.w, view.c, info.sizes[3] / groups * view.c};
 }

@@ -16,15 +16,12 @@ inline void refuse_gradient(const char* op, const std::optional<Tensor>& tensor)
   if (tensor) refuse_gradient(op, *tensor);
 }
 
-template <class Other>
-void refuse_gradient(const char*, const Other&) {}
+template <class Other> void refuse_gradient(const char*, const Other&) {}
 
 // A CPU kernel as the kernel of autograd's key, which every tensor outside InferenceMode comes by.
-template <auto kernel, const char* op>
-struct WithoutGradient;
+template <auto kernel, const char* op> struct WithoutGradient;
 
-template <class... Arguments, Tensor (*kernel)(Arguments...), const char* op>
-struct WithoutGradient<kernel, op> {
+template <class... Arguments, Tensor (*kernel)(Arguments...), const char* op> struct WithoutGradient<kernel, op> {
   static Tensor call(Arguments... arguments) {
     if (aoti_torch_grad_mode_is_enabled()) (refuse_gradient(op, arguments), ...);
     return kernel(std::move(arguments)...);

@@ -1,129 +1,211 @@
-// The dense convolution: tiles of output pixels by output channels, straight from the NHWC tensor. Forward passes
-// and the phases of input gradients both run here.
+// What the runners of dense convolutions share: weights in tiles of columns, blocks of the reduction, and the arguments
+// of the tile kernels. im2col multiplies one run of KW*C values for each kernel row, matmul KH*KW separate runs of C.
 #pragma once
 
-#include "plan.h"
+#include "operands.h"
+#include "stage.h"
+#include "tiles.h"
+#include "walk.h"
 
 namespace nhwc_conv {
 
-// What sums of a later block of the reduction start from. Added to the result where no tap falls into the block, it
-// leaves even the sign of a zero, so that it does not matter whether it is added.
-template <class T>
-struct Nothing {
-  T values[kMaxTileColumns];
-  constexpr Nothing() : values() {
-    for (T& value : values) value = T(-0.0);
+// What was packed ahead of the call: weights in the direct path's form, and behind them, where it pays, Winograd's.
+struct Prepacked {
+  DenseForm form;
+  int64_t direct_elements, winograd_elements;
+};
+
+struct DensePlan : PlanMemory {
+  const char *runner, *source;  // as explained
+  Algorithm algorithm;          // im2col or matmul
+  DenseForm form;
+  int rows;              // of the widest tile, at most
+  int64_t tile_columns;  // likewise
+  bool pack_weights;     // into rows of one tile of columns; else they are read where they lie
+  bool prepacked;        // weights are packed already
+  // The reduction in blocks whose weights stay in the second-level cache: over kernel rows, then within one.
+  int64_t row_blocks, inner_blocks;
+
+  bool im2col() const { return algorithm == Algorithm::im2col; }
+  int64_t blocks() const { return row_blocks * inner_blocks; }
+  // Length of the innermost reduction: a kernel row's KW*C values for im2col, one tap's C for matmul.
+  int64_t inner_depth(const ConvGeometry& g) const { return im2col() ? g.w.kernel * g.C_per_group() : g.C_per_group(); }
+
+  Explanation explain(const ConvGeometry& g) const {
+    Explanation plan = {runner, im2col() ? "im2col" : "matmul", source, pack_weights};
+    plan.reduction = {g.h.kernel, im2col() ? 1 : g.w.kernel, inner_depth(g)};
+    plan.tile = {rows, tile_columns};
+    plan.reduction_blocks = {row_blocks, inner_blocks};
+    return plan;
   }
 };
-template <class T>
-constexpr Nothing<T> kNothing;
 
-// One call's convolution. Weights are packed by pack(item), item < pack_items(), all of them before the first
-// run(item, ...), item < items(). Items write disjoint parts of y and may run in any order, in any thread.
-template <class T>
-class DenseConv {
+// Weights in tiles of columns: where they lie, and the panels into which they are packed.
+template <class S, class A> class DenseWeights {
  public:
-  // x and y are whole tensors (all groups); bias has O values or is null; packed has plan.packed_elements.
-  DenseConv(const Kernels<T>& kernels, const DensePlan& plan, const ConvGeometry& g, const ImageView<const T>& x,
-            const WeightView<const T>& w, const ImageView<T>& y, const T* bias, T* packed)
-      : kernels_(kernels), plan_(plan), g_(g), x_(x), w_(w), y_(y), bias_(bias), packed_(packed) {}
+  DenseWeights(const Kernels<S, A>& kernels, const ConvGeometry& g, const DenseForm& form, const WeightView<const S>& w,
+               A* packed)
+      : kernels_(kernels), g_(g), form_(form), w_(w), packed_(packed) {}
 
-  int64_t pack_items() const;
-  void pack(int64_t item) const;
+  // Tap (i, j) for a tile of columns, where it lies.
+  const S* tap(int64_t group, int64_t tile, int64_t i, int64_t j) const {
+    return w_.data + group * w_.group + form_.columns.begin(tile) * w_.o + i * w_.i + j * w_.j;
+  }
 
-  int64_t items() const;
-  // scratch: plan.scratch_elements, used by no other thread meanwhile.
-  void run(int64_t item, T* scratch) const;
+  // The panel of a tile of columns: its taps one after the other, in each a row of columns for every channel; of the
+  // dot form, the whole group.
+  A* panel(int64_t group, int64_t tile) const {
+    const int64_t depth = g_.h.kernel * g_.w.kernel * g_.C_per_group();
+    if (form_.dot) return packed_ + group * form_.columns.columns * depth;
+    return packed_ + depth * (group * form_.columns.padded_columns() + form_.columns.begin(tile));
+  }
+
+  int64_t pack_items() const { return g_.groups * form_.columns.tiles * g_.h.kernel * g_.w.kernel; }
+
+  void pack(int64_t item) const {
+    const ColumnTiles& columns = form_.columns;
+    const int64_t Cg = g_.C_per_group(), taps = g_.h.kernel * g_.w.kernel;
+    const int64_t t = item % taps, tile = item / taps % columns.tiles, group = item / taps / columns.tiles;
+    const S* from = tap(group, tile, t / g_.w.kernel, t % g_.w.kernel);
+    if (form_.dot) {
+      kernels_.copy({from, w_.o, w_.c, panel(group, tile) + t * Cg, taps * Cg, columns.columns, Cg});
+    } else {
+      const int64_t width = columns.padded(tile);
+      kernels_.copy({from, w_.c, w_.o, panel(group, tile) + t * Cg * width, width, Cg, columns.size(tile)});
+    }
+  }
 
  private:
-  // Weights of one column tile of one group, and where its results go.
-  struct Column {
-    const TileFn<T>* kernels;          // by rows
-    const TileFn<T>* packing_kernels;  // likewise; the dot form has none
-    int max_rows;
-    const T* b;
-    int64_t b_n, b_i, b_j, b_k;
-    int64_t columns;
-    const T* bias;
-    T* y;  // of the image
-  };
-  // A part of the reduction: kernel rows, and a range within one (over KW*C for im2col, over C for matmul).
-  struct Block {
-    Range rows, inner;
-    bool first;
-  };
-  // What is left of a block where only some taps exist; im2col counts `inner` over the taps of a row, which are then
-  // one.
-  struct Terms {
-    Range rows, taps, inner;
-    bool none() const { return rows.empty() || taps.empty() || inner.empty(); }
-  };
-
-  Column column(int64_t group, int64_t n, int64_t tile) const;
-  // The weights of tap (i, j) for a column tile, where they lie.
-  const T* tap(int64_t group, int64_t tile, int64_t i, int64_t j) const {
-    return w_.data + group * w_.group + plan_.columns.begin(tile) * w_.o + i * w_.i + j * w_.j;
-  }
-  Block block(int64_t index) const;
-  // The part of image n that this group reads.
-  ImageView<const T> of_group(const ImageView<const T>& x, int64_t group, int64_t n) const;
-  void run_view(int64_t group, int64_t n, const ImageView<const T>& x, Range ys, Range xs, Range tiles) const;
-  Terms terms(const Block& block, Range taps_h, Range taps_w) const;
-  static TileArgs<T> product(const Column& column, const Block& block);
-  // From here on, x is what of_group returns.
-  void run_block(const Column& column, const Block& block, const ImageView<const T>& x, Range ys, Range xs) const;
-  void fill_planes(Range rows, int64_t n, Range channels, T* planes) const;
-  void run_planes(Range groups, int64_t n, Range ys, T* scratch) const;
-  void run_panel(int64_t group, int64_t n, Range ys, Range xs, Range tiles, T* panel) const;
-  void aim(TileArgs<T>& args, const Column& column, const Terms& left, const ImageView<const T>& x, int64_t y,
-           int64_t x0, bool down) const;
-  void emit(TileArgs<T>& args, const Column& column, const Block& block, const ImageView<const T>& x, Range ys,
-            Range xs, Range taps_h, Range taps_w) const;
-  void emit_column(TileArgs<T>& args, const Column& column, const Block& block, const ImageView<const T>& x, Range ys,
-                   int64_t x0, Range taps_w) const;
-
-  // Weights of a tile of columns, of kernel rows and of a run within each whose taps the same outputs have as have tap
-  // j. For im2col the run is counted over KW*C, for matmul over the C of tap j. They may open a block of the reduction,
-  // and close it.
-  struct Piece {
-    int64_t tile;
-    Range rows;
-    int64_t j;
-    Range inner;
-    bool first_block, opens, closes;
-  };
-  // What is left to ask for of the next weights: so many tiles, the next one's `next` further, go through `lines` runs
-  // that stand step_j apart, in steps of `step`.
-  struct Coming {
-    const T* from = nullptr;
-    int64_t lines = 1, step_j = 0, step = 0, next = 0, tiles = 0;
-  };
-  template <class Visit>
-  void each_piece(const Block& block, const Visit& visit) const;
-  template <class Visit>
-  void each_part(int64_t group, const Piece& piece, const Visit& visit) const;
-  const T* prepacked(const Column& column, const Piece& piece) const;
-  // The tap that `inner` of a piece is counted from.
-  int64_t first_tap(const Piece& piece) const;
-  Coming coming(int64_t group, const Piece& piece, int64_t depth) const;
-  Coming rows_ahead(int64_t group, const Piece& piece, Range tiles) const;
-  void run_pieces(int64_t group, Range tiles, T* scratch) const;
-  // A piece's weights where they lie, which the first tile packs; or null.
-  struct Unpacked {
-    const T* b;
-    T* packed;
-  };
-  void multiply(const Column& column, const Piece& piece, const ImageView<const T>& x, Unpacked unpacked, T* apart,
-                Coming& ahead) const;
-
-  const Kernels<T>& kernels_;
-  const DensePlan& plan_;
+  const Kernels<S, A>& kernels_;
   const ConvGeometry& g_;
-  ImageView<const T> x_;
-  WeightView<const T> w_;
-  ImageView<T> y_;
-  const T* bias_;
-  T* packed_;
+  const DenseForm& form_;
+  WeightView<const S> w_;
+  A* packed_;
 };
+
+// A tile of columns of one group: its kernels and, of their arguments, weights and bias; and where its sums are made.
+template <class A> struct Column {
+  const TileFn<A>* kernels;          // by rows
+  const TileFn<A>* packing_kernels;  // likewise; the dot form has none
+  int max_rows;
+  TileArgs<A> args;
+  ImageView<A> sums;  // of an image, from the tile's first channel on
+};
+
+// A part of the reduction: kernel rows, and a range within one (over KW*C for im2col, over C for matmul).
+struct Block {
+  Range rows, inner;
+  bool first;
+};
+
+// What is left of a block where only some taps exist; im2col counts `inner` over the taps of a row, which are then one.
+struct Terms {
+  Range rows, taps, inner;
+  bool none() const { return rows.empty() || taps.empty() || inner.empty(); }
+};
+
+// What sums of a later block of the reduction start from. Added to sums where no tap falls into the block, it leaves
+// even the sign of a zero, so that it does not matter whether it is added.
+template <class A> struct Nothing {
+  A values[kMaxTileColumns];
+  constexpr Nothing() : values() {
+    for (A& value : values) value = A(-0.0);
+  }
+};
+template <class A> constexpr Nothing<A> kNothing;
+
+template <class S, class A> class DenseProduct {
+ public:
+  DenseProduct(const DensePlan& plan, const Operands<S, A>& o)
+      : weights(o.kernels, o.g, plan.form, o.w, o.packed), plan_(plan), o_(o) {}
+
+  const DenseWeights<S, A> weights;
+
+  // Its sums go to an image of all channels.
+  Column<A> column(int64_t group, int64_t tile, const ImageView<A>& sums) const {
+    const ColumnTiles& tiles = plan_.form.columns;
+    const ConvGeometry& g = o_.g;
+    const int64_t o = group * g.O_per_group() + tiles.begin(tile);
+    const bool dot = plan_.form.dot;
+    Column<A> column = {};
+    if (dot) {
+      column.kernels = o_.kernels.dot[tiles.columns - 1].rows;
+      column.max_rows = o_.kernels.dot[tiles.columns - 1].max_rows;
+    } else {
+      const TileFamily<A>& family = family_of(o_.kernels, tiles, tile);
+      column.kernels = family.rows;
+      column.packing_kernels = family.packing_rows;
+      column.max_rows = family.max_rows;
+    }
+    const int64_t Cg = g.C_per_group(), k = dot ? 1 : tiles.padded(tile);
+    if (plan_.pack_weights) {
+      column.args.set_b(weights.panel(group, tile), g.w.kernel * Cg * k, Cg * k, k);
+    } else {
+      column.args.set_b(in_place<A>(weights.tap(group, tile, 0, 0)), o_.w.i, o_.w.j, o_.w.c);
+    }
+    column.args.b_n = dot ? g.h.kernel * g.w.kernel * Cg : 1;
+    column.args.columns = tiles.size(tile);
+    column.args.bias = o_.bias == nullptr ? nullptr : o_.bias + o;
+    column.sums = sums;
+    column.sums.data += o;
+    return column;
+  }
+
+  Block block(int64_t index) const {
+    const int64_t inner = plan_.inner_depth(o_.g);
+    return {share_of(o_.g.h.kernel, index / plan_.inner_blocks, plan_.row_blocks),
+            share_of(inner, index % plan_.inner_blocks, plan_.inner_blocks), index == 0};
+  }
+
+  Terms terms(const Block& block, Range taps_h, Range taps_w) const {
+    const Range rows = block.rows.within(taps_h);
+    if (!plan_.im2col()) return {rows, taps_w, block.inner};
+    const int64_t Cg = o_.g.C_per_group();
+    return {rows, {0, 1}, block.inner.within({taps_w.begin * Cg, taps_w.end * Cg})};
+  }
+
+  // What every product of a tile of columns with a block has in common.
+  static TileArgs<A> args(const Column<A>& column, const Block& block) {
+    TileArgs<A> args = column.args;
+    args.mode = block.first ? Mode::fresh : Mode::add;
+    if (!block.first) args.bias = kNothing<A>.values;
+    return args;
+  }
+
+  static const A* weights_of(const Column<A>& column, const Terms& left) {
+    const TileArgs<A>& all = column.args;
+    return all.b + left.rows.begin * all.b_i + left.taps.begin * all.b_j + left.inner.begin * all.b_k;
+  }
+
+  // Makes args the products of `left` with the receptive field of output (y, x0) and those that follow it, along its
+  // row or down. x: an image from the group's first channel on.
+  void aim(TileArgs<A>& args, const Column<A>& column, const Terms& left, const ImageView<const A>& x, int64_t y,
+           int64_t x0, bool down) const {
+    const Axis &h = o_.g.h, &w = o_.g.w;
+    const bool nothing = left.none();
+    args.set_sums(nothing ? 0 : left.rows.size(), left.taps.size(), left.inner.size());
+    args.set_a(x.data, down ? h.stride * x.h : w.stride * x.w, h.dilation * x.h, w.dilation * x.w, 1);
+    if (!nothing) {
+      args.a += h.input_of(y, left.rows.begin) * x.h + w.input_of(x0, left.taps.begin) * x.w + left.inner.begin;
+    }
+    args.b = weights_of(column, left);
+  }
+
+ private:
+  const DensePlan& plan_;
+  const Operands<S, A>& o_;
+};
+
+// Channels of a group, counted in the tensor.
+inline Range channels_of(int64_t group, int64_t per_group) { return {group * per_group, (group + 1) * per_group}; }
+inline Range outputs_of(const ConvGeometry& g, int64_t group, Range columns) {
+  return {group * g.O_per_group() + columns.begin, group * g.O_per_group() + columns.end};
+}
+
+// An image from the group's first channel on.
+template <class A> ImageView<const A> from_group(ImageView<const A> image, const ConvGeometry& g, int64_t group) {
+  image.data += group * g.C_per_group() * image.c;
+  return image;
+}
 
 }  // namespace nhwc_conv

@@ -37,9 +37,12 @@ inline Range share_of(int64_t count, int64_t index, int64_t shares) {
 struct Axis {
   int64_t input, output, kernel, stride, dilation, pad;
 
+  // The input under tap `tap` of output o, inside or outside.
+  int64_t input_of(int64_t o, int64_t tap) const { return o * stride + tap * dilation - pad; }
+
   // The taps of output o that fall inside the input.
   Range taps(int64_t o) const {
-    const int64_t first = o * stride - pad;
+    const int64_t first = input_of(o, 0);
     // Mostly all: then nothing needs to be divided.
     if (first >= 0 && first + (kernel - 1) * dilation < input) return {0, kernel};
     const Range inside = {clamp(ceil_div(-first, dilation), 0, kernel),
@@ -76,7 +79,7 @@ struct Axis {
   int64_t reach(int64_t outputs) const { return clamp(span(outputs), 0, input); }
 };
 
-// The only output-size formula in C++: outputs along an axis padded by pad_before + pad_after.
+// The only output-size formula in C++: outputs along an axis with so much padding before and after it.
 inline int64_t output_size(int64_t input, int64_t kernel, int64_t stride, int64_t dilation, int64_t padding) {
   return (input + padding - dilation * (kernel - 1) - 1) / stride + 1;
 }

@@ -1,62 +1,130 @@
-// The input gradient as forward convolutions of the output gradient, never a scatter. For stride s the rows of the
-// input gradient fall into s phases (row % s), each reached by every s-th tap only; a phase is a stride-1 convolution
-// with these taps, reversed, and with the weight's channels exchanged. So s_h*s_w dense convolutions fill the gradient,
-// or s_h where the phases across are alike: then they are channels of one convolution (patches, 2x2 kernels of stride
-// 2).
+// The input gradient as forward convolutions of the output gradient, one per phase: see phases.h.
 #pragma once
 
-#include <vector>
-
 #include "convolution.h"
+#include "parallel.h"
+#include "phases.h"
 
 namespace nhwc_conv {
 
-// One phase of one axis: the axis of its convolution, its first row, and the taps (from the last to the first).
-struct AxisPhase {
-  Axis axis;
-  int64_t first, last_tap, tap_step;
-};
-AxisPhase input_gradient_phase(const Axis& forward, int64_t phase);
-
-template <class T>
-class InputGradient {
+template <class S, class A> class InputGradient {
  public:
-  // g: the forward geometry. grad [N, OH, OW, O], w [KH, KW, C/groups, O] as in forward, dx [N, H, W, C] contiguous.
-  InputGradient(const Kernels<T>& kernels, const ConvGeometry& g, Algorithm algorithm, int threads,
-                const ImageView<const T>& grad, const WeightView<const T>& w, const ImageView<T>& dx);
+  // g: the forward geometry. grad [N, OH, OW, O], w [KH, KW, C/groups, O] as in forward; dx [N, H, W, C], contiguous.
+  InputGradient(const Kernels<S, A>& kernels, const ConvGeometry& g, Algorithm algorithm, int threads,
+                const ImageView<const S>& grad, const WeightView<const S>& w, S* dx)
+      : kernels_(kernels), g_(g), grad_(grad), given_(w), w_(w), dx_(dx) {
+    const bool merge = phases_are_channels(g);
+    const int64_t merged = merge ? g.w.stride : 1, row = g.w.input * g.C;
+    // As channels, phases need weights in which the input channels of one tap are followed by those of the next.
+    copies_weights_ = merge && w.j != g.C * w.c;
+    if (copies_weights_) {
+      w_ = {w.data, g.w.kernel * g.C * g.O, g.C * g.O, g.O, 1, w.group};
+      memory_.packed_elements = g.h.kernel * w_.i;
+    }
+    const std::vector<AxisPhase> down = phases_with_taps(g.h);
+    const std::vector<AxisPhase> across =
+        merge ? std::vector<AxisPhase>{input_gradient_phase(g.w, 0)} : phases_with_taps(g.w);
+    has_gaps_ = static_cast<int64_t>(down.size()) < clamp(g.h.stride, 0, g.h.input) ||
+                static_cast<int64_t>(across.size()) * merged < clamp(g.w.stride, 0, g.w.input);
+    phases_.reserve(down.size() * across.size());
+    for (const AxisPhase& h : down) {
+      for (const AxisPhase& a : across) {
+        Phase phase;
+        phase.g = {g.N, g.O, merged * g.C, g.groups, h.axis, a.axis};
+        phase.w = {w_.data, -h.tap_step * w_.i, -a.tap_step * w_.j, w_.o, w_.c, w_.group};
+        phase.first_weight = h.last_tap * w_.i + a.last_tap * w_.j;
+        phase.dx.y = {dx + h.first * row + a.first * g.C, g.h.input * row, g.h.stride * row, g.w.stride * g.C, 1};
+        phase.plan = make_plan(kernels, phase.g, grad_, phase.w, phase.dx, algorithm, threads);
+        phase.packed = memory_.packed_elements;
+        memory_.packed_elements += phase.plan.memory().packed_elements;
+        memory_.scratch_elements = max(memory_.scratch_elements, phase.plan.memory().scratch_elements);
+        phases_.push_back(phase);
+      }
+    }
+  }
 
-  int64_t packed_elements() const { return packed_elements_; }    // shared by all threads
-  int64_t scratch_elements() const { return scratch_elements_; }  // of each thread
-  // The first phase, or null: where every tap meets padding only, the gradient is zero.
-  const ConvPlan* plan() const { return phases_.empty() ? nullptr : &phases_.front().plan; }
-  const ConvGeometry& geometry() const { return phases_.front().g; }
-  int64_t phases() const { return phases_.size(); }
+  PlanMemory memory() const { return memory_; }
 
-  // workspace: packed_elements() and then scratch_elements() for each of parallel.threads.
-  void run(const Parallel& parallel, T* workspace) const;
+  void run(const Parallel& parallel, A* workspace) const {
+    if (has_gaps_) clear(parallel);
+    if (copies_weights_) copy_weights(parallel, reinterpret_cast<S*>(workspace));
+    // Items of all phases share one index space, so that one parallel region serves them all.
+    const int64_t count = phases_.size();
+    int64_t most_pack = 0, most_items = 0;
+    for (int64_t p = 0; p < count; ++p) {
+      with_phase(p, workspace, [&](const auto& runner) {
+        most_pack = max(most_pack, runner.pack_items());
+        most_items = max(most_items, runner.items());
+      });
+    }
+    for_each_item(parallel, count * most_pack, [&](int64_t item, int64_t) {
+      with_phase(item % count, workspace, [&](const auto& runner) {
+        if (item / count < runner.pack_items()) runner.pack(item / count);
+      });
+    });
+    for_each_item(parallel, count * most_items, [&](int64_t item, int64_t slot) {
+      A* const scratch = workspace + memory_.packed_elements + slot * memory_.scratch_elements;
+      with_phase(item % count, workspace, [&](const auto& runner) {
+        if (item / count < runner.items()) runner.run(item / count, scratch);
+      });
+    });
+  }
+
+  // Of the first phase. Where every tap meets padding only, the gradient is zero.
+  Explanation explain() const {
+    if (phases_.empty()) return {"", "zero", ""};
+    Explanation plan = phases_.front().plan.explain(phases_.front().g);
+    plan.phases = phases_.size();
+    return plan;
+  }
 
  private:
   struct Phase {
     ConvGeometry g;
-    ConvPlan plan;
-    WeightView<const T> w;
+    WeightView<const S> w;
     int64_t first_weight;  // offset
-    ImageView<T> dx;
+    Result<S, A> dx;
+    ConvPlan plan;
     int64_t packed;  // offset
   };
-  Convolution<T> convolution(const Phase& phase, T* workspace) const;
 
-  const Kernels<T>& kernels_;
+  template <class Use> void with_phase(int64_t index, A* workspace, const Use& use) const {
+    const Phase& phase = phases_[index];
+    WeightView<const S> w = phase.w;
+    w.data = (copies_weights_ ? in_place<S>(workspace) : w.data) + phase.first_weight;
+    A* const packed = workspace + phase.packed;
+    with_runner<S, A>(phase.plan, {kernels_, phase.g, grad_, w, nullptr, phase.dx, packed}, use);
+  }
+
+  void clear(const Parallel& parallel) const {
+    const int64_t chunk = 64 * 1024, elements = g_.N * g_.h.input * g_.w.input * g_.C;
+    for_each_item(parallel, ceil_div(elements, chunk), [&](int64_t item, int64_t) {
+      const int64_t begin = item * chunk, count = min(elements - begin, chunk);
+      std::memset(static_cast<void*>(dx_ + begin), 0, count * sizeof(S));
+    });
+  }
+
+  // In their own type, since phases read them as they would read what was given.
+  void copy_weights(const Parallel& parallel, S* to) const {
+    for_each_item(parallel, g_.h.kernel * g_.w.kernel, [&](int64_t tap, int64_t) {
+      const S* from = given_.data + tap / g_.w.kernel * given_.i + tap % g_.w.kernel * given_.j;
+      if constexpr (std::is_same_v<S, A>) {
+        kernels_.rearrange({from, given_.c, given_.o, to + tap * w_.j, w_.c, g_.C, g_.O});
+      } else {
+        for (int64_t at = 0; at < w_.j; ++at) to[tap * w_.j + at] = from[at / g_.O * given_.c + at % g_.O * given_.o];
+      }
+    });
+  }
+
+  const Kernels<S, A>& kernels_;
   ConvGeometry g_;
-  ImageView<const T> grad_;
-  WeightView<const T> w_;
-  ImageView<T> dx_;
-  bool zero_first_;
-  // The weights' copy stands first in the workspace.
-  bool copies_weights_;
-  WeightView<const T> original_ = {};
+  ImageView<const S> grad_;
+  WeightView<const S> given_, w_;
+  S* dx_;
+  bool copies_weights_;  // first in the workspace
+  bool has_gaps_;        // places of dx that no phase reaches
   std::vector<Phase> phases_;
-  int64_t packed_elements_ = 0, scratch_elements_ = 0;
+  PlanMemory memory_;
 };
 
 }  // namespace nhwc_conv

@@ -6,62 +6,9 @@
 #include <cstring>
 
 #include "convolution.h"
+#include "parallel.h"
 
 namespace nhwc_conv {
-
-// The layout follows from the weights alone, for no size of an image is known yet: tiles suit rows of middling width.
-// Of `weights` only kernel sizes, C, O and groups are read.
-template <class T>
-DenseForm packed_form(const Kernels<T>& kernels, const ConvGeometry& weights) {
-  return choose_form(kernels, weights.O_per_group(), 56, weights.w.kernel * weights.C_per_group());
-}
-
-// What fills the buffer: the direct path's weights, then Winograd's if they pay and are asked for.
-template <class T>
-struct PackingPlan {
-  ConvPlan direct;
-  Prepacked layout;
-  bool with_winograd;
-
-  PackingPlan(const Kernels<T>& kernels, const ConvGeometry& weights, bool winograd)
-      : direct{}, layout{}, with_winograd(winograd) {
-    const int64_t depth = weights.h.kernel * weights.w.kernel * weights.C_per_group();
-    direct.lanewise.pack_weights = direct.dense.pack_weights = true;
-    if (is_depthwise(kernels, weights)) {
-      direct.method = Method::depthwise;
-      direct.lanewise.packed_row = spread<T>(weights.O);
-      layout.direct_elements = depth * direct.lanewise.packed_row;
-    } else {
-      layout.form = packed_form(kernels, weights);
-      direct.dense.dot = layout.form.dot;
-      direct.dense.columns = layout.form.columns;
-      layout.direct_elements = weights.groups * depth * layout.form.columns.padded_columns();
-      if (with_winograd && !layout.form.dot) {
-        layout.winograd_elements = winograd_prepacked_elements<T>(weights, layout.form.columns);
-      }
-    }
-  }
-
-  int64_t elements() const { return layout.direct_elements + layout.winograd_elements; }
-};
-
-// Kernels of vectors of so many bytes as a PackingPlan sees them: widths, no code. How many rows and vectors a tile has
-// moves no size.
-template <class T>
-Kernels<T> kernel_widths(int64_t vector_bytes) {
-  Kernels<T> kernels = {};
-  kernels.dot_lanes = vector_bytes / sizeof(T);
-  for (int lanes = kernels.dot_lanes; lanes > 0; lanes = narrower<T>(lanes)) {
-    for (int vectors = 1; vectors <= 2; ++vectors) {
-      TileFamily<T>& family = kernels.family[kernels.families++];
-      family.lanes = lanes;
-      family.vectors = vectors;
-      family.max_rows = 1;
-    }
-    kernels.lanewise[kernels.lanewise_families++].lanes = lanes;
-  }
-  return kernels;
-}
 
 // Which weight was packed: where it lay and how often it had been written to. Nothing is known of one whose writes are
 // not counted.
@@ -86,41 +33,104 @@ struct PackedHeader {
 static_assert(sizeof(PackedHeader) == 2 * kLineBytes, "no gaps; what follows stays aligned");
 
 // In elements.
-template <class T>
-constexpr int64_t kPackedHeader = sizeof(PackedHeader) / sizeof(T);
-
-template <class T>
-PackedHeader header_of(const ConvGeometry& weights, const PackingPlan<T>& plan, int64_t elements,
-                       const WeightState& weight) {
-  const ColumnTiles& columns = plan.layout.form.columns;
-  const int64_t form = plan.direct.method == Method::depthwise ? 2 : plan.layout.form.dot;
-  return {elements,
-          plan.with_winograd,
-          weights.h.kernel,
-          weights.w.kernel,
-          weights.C_per_group(),
-          weights.O,
-          weights.groups,
-          form,
-          columns.lanes,
-          columns.vectors,
-          weight};
-}
+template <class A> constexpr int64_t kPackedHeader = sizeof(PackedHeader) / sizeof(A);
 
 // Of a buffer that has as many elements as a header.
-template <class T>
-PackedHeader read_header(const T* packed) {
+template <class A> PackedHeader read_header(const A* packed) {
   PackedHeader header;
   std::memcpy(&header, packed, sizeof(header));
   return header;
 }
 
-// Whether a buffer of so many elements, which begins with `header`, holds these weights as `plan` lays them out.
-template <class T>
-bool header_matches(const PackedHeader& header, const ConvGeometry& weights, const PackingPlan<T>& plan,
-                    int64_t elements) {
-  const PackedHeader expected = header_of(weights, plan, elements, header.weight);
-  return std::memcmp(&header, &expected, sizeof(header)) == 0 && elements >= kPackedHeader<T> + plan.elements();
+// What fills the buffer behind its header: the direct path's weights, then Winograd's if they pay and are asked for.
+// The layout follows from the weights alone, for no size of an image is known yet: tiles suit rows of middling width.
+template <class S, class A> class PackedWeights {
+ public:
+  // Of `weights` only kernel sizes, C, O and groups are read.
+  PackedWeights(const Kernels<S, A>& kernels, const ConvGeometry& weights, bool with_winograd)
+      : kernels_(kernels), g_(weights), with_winograd_(with_winograd), for_lanes_(is_lanewise<A>(kernels, weights)) {
+    const int64_t depth = g_.h.kernel * g_.w.kernel * g_.C_per_group();
+    if (for_lanes_) {
+      layout_.direct_elements = depth * spread<A>(g_.O);
+      return;
+    }
+    layout_.form = choose_form<A>(kernels, g_.O_per_group(), kPackedRun, g_.w.kernel * g_.C_per_group());
+    layout_.direct_elements = g_.groups * depth * layout_.form.columns.padded_columns();
+    if (with_winograd && !layout_.form.dot) {
+      layout_.winograd_elements = winograd_prepacked_elements<A>(g_, layout_.form.columns);
+    }
+  }
+
+  const Prepacked& layout() const { return layout_; }
+  int64_t elements() const { return kPackedHeader<A> + layout_.direct_elements + layout_.winograd_elements; }
+
+  // Packs into a buffer of so many elements, elements() at least. Gaps are zero: buffers end up in files.
+  void pack(const Parallel& parallel, const WeightView<const S>& w, const WeightState& state, int64_t size,
+            A* buffer) const {
+    std::memset(static_cast<void*>(buffer), 0, size * sizeof(A));
+    const PackedHeader header = header_of(size, state);
+    std::memcpy(static_cast<void*>(buffer), &header, sizeof(header));
+    A* const direct = buffer + kPackedHeader<A>;
+    if (for_lanes_) {
+      for_each_item(parallel, g_.h.kernel * g_.w.kernel,
+                    [&](int64_t item, int64_t) { pack_lanes(kernels_, g_, w, spread<A>(g_.O), item, direct); });
+      return;
+    }
+    const DenseWeights<S, A> weights(kernels_, g_, layout_.form, w, direct);
+    for_each_item(parallel, weights.pack_items(), [&](int64_t item, int64_t) { weights.pack(item); });
+    if (layout_.winograd_elements == 0) return;
+    WinogradPlan plan = {};
+    plan.patch = 4;
+    plan.columns = layout_.form.columns;
+    plan.depth_blocks = depth_blocks_of(g_);
+    const Operands<S, A> operands = {kernels_, g_, {}, w, nullptr, {}, direct + layout_.direct_elements};
+    const TransformedWeights<S, A> transformed(plan, operands);
+    for_each_item(parallel, transformed.pack_items(), [&](int64_t item, int64_t) { transformed.pack(item); });
+  }
+
+  // Whether a buffer of so many elements, which begins with `header`, holds these weights in this layout.
+  bool matches(const PackedHeader& header, int64_t size) const {
+    const PackedHeader expected = header_of(size, header.weight);
+    return std::memcmp(&header, &expected, sizeof(header)) == 0 && size >= elements();
+  }
+
+ private:
+  PackedHeader header_of(int64_t size, const WeightState& state) const {
+    const int64_t form = for_lanes_ ? 2 : layout_.form.dot ? 1 : 0;
+    return {size,
+            with_winograd_ ? 1 : 0,
+            g_.h.kernel,
+            g_.w.kernel,
+            g_.C_per_group(),
+            g_.O,
+            g_.groups,
+            form,
+            layout_.form.columns.lanes,
+            layout_.form.columns.vectors,
+            state};
+  }
+
+  const Kernels<S, A>& kernels_;
+  const ConvGeometry& g_;
+  bool with_winograd_, for_lanes_;
+  Prepacked layout_ = {};
+};
+
+// Kernels of vectors of so many bytes as PackedWeights sees them: widths, no code. How many rows and vectors a tile has
+// moves no size.
+template <class S, class A> Kernels<S, A> kernel_widths(int64_t vector_bytes) {
+  Kernels<S, A> kernels = {};
+  kernels.dot_lanes = vector_bytes / sizeof(A);
+  for (int lanes = kernels.dot_lanes; lanes > 0; lanes = narrower<A>(lanes)) {
+    for (int vectors = 1; vectors <= 2; ++vectors) {
+      TileFamily<A>& family = kernels.family[kernels.families++];
+      family.lanes = lanes;
+      family.vectors = vectors;
+      family.max_rows = 1;
+    }
+    kernels.lanewise[kernels.lanewise_families++].lanes = lanes;
+  }
+  return kernels;
 }
 
 }  // namespace nhwc_conv

@@ -13,8 +13,7 @@ struct Parallel {
 };
 
 // Calls function(item, slot) for every item < items. A slot is held by one thread at a time: it numbers scratch memory.
-template <class Function>
-void for_each_item(const Parallel& parallel, int64_t items, const Function& function) {
+template <class Function> void for_each_item(const Parallel& parallel, int64_t items, const Function& function) {
   const int64_t slots = items < parallel.threads ? items : parallel.threads;
   if (slots <= 1) {
     for (int64_t item = 0; item < items; ++item) function(item, 0);

@@ -3,23 +3,29 @@
 
 #include <cstdint>
 
+#include "geometry.h"
+
 namespace nhwc_conv {
 
-template <class T>
-struct ImageView {
+template <class T> struct ImageView {
   T* data;
   int64_t n, h, w, c;
 };
 
 // One image of a batch.
-template <class T>
-ImageView<T> of_image(const ImageView<T>& images, int64_t n) {
+template <class T> ImageView<T> of_image(const ImageView<T>& images, int64_t n) {
   return {images.data + n * images.n, 0, images.h, images.w, images.c};
 }
 
+// Pixels of one image, and some of their channels.
+struct Region {
+  Range ys, xs, channels;
+  int64_t pixels() const { return ys.size() * xs.size(); }
+  int64_t elements() const { return pixels() * channels.size(); }
+};
+
 // [KH, KW, C/groups, O/groups] of each group
-template <class T>
-struct WeightView {
+template <class T> struct WeightView {
   T* data;
   int64_t i, j, c, o, group;
 };

@@ -6,8 +6,7 @@
 namespace nhwc_conv {
 
 // The outputs ys x xs, whose kernel columns taps_w exist: those whose kernel rows all exist, and row by row the others.
-template <class Emit>
-void walk_columns(const ConvGeometry& g, Range ys, Range xs, Range taps_w, const Emit& emit) {
+template <class Emit> void walk_columns(const ConvGeometry& g, Range ys, Range xs, Range taps_w, const Emit& emit) {
   const Range inside = g.h.interior().within(ys);
   if (!inside.empty()) emit(inside, xs, Range{0, g.h.kernel}, taps_w);
   for (int64_t y = ys.begin; y < ys.end; ++y) {
@@ -28,18 +27,16 @@ void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit, const Bor
     if (x < xs.end) border(x, g.w.taps(x));
   }
 }
-template <class Emit>
-void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit) {
+template <class Emit> void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit) {
   walk(g, ys, xs, emit, [&](int64_t x, Range taps_w) { walk_columns(g, ys, {x, x + 1}, taps_w, emit); });
 }
 
-// Calls run(offset, m) for the fewest pieces of at most `most` that make up `count`, equal but for one.
-template <class Run>
-void in_pieces(int64_t count, int64_t most, const Run& run) {
-  const int64_t pieces = ceil_div(count, most), shorter = count / pieces, longer = count % pieces;
+// Calls run(offset, m) for the fewest tiles of at most `most` rows that make up `count`, equal but for one row.
+template <class Run> void in_tiles(int64_t count, int64_t most, const Run& run) {
+  const int64_t tiles = ceil_div(count, most), shorter = count / tiles, longer = count % tiles;
   int64_t offset = 0;
-  for (int64_t piece = 0; piece < pieces; ++piece) {
-    const int64_t m = shorter + (piece < longer);
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t m = tile < longer ? shorter + 1 : shorter;
     run(offset, m);
     offset += m;
   }

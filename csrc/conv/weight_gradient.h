@@ -1,17 +1,17 @@
-// The weight gradient: dw[i, j, c, o] is the sum over output pixels of x under tap (i, j) times grad. Tiles of (kernel
-// position, input channel) by output channels, reduced over pixels; no im2col buffer.
+// The weight gradient, and which method computes it.
 #pragma once
 
-#include "parallel.h"
-#include "plan.h"
-#include "window.h"
+#include <variant>
+
+#include "weight_gradient_dense.h"
+#include "weight_gradient_lanewise.h"
+#include "weight_gradient_winograd.h"
 
 namespace nhwc_conv {
 
 // Images of one pixel become the pixels of one image, whatever their layout: a reduction of one product for each image
-// is mostly calls (512 to 10 channels, 128 images: 20 times as fast).
-template <class T>
-void join_single_pixels(ConvGeometry& g, ImageView<const T>& x, ImageView<const T>& grad) {
+// is mostly calls.
+template <class S> void join_single_pixels(ConvGeometry& g, ImageView<const S>& x, ImageView<const S>& grad) {
   const auto is_one = [](const Axis& axis) {
     return axis.input == 1 && axis.output == 1 && axis.kernel == 1 && axis.pad == 0;
   };
@@ -22,69 +22,41 @@ void join_single_pixels(ConvGeometry& g, ImageView<const T>& x, ImageView<const 
   g.N = 1;
 }
 
-template <class T>
-class WeightGradient {
+template <class S, class A> class WeightGradient {
  public:
-  // x [N, H, W, C], grad [N, OH, OW, O]; dw [KH, KW, C/groups, O] contiguous.
-  WeightGradient(const Kernels<T>& kernels, const WeightGradientPlan& plan, const ConvGeometry& g,
-                 const ImageView<const T>& x, const ImageView<const T>& grad, T* dw)
-      : kernels_(kernels), plan_(plan), g_(g), x_(x), grad_(grad), dw_(dw) {}
+  // x [N, H, W, C] and grad [N, OH, OW, O], any strides; dw [KH, KW, C/groups, O], contiguous.
+  WeightGradient(const Kernels<S, A>& kernels, const ConvGeometry& g, Algorithm algorithm, int threads,
+                 const ImageView<const S>& x, const ImageView<const S>& grad, A* dw)
+      : o_{kernels, g, x, grad, dw} {
+    if (takes_winograd<A>(algorithm, g, WinogradWeights::gradient, g.N)) {
+      plan_ = make_winograd_gradient_plan(kernels, g, threads);
+      return;
+    }
+    join_single_pixels(o_.g, o_.x, o_.grad);
+    if (is_lanewise<A>(kernels, o_.g)) {
+      plan_ = make_lanewise_gradient_plan(o_);
+    } else {
+      plan_ = make_dense_gradient_plan(o_);
+    }
+  }
 
-  // workspace: plan.partial_elements and then plan.scratch_elements() for each of parallel.threads.
-  void run(const Parallel& parallel, T* workspace) const;
+  PlanMemory memory() const {
+    return std::visit([](const PlanMemory& memory) { return memory; }, plan_);
+  }
+  Explanation explain() const {
+    return std::visit([](const auto& plan) { return plan.explain(); }, plan_);
+  }
+  void run(const Parallel& parallel, A* workspace) const {
+    std::visit([&](const auto& plan) { runner_of(plan).run(parallel, workspace); }, plan_);
+  }
 
  private:
-  // Rows of tiles: of one kernel row (i), or of one tap (i, j), of one group.
-  struct Rows {
-    int64_t group, row_tile, i, j;
-    Range range;
-  };
-  // What is left to ask for of a piece of memory.
-  struct Ahead {
-    const T* from;
-    int64_t elements;
-  };
-  // A block of output pixels of one image, some tiles of columns, and where their sums go.
-  struct Block {
-    int64_t n;
-    Range ys, xs, tiles;
-    T* dw;
-    bool first;
-    T* scratch;
-    // What is there to read: the rows' operand, where it lies or in a window, of these channels.
-    ImageView<const T> by_rows;
-    int64_t group, window, kernel_row;
-    // What tiles ask for meanwhile: the next block's pixels of x and of grad.
-    Ahead ahead[2];
-  };
+  DenseWeightGradient<S, A> runner_of(const DenseGradientPlan& plan) const { return {plan, o_}; }
+  LanewiseWeightGradient<S, A> runner_of(const LanewiseGradientPlan& plan) const { return {plan, o_}; }
+  WinogradWeightGradient<S, A> runner_of(const WinogradGradientPlan& plan) const { return {plan, o_}; }
 
-  // Of the tiles of columns and of the units of rows.
-  struct Shares {
-    int64_t columns, rows;
-  };
-
-  int64_t row_units() const;
-  Shares choose_shares(int threads) const;
-  Rows rows(int64_t unit) const;
-  void advance(Rows& rows) const;
-  Range run_of(int64_t row_tile) const;
-  int64_t blocks() const;
-  Block block(int64_t index) const;
-  Window window(const Block& block, bool of_x, Range channels) const;
-  template <class Visit>
-  void each_tile(const Block& block, const Visit& visit) const;
-  void look_ahead(Block& block, const Block& next) const;
-  void read(Block& block, const Rows& rows) const;
-  void add(Block& block, const Rows& rows) const;
-  static void ask(TileArgs<T>& args, Block& block);
-  // Products of the pixels ys x xs, rows `range` counted from tap (i, j), with all tiles of columns.
-  void emit(Block& block, const Rows& rows, Range ys, Range xs, int64_t j, Range range, bool accumulate) const;
-
-  const Kernels<T>& kernels_;
-  const WeightGradientPlan& plan_;
-  const ConvGeometry& g_;
-  ImageView<const T> x_, grad_;
-  T* dw_;
+  GradientOperands<S, A> o_;
+  std::variant<DenseGradientPlan, LanewiseGradientPlan, WinogradGradientPlan> plan_;
 };
 
 }  // namespace nhwc_conv

@@ -5,10 +5,6 @@
 #include <stdexcept>
 #include <string>
 
-#if defined(__linux__)
-#include <unistd.h>
-#endif
-
 namespace nhwc_conv {
 
 #if defined(__x86_64__)
@@ -44,22 +40,16 @@ int table_count = 0;
 const KernelTable* active = nullptr;
 const char* refused = nullptr;  // the bad NHWC_CONV_ISA
 
-int64_t second_level_cache() {
-#if defined(_SC_LEVEL2_CACHE_SIZE)
-  const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
-  return bytes > 0 ? bytes : 0;
-#else
-  return 0;
-#endif
-}
-
 void fill_tables() {
 #define NHWC_ISA(name, architecture, bytes, registers, flags) \
   NHWC_BUILT_##architecture(if (supported::name()) name::fill(tables[table_count++]);)
 #include "isa_table.def"
 #undef NHWC_ISA
-  const int64_t cache = second_level_cache();
-  for (int t = 0; t < table_count; ++t) tables[t].f32.second_level_cache = tables[t].f64.second_level_cache = cache;
+  const Machine machine = describe_machine();
+  for (int t = 0; t < table_count; ++t) {
+#define NHWC_STORAGE(S, A, dtype) tables[t].dtype##_kernels.machine = machine;
+#include "storage_types.def"
+  }
 }
 
 }  // namespace

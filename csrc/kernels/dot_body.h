@@ -4,8 +4,7 @@
 // Sums of the lanes of COUNT <= WIDTH vectors: each is halved, its lower half plus its upper one, until one lane is
 // left. WIDTH of them share a vector on the way, each in LANES / WIDTH lanes of it; with all lanes, each in one.
 #ifdef NHWC_SHUFFLES
-template <class A, int LANES, int COUNT, int WIDTH = LANES>
-struct LaneSums {
+template <class A, int LANES, int COUNT, int WIDTH = LANES> struct LaneSums {
   typedef typename Lanes<A, LANES>::vector V;
   static V of(const V* values) {
     const int HALF = WIDTH / 2, FIRST = COUNT < HALF ? COUNT : HALF;
@@ -20,26 +19,22 @@ struct LaneSums {
     return __builtin_shuffle(low, high, lower) + __builtin_shuffle(low, high, upper);
   }
 };
-template <class A, int LANES, int COUNT>
-struct LaneSums<A, LANES, COUNT, 1> {
+template <class A, int LANES, int COUNT> struct LaneSums<A, LANES, COUNT, 1> {
   typedef typename Lanes<A, LANES>::vector V;
   static V of(const V* values) { return *values; }
 };
 #else
-template <class A, int LANES>
-struct LaneSum {
+template <class A, int LANES> struct LaneSum {
   static A of(typename Lanes<A, LANES>::vector value) {
     A lanes[LANES];
     store<A, LANES>(lanes, value);
     return LaneSum<A, LANES / 2>::of(load<A, LANES / 2>(lanes) + load<A, LANES / 2>(lanes + LANES / 2));
   }
 };
-template <class A>
-struct LaneSum<A, 1> {
+template <class A> struct LaneSum<A, 1> {
   static A of(A value) { return value; }
 };
-template <class A, int LANES, int COUNT>
-struct LaneSums {
+template <class A, int LANES, int COUNT> struct LaneSums {
   typedef typename Lanes<A, LANES>::vector V;
   static V of(const V* values) {
     V sums = {};
@@ -50,26 +45,23 @@ struct LaneSums {
 #endif
 
 // totals[n] = the sum of the lanes of values[n] for n < COUNT; there is room for whole vectors.
-template <class A, int LANES, int COUNT>
-struct Totals {
+template <class A, int LANES, int COUNT> struct Totals {
   static void enter(const typename Lanes<A, LANES>::vector* values, A* totals) {
     const int FIRST = COUNT < LANES ? COUNT : LANES;
     store<A, LANES>(totals, LaneSums<A, LANES, FIRST>::of(values));
     Totals<A, LANES, COUNT - FIRST>::enter(values + FIRST, totals + FIRST);
   }
 };
-template <class A, int LANES>
-struct Totals<A, LANES, 0> {
+template <class A, int LANES> struct Totals<A, LANES, 0> {
   static void enter(const typename Lanes<A, LANES>::vector*, A*) {}
 };
 
-// Whole vectors of the reduction. AHEAD asks for the rows of the tile behind the next one: with few columns a tile
-// takes little longer than its lines do to come.
-template <class T, class A, int LANES, int COLUMNS, int ROWS, bool AHEAD>
+// Whole vectors of the reduction.
+template <class T, class A, int LANES, int COLUMNS, int ROWS>
 inline void dot_steps(typename Lanes<A, LANES>::vector* sum, const T* a, const T* b, int64_t whole,
                       const TileArgs<T>& t) {
   typedef typename Lanes<A, LANES>::vector V;
-  const int64_t a_m = t.a_m, ahead = AHEAD ? 2 * (t.ahead - t.a) : 0;
+  const int64_t a_m = t.a_m;
   for (int64_t k = 0; k < whole; k += LANES) {
     V right[COLUMNS];
     NHWC_UNROLL(4)
@@ -79,7 +71,6 @@ inline void dot_steps(typename Lanes<A, LANES>::vector* sum, const T* a, const T
     NHWC_UNROLL(16)
     for (int m = 0; m < ROWS; ++m) {
       V left = load<A, LANES>(row);
-      if (AHEAD) __builtin_prefetch(row + ahead, 0, 2);
       // Else each product loads it, and loads are what the loop waits for.
       if (COLUMNS > 1) NHWC_IN_REGISTER(left);
       row += a_m;
@@ -90,8 +81,7 @@ inline void dot_steps(typename Lanes<A, LANES>::vector* sum, const T* a, const T
   }
 }
 
-template <class T, class A, int LANES, int COLUMNS, int ROWS>
-void dot(const TileArgs<T>& t) {
+template <class T, class A, int LANES, int COLUMNS, int ROWS> void dot(const TileArgs<T>& t) {
   typedef typename Lanes<A, LANES>::vector V;
   V sum[ROWS * COLUMNS];
   NHWC_UNROLL(32)
@@ -101,11 +91,7 @@ void dot(const TileArgs<T>& t) {
     for (int64_t j = 0; j < t.J; ++j) {
       const T* a = t.a + i * t.a_i + j * t.a_j;
       const T* b = t.b + i * t.b_i + j * t.b_j;
-      if (t.ahead == nullptr) {
-        dot_steps<T, A, LANES, COLUMNS, ROWS, false>(sum, a, b, whole, t);
-      } else {
-        dot_steps<T, A, LANES, COLUMNS, ROWS, true>(sum, a, b, whole, t);
-      }
+      dot_steps<T, A, LANES, COLUMNS, ROWS>(sum, a, b, whole, t);
       if (rest == 0) continue;
       // The end of a row, filled up with zeros: nothing behind it is read. All of it is copied, in the compiler's eyes
       // too, before any product is formed: a multiplication and an addition are fused only if no branch parts them.
@@ -137,27 +123,23 @@ void dot(const TileArgs<T>& t) {
   }
 }
 
-template <class T, int COLUMNS, int ROWS>
-struct DotRows {
+template <class T, int COLUMNS, int ROWS> struct DotRows {
   static void enter(DotFamily<T>& family) {
     family.rows[ROWS - 1] = dot<T, T, NHWC_ISA_VECTOR_BYTES / sizeof(T), COLUMNS, ROWS>;
     DotRows<T, COLUMNS, ROWS - 1>::enter(family);
   }
 };
-template <class T, int COLUMNS>
-struct DotRows<T, COLUMNS, 0> {
+template <class T, int COLUMNS> struct DotRows<T, COLUMNS, 0> {
   static void enter(DotFamily<T>&) {}
 };
 
-template <class T, int COLUMNS, int ROWS>
-void enter_dot_family(Kernels<T>& kernels) {
+template <class T, int COLUMNS, int ROWS> void enter_dot_family(Arithmetic<T>& kernels) {
   kernels.dot[COLUMNS - 1].columns = COLUMNS;
   kernels.dot[COLUMNS - 1].max_rows = ROWS;
   DotRows<T, COLUMNS, ROWS>::enter(kernels.dot[COLUMNS - 1]);
 }
 
-template <class T>
-void enter_dot_families(Kernels<T>& kernels) {
+template <class T> void enter_dot_families(Arithmetic<T>& kernels) {
   kernels.dot_lanes = NHWC_ISA_VECTOR_BYTES / sizeof(T);
   enter_dot_family<T, 1, 8>(kernels);
 #if NHWC_ISA_REGISTERS >= 32

@@ -14,21 +14,23 @@ namespace {
 #include "lanewise_3x3_body.h"
 #include "lanewise_body.h"
 #include "dot_body.h"
-#include "pack_body.h"
+#include "copy_body.h"
+#include "finish_body.h"
 #include "winograd_body.h"
 
-template <class T>
-void enter(Kernels<T>& kernels) {
+template <class S, class A> void enter(Kernels<S, A>& kernels) {
   enter_families(kernels);
   enter_lanewise_families(kernels);
   enter_dot_families(kernels);
-  kernels.winograd2 = winograd_transforms<T, 2>();
-  kernels.winograd4 = winograd_transforms<T, 4>();
-  kernels.copy = copy<T>;
-  kernels.repeat = repeat<T>;
-  kernels.field = field<T>;
-  kernels.add = add<T>;
-  kernels.peak = peak<T>;
+  kernels.winograd2 = winograd_transforms<A, 2>();
+  kernels.winograd4 = winograd_transforms<A, 4>();
+  kernels.rearrange = copy<A, A>;
+  kernels.repeat = repeat<A>;
+  kernels.copy = copy<S, A>;
+  kernels.field = field<S, A>;
+  kernels.finish = finish<S, A>;
+  kernels.add = add<A>;
+  kernels.peak = peak<A>;
 }
 
 }  // namespace
@@ -38,8 +40,8 @@ void enter(Kernels<T>& kernels) {
 
 void fill(KernelTable& table) {
   table.name = NHWC_TEXT(NHWC_ISA_NAME);
-  enter(table.f32);
-  enter(table.f64);
+#define NHWC_STORAGE(S, A, dtype) enter(table.dtype##_kernels);
+#include "storage_types.def"
 }
 
 }  // namespace NHWC_ISA_NAME

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "machine.h"
+
 namespace nhwc_conv {
 
 // What a tile kernel does with the old C; see TileArgs. Dot and lanewise kernels know no go_on.
@@ -29,8 +31,7 @@ enum class Mode { fresh, add, go_on };
 //
 // Columns come in vectors of L lanes. A last vector that is not full stands back from the end and overlaps its
 // neighbour; so columns >= L is required, nothing beyond `columns` is touched, and no mask is needed.
-template <class T>
-struct TileArgs {
+template <class T> struct TileArgs {
   const T* a;
   int64_t a_m, a_i, a_j, a_k;
   const T* b;
@@ -42,8 +43,7 @@ struct TileArgs {
   const T* bias;  // null, or `columns` values
   Mode mode;
   // Only a hint. Broadcast: the lines at ahead[i*ahead_i + j*ahead_j + k*ahead_k] are brought near meanwhile, for
-  // later calls. Dot: A of tiles to come, which stand ahead - a apart. Lanewise kernels do not read it. Null, with
-  // ahead_k zero, asks for nothing.
+  // later calls. The other forms do not read it. Null, with ahead_k zero, asks for nothing.
   const T* ahead;
   int64_t ahead_i, ahead_j, ahead_k;
   // Where the function that is called packs B, the rows of B go here too, one after the other, vectors*lanes elements
@@ -52,17 +52,20 @@ struct TileArgs {
   // Lanewise: so many tiles, each a_t further in A and c_t in C than the one before. The other forms make one, whatever
   // these say.
   int64_t tiles, a_t, c_t;
+
+  void set_a(const T* at, int64_t m, int64_t i, int64_t j, int64_t k) { a = at, a_m = m, a_i = i, a_j = j, a_k = k; }
+  void set_b(const T* at, int64_t i, int64_t j, int64_t k) { b = at, b_i = i, b_j = j, b_k = k; }
+  void set_ahead(const T* at, int64_t i, int64_t j, int64_t k) { ahead = at, ahead_i = i, ahead_j = j, ahead_k = k; }
+  void set_sums(int64_t i_count, int64_t j_count, int64_t k_count) { I = i_count, J = j_count, K = k_count; }
 };
 
-template <class T>
-using TileFn = void (*)(const TileArgs<T>&);
+template <class T> using TileFn = void (*)(const TileArgs<T>&);
 
 // Broadcast kernels of one column shape, (vectors - 1)*lanes < columns <= vectors*lanes, for 1 to max_rows rows:
 // rows[m - 1] takes a_k = 1 and columns_of_a[m - 1] takes a_m = 1, whatever the fields say. packing_rows[m - 1] is
 // rows[m - 1], and packs B.
 constexpr int kMaxTileRows = 16, kMaxTileColumns = 64;
-template <class T>
-struct TileFamily {
+template <class T> struct TileFamily {
   int lanes, vectors, max_rows;
   TileFn<T> rows[kMaxTileRows];
   TileFn<T> packing_rows[kMaxTileRows];
@@ -71,8 +74,7 @@ struct TileFamily {
 
 // Lanewise kernels of one width of vectors, for any number of columns from `lanes` up.
 constexpr int kMaxLanewiseRows = 8;
-template <class T>
-struct LanewiseFamily {
+template <class T> struct LanewiseFamily {
   int lanes;
   // The most rows that are worth asking for where tiles are many: in general, and where they follow each other a
   // kernel row apart and J and K are 3.
@@ -82,27 +84,15 @@ struct LanewiseFamily {
 
 // Dot kernels for exactly `columns` columns and 1 to max_rows rows.
 constexpr int kMaxDotRows = 8;
-template <class T>
-struct DotFamily {
+template <class T> struct DotFamily {
   int columns, max_rows;
   TileFn<T> rows[kMaxDotRows];
-};
-
-// Copy of a matrix into rows of `to_k` elements: to[k*to_k + n] = from[k*from_k + n*from_n] for k < K, n < N.
-template <class T>
-struct CopyArgs {
-  const T* from;
-  int64_t from_k, from_n;
-  T* to;
-  int64_t to_k;
-  int64_t K, N;
 };
 
 // Channels of groups of K, each as often as its group has outputs, `copies`:
 //   to[p*to_p + k*N + n] = from[p*from_p + n / copies * K + k]      for p < P, k < K, n < N
 // N is a multiple of copies.
-template <class T>
-struct RepeatArgs {
+template <class T> struct RepeatArgs {
   const T* from;
   int64_t from_p;
   T* to;
@@ -110,24 +100,47 @@ struct RepeatArgs {
   int64_t P, K, N, copies;
 };
 
+// What follows moves data from storage of type S to the arithmetic's type A, or back.
+//
+// Copy of a matrix into rows of `to_k` elements: to[k*to_k + n] = from[k*from_k + n*from_n] for k < K, n < N.
+template <class S, class A> struct CopyArgs {
+  const S* from;
+  int64_t from_k, from_n;
+  A* to;
+  int64_t to_k;
+  int64_t K, N;
+};
+
 // One receptive field (one row of the im2col matrix), zeros outside the image:
 //   to[(i*KW + j)*C + c] = inside(i, j) ? from[i*from_i + j*from_j + c*from_c] : 0      for i < KH, j < KW, c < C
 // where inside(i, j) is i_begin <= i < i_end and j_begin <= j < j_end. Nothing outside is read.
-template <class T>
-struct FieldArgs {
-  const T* from;
+template <class S, class A> struct FieldArgs {
+  const S* from;
   int64_t from_i, from_j, from_c;
   int64_t KH, KW, C;
   int64_t i_begin, i_end, j_begin, j_end;
-  T* to;
+  A* to;
+};
+
+// What becomes of a complete sum. relu leaves NaN and -0 as they are, as torch.relu does.
+enum class Activation { none, relu };
+
+// The last step of complete sums: to[m*to_m + n*to_n] = S(activation(from[m*from_m + n])) for m < M, n < N. They may be
+// finished where they stand, and overlap the result in no other way.
+template <class S, class A> struct FinishArgs {
+  const A* from;
+  int64_t from_m;
+  S* to;
+  int64_t to_m, to_n;
+  int64_t M, N;
+  Activation activation;
 };
 
 // Winograd's transforms of one tile, two-sided products with small matrices, for each column by itself:
 //   to[r*to_i + s*to_j + n] = bias[n] + sum over i, j of L[r][i] * L[s][j] * from[i*from_i + j*from_j + n]
 // for n < columns, r < to_rows, s < to_columns, with the matrix L of the function that is called. `to` overlaps
 // nothing.
-template <class T>
-struct TransformArgs {
+template <class T> struct TransformArgs {
   const T* from;
   int64_t from_i, from_j;
   T* to;
@@ -136,12 +149,10 @@ struct TransformArgs {
   int64_t columns;
   const T* bias;  // or null
 };
-template <class T>
-using TransformFn = void (*)(const TransformArgs<T>&);
+template <class T> using TransformFn = void (*)(const TransformArgs<T>&);
 
 // F(tile x tile, 3 x 3), on points = (tile + 2) x (tile + 2) values: names and sizes of L by what it is applied to.
-template <class T>
-struct WinogradTransforms {
+template <class T> struct WinogradTransforms {
   TransformFn<T> input;            // B^T: points x points
   TransformFn<T> weight;           // G: points x 3
   TransformFn<T> output;           // A^T: tile x points
@@ -156,45 +167,45 @@ constexpr int kMaxLanewiseFamilies = 5;
 constexpr int kMaxDotFamilies = 3;
 
 // Vectors get narrower by half, down to 16 bytes, and then to one lane; zero after that.
-template <class T>
-constexpr int narrower(int lanes) {
+template <class T> constexpr int narrower(int lanes) {
   return lanes == 1 ? 0 : lanes * sizeof(T) == 16 ? 1 : lanes / 2;
 }
 
-template <class T>
-struct Kernels {
-  int64_t second_level_cache;  // bytes of one core's, or zero if unknown; no bit of a result may depend on it
+// The kernels that compute: all in one type.
+template <class A> struct Arithmetic {
+  Machine machine;
   int families;
-  TileFamily<T> family[kMaxFamilies];
+  TileFamily<A> family[kMaxFamilies];
   int lanewise_families;
-  LanewiseFamily<T> lanewise[kMaxLanewiseFamilies];
+  LanewiseFamily<A> lanewise[kMaxLanewiseFamilies];
   int dot_lanes;
-  DotFamily<T> dot[kMaxDotFamilies];
-  void (*copy)(const CopyArgs<T>&);
-  void (*repeat)(const RepeatArgs<T>&);
-  void (*field)(const FieldArgs<T>&);
-  WinogradTransforms<T> winograd2, winograd4;
+  DotFamily<A> dot[kMaxDotFamilies];
+  WinogradTransforms<A> winograd2, winograd4;
+  void (*rearrange)(const CopyArgs<A, A>&);
+  void (*repeat)(const RepeatArgs<A>&);
   // to[n] += from[n] for n < count
-  void (*add)(T* to, const T* from, int64_t count);
+  void (*add)(A* to, const A* from, int64_t count);
   // Runs `rounds` rounds of multiply-adds on registers alone and returns the number of floating-point operations.
   double (*peak)(int64_t rounds);
 };
 
-struct KernelTable {
-  const char* name;
-  Kernels<float> f32;
-  Kernels<double> f64;
+// These, and the kernels on the way between storage and them.
+template <class S, class A> struct Kernels : Arithmetic<A> {
+  void (*copy)(const CopyArgs<S, A>&);
+  void (*field)(const FieldArgs<S, A>&);
+  void (*finish)(const FinishArgs<S, A>&);
 };
 
-template <class T>
-const Kernels<T>& kernels_of(const KernelTable& table);
-template <>
-inline const Kernels<float>& kernels_of<float>(const KernelTable& table) {
-  return table.f32;
-}
-template <>
-inline const Kernels<double>& kernels_of<double>(const KernelTable& table) {
-  return table.f64;
-}
+// All kernels of one instruction set, by dtype.
+struct KernelTable {
+  const char* name;
+#define NHWC_STORAGE(S, A, dtype) Kernels<S, A> dtype##_kernels;
+#include "storage_types.def"
+};
+
+template <class S, class A> const Kernels<S, A>& kernels_of(const KernelTable& table);
+#define NHWC_STORAGE(S, A, dtype) \
+  template <> inline const Kernels<S, A>& kernels_of<S, A>(const KernelTable& table) { return table.dtype##_kernels; }
+#include "storage_types.def"
 
 }  // namespace nhwc_conv

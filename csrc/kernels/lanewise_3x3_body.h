@@ -2,8 +2,7 @@
 
 // Three tiles of three rows that stand as far apart as steps of k: three rows of A slide by B, each vector of which
 // meets nine of theirs. One vector of columns from n, of which those before `from` stay.
-template <class T, class A, int LANES>
-inline void sliding_tiles(const TileArgs<T>& t, int64_t n, int64_t from) {
+template <class T, class A, int LANES> inline void sliding_tiles(const TileArgs<T>& t, int64_t n, int64_t from) {
   typedef typename Lanes<A, LANES>::vector V;
   V sum[3][3][1], left[3][3];
   NHWC_UNROLL(3)
@@ -41,8 +40,7 @@ inline void sliding_tiles(const TileArgs<T>& t, int64_t n, int64_t from) {
   }
 }
 
-template <class T, class A, int LANES>
-void sliding_columns(const TileArgs<T>& t) {
+template <class T, class A, int LANES> void sliding_columns(const TileArgs<T>& t) {
   const int64_t last = t.columns - LANES;
   for (int64_t n = 0; n < t.columns; n += LANES) {
     const int64_t at = n < last ? n : last;
@@ -70,8 +68,7 @@ inline void add_row_of_a(typename Lanes<A, LANES>::vector (*sum)[ROWS], const ty
   }
 }
 
-template <class V, int ROWS>
-inline void next_tile(V (*sum)[ROWS], V start) {
+template <class V, int ROWS> inline void next_tile(V (*sum)[ROWS], V start) {
   NHWC_UNROLL(16)
   for (int m = 0; m < ROWS; ++m) {
     sum[2][m] = sum[1][m];
@@ -90,8 +87,7 @@ inline void store_oldest(typename Lanes<A, LANES>::vector (*sum)[ROWS], T* c, in
 }
 
 // One vector of columns from n of all tiles, of which there are two or more.
-template <class T, class A, int LANES, int ROWS>
-inline void rolling_tiles(const TileArgs<T>& t, int64_t n) {
+template <class T, class A, int LANES, int ROWS> inline void rolling_tiles(const TileArgs<T>& t, int64_t n) {
   typedef typename Lanes<A, LANES>::vector V;
   V b[3][3], sum[3][ROWS];
   NHWC_UNROLL(3)

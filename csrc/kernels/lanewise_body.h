@@ -2,13 +2,11 @@
 
 // Three tiles' sums, nine vectors of B and one of A in registers; none where there are too few. Narrow vectors do
 // without.
-template <class T, int LANES>
-constexpr int rolling_rows() {
+template <class T, int LANES> constexpr int rolling_rows() {
   return NHWC_ISA_REGISTERS >= 32 && LANES * sizeof(T) == NHWC_ISA_VECTOR_BYTES ? 6 : 0;
 }
 
-template <class T, class A, int LANES, int ROWS, int FIXED, int STEP>
-void lanewise_columns(const TileArgs<T>& t) {
+template <class T, class A, int LANES, int ROWS, int FIXED, int STEP> void lanewise_columns(const TileArgs<T>& t) {
   const int64_t last = t.columns - LANES;
   int64_t n = 0;
   if (FIXED == 3 && STEP == 1 && ROWS <= rolling_rows<T, LANES>() && t.tiles > 1 && t.I == 1 && t.J == 3 &&
@@ -30,8 +28,7 @@ void lanewise_columns(const TileArgs<T>& t) {
   }
 }
 
-template <class T, class A, int LANES, int ROWS>
-void lanewise(const TileArgs<T>& t) {
+template <class T, class A, int LANES, int ROWS> void lanewise(const TileArgs<T>& t) {
   const bool next = t.a_m == t.a_k, widest = LANES * sizeof(T) == NHWC_ISA_VECTOR_BYTES;
   if (ROWS == 3 && NHWC_ISA_REGISTERS >= 32 && t.tiles == 3 && next && t.I == 1 && t.K > 0) {
     return sliding_columns<T, A, LANES>(t);
@@ -44,22 +41,19 @@ void lanewise(const TileArgs<T>& t) {
   lanewise_columns<T, A, LANES, ROWS, 0, 1>(t);
 }
 
-template <class T, int LANES, int ROWS>
-struct LanewiseRows {
+template <class T, int LANES, int ROWS> struct LanewiseRows {
   static void enter(LanewiseFamily<T>& family) {
     family.rows[ROWS - 1] = lanewise<T, T, LANES, ROWS>;
     LanewiseRows<T, LANES, ROWS - 1>::enter(family);
   }
 };
-template <class T, int LANES>
-struct LanewiseRows<T, LANES, 0> {
+template <class T, int LANES> struct LanewiseRows<T, LANES, 0> {
   static void enter(LanewiseFamily<T>&) {}
 };
 
 // Families from the widest vector down to one lane.
-template <class T, int LANES>
-struct LanewiseFamilies {
-  static void enter(Kernels<T>& kernels) {
+template <class T, int LANES> struct LanewiseFamilies {
+  static void enter(Arithmetic<T>& kernels) {
     LanewiseFamily<T>& family = kernels.lanewise[kernels.lanewise_families++];
     family.lanes = LANES;
     // With 16 registers eight rows leave room for one vector of each, half a cache line; the other half is gone before
@@ -70,13 +64,11 @@ struct LanewiseFamilies {
     LanewiseFamilies<T, narrower<T>(LANES)>::enter(kernels);
   }
 };
-template <class T>
-struct LanewiseFamilies<T, 0> {
-  static void enter(Kernels<T>&) {}
+template <class T> struct LanewiseFamilies<T, 0> {
+  static void enter(Arithmetic<T>&) {}
 };
 
-template <class T>
-void enter_lanewise_families(Kernels<T>& kernels) {
+template <class T> void enter_lanewise_families(Arithmetic<T>& kernels) {
   kernels.lanewise_families = 0;
   LanewiseFamilies<T, NHWC_ISA_VECTOR_BYTES / sizeof(T)>::enter(kernels);
 }

@@ -3,8 +3,7 @@
 // To row m of C. Were the addresses of all rows known at once, the compiler would keep every one of them from the
 // prefetches to the stores, on the stack: a tenth of a tile over 64 channels. So each STEP rows have a pointer of their
 // own.
-template <int STEP, class T>
-inline T* next_row(T* row, int m, int64_t c_m) {
+template <int STEP, class T> inline T* next_row(T* row, int m, int64_t c_m) {
   if (m % STEP != 0) return row;
   row += STEP * c_m;
   NHWC_POINTER(row);
@@ -139,8 +138,7 @@ void tile(const TileArgs<T>& t) {
 }
 
 // Enters tile<..., ROWS> down to tile<..., 1> into a family.
-template <class T, int LANES, int VECTORS, int ROWS>
-struct TileRows {
+template <class T, int LANES, int VECTORS, int ROWS> struct TileRows {
   static void enter(TileFamily<T>& family) {
     family.rows[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, false, false>;
     family.packing_rows[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, false, true>;
@@ -148,13 +146,11 @@ struct TileRows {
     TileRows<T, LANES, VECTORS, ROWS - 1>::enter(family);
   }
 };
-template <class T, int LANES, int VECTORS>
-struct TileRows<T, LANES, VECTORS, 0> {
+template <class T, int LANES, int VECTORS> struct TileRows<T, LANES, VECTORS, 0> {
   static void enter(TileFamily<T>&) {}
 };
 
-template <class T, int LANES, int VECTORS, int ROWS>
-void enter_family(Kernels<T>& kernels) {
+template <class T, int LANES, int VECTORS, int ROWS> void enter_family(Arithmetic<T>& kernels) {
   static_assert(ROWS <= kMaxTileRows && LANES * VECTORS <= kMaxTileColumns,
                 "callers keep tiles in buffers of that size");
   TileFamily<T>& family = kernels.family[kernels.families++];
@@ -165,17 +161,15 @@ void enter_family(Kernels<T>& kernels) {
 }
 
 // Vectors narrower than the widest serve fewer output channels than the widest has lanes.
-template <class T, int LANES>
-struct NarrowFamilies {
-  static void enter(Kernels<T>& kernels) {
+template <class T, int LANES> struct NarrowFamilies {
+  static void enter(Arithmetic<T>& kernels) {
     enter_family<T, LANES, 1, NHWC_ISA_REGISTERS >= 32 ? 14 : 12>(kernels);
     enter_family<T, LANES, 2, 6>(kernels);
     NarrowFamilies<T, narrower<T>(LANES)>::enter(kernels);
   }
 };
-template <class T>
-struct NarrowFamilies<T, 1> {
-  static void enter(Kernels<T>& kernels) {
+template <class T> struct NarrowFamilies<T, 1> {
+  static void enter(Arithmetic<T>& kernels) {
     enter_family<T, 1, 1, 8>(kernels);
     enter_family<T, 1, 2, 6>(kernels);
     enter_family<T, 1, 3, 4>(kernels);
@@ -183,8 +177,7 @@ struct NarrowFamilies<T, 1> {
 };
 
 // Shapes that keep rows*vectors accumulators, the vectors of B and one value of A in the register file.
-template <class T>
-void enter_families(Kernels<T>& kernels) {
+template <class T> void enter_families(Arithmetic<T>& kernels) {
   const int LANES = NHWC_ISA_VECTOR_BYTES / sizeof(T);
   kernels.families = 0;
 #if NHWC_ISA_REGISTERS >= 32

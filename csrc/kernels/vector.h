@@ -25,15 +25,13 @@
 #define NHWC_FORGET_MEMORY() asm volatile("" : : : "memory")
 
 // `LANES` values of type A, and the same in memory: aligned only as A is, and free to alias.
-template <class A, int LANES>
-struct Lanes {
+template <class A, int LANES> struct Lanes {
   typedef A vector __attribute__((vector_size(LANES * sizeof(A))));
   typedef A unaligned __attribute__((vector_size(LANES * sizeof(A)), aligned(alignof(A)), may_alias));
 };
 
 // One lane is a scalar: GCC has vectors of one element, but computes with them worse than with the element.
-template <class A>
-struct Lanes<A, 1> {
+template <class A> struct Lanes<A, 1> {
   typedef A vector;
   typedef A unaligned __attribute__((may_alias));
 };
@@ -42,42 +40,38 @@ struct Lanes<A, 1> {
 // w.
 #if !defined(__clang__)
 #define NHWC_SHUFFLES 1
-template <int BYTES>
-struct IntegerOf;
-template <>
-struct IntegerOf<4> {
+template <int BYTES> struct IntegerOf;
+template <> struct IntegerOf<4> {
   typedef int32_t type;
 };
-template <>
-struct IntegerOf<8> {
+template <> struct IntegerOf<8> {
   typedef int64_t type;
 };
-template <class A, int LANES>
-struct Mask {
+template <class A, int LANES> struct Mask {
   typedef typename Lanes<typename IntegerOf<sizeof(A)>::type, LANES>::vector vector;
 };
 #endif
 
-template <class A, int LANES>
-inline typename Lanes<A, LANES>::vector load(const A* from) {
+// A type of storage whose arithmetic has another type has load<A, LANES>(const S*) and store<A, LANES>(S*, vector) of
+// its own, beside these.
+template <class A, int LANES> inline typename Lanes<A, LANES>::vector load(const A* from) {
   return *reinterpret_cast<const typename Lanes<A, LANES>::unaligned*>(from);
 }
 
-template <class A, int LANES>
-inline void store(A* to, typename Lanes<A, LANES>::vector value) {
+template <class A, int LANES> inline void store(A* to, typename Lanes<A, LANES>::vector value) {
   *reinterpret_cast<typename Lanes<A, LANES>::unaligned*>(to) = value;
 }
 
 // to[k*to_k + n] = from[k*from_k + n] for k < K, n < N, by vectors of LANES or, where N is less, of half as many. The
 // last vector of a row stands back from its end.
-template <class T, int LANES = NHWC_ISA_VECTOR_BYTES / sizeof(T)>
-inline void copy_rows(T* to, int64_t to_k, const T* from, int64_t from_k, int64_t K, int64_t N) {
+template <class A, int LANES = NHWC_ISA_VECTOR_BYTES / sizeof(A), class S>
+inline void copy_rows(A* to, int64_t to_k, const S* from, int64_t from_k, int64_t K, int64_t N) {
   if (N < LANES) {
-    if (LANES > 1) copy_rows<T, (LANES > 1 ? LANES / 2 : 1)>(to, to_k, from, from_k, K, N);
+    if (LANES > 1) copy_rows<A, (LANES > 1 ? LANES / 2 : 1)>(to, to_k, from, from_k, K, N);
     return;
   }
   for (int64_t k = 0; k < K; ++k, to += to_k, from += from_k) {
-    for (int64_t n = 0; n + LANES < N; n += LANES) store<T, LANES>(to + n, load<T, LANES>(from + n));
-    store<T, LANES>(to + N - LANES, load<T, LANES>(from + N - LANES));
+    for (int64_t n = 0; n + LANES < N; n += LANES) store<A, LANES>(to + n, load<A, LANES>(from + n));
+    store<A, LANES>(to + N - LANES, load<A, LANES>(from + N - LANES));
   }
 }

@@ -12,8 +12,7 @@ inline void* load_nhwc_conv(const char* path) {
 }
 
 // One of its C functions: csrc/binding/c_interface.h.
-template <class Function>
-Function* function(void* library, const char* name) {
+template <class Function> Function* function(void* library, const char* name) {
   void* found = dlsym(library, name);
   if (found == nullptr) throw std::runtime_error(dlerror());
   return reinterpret_cast<Function*>(found);

@@ -50,8 +50,7 @@ void failed(const char* what) {
   if (stop) std::exit(1);
 }
 
-template <class T>
-void expect_equal(const Memory& memory, const T* result, const std::vector<int>& expected) {
+template <class T> void expect_equal(const Memory& memory, const T* result, const std::vector<int>& expected) {
   if (result == nullptr) return failed("the header of packed weights is not recognised");
   if (!memory.intact()) failed("wrote beside a buffer");
   for (size_t e = 0; e < expected.size(); ++e) {
@@ -64,8 +63,7 @@ void expect_equal(const Memory& memory, const T* result, const std::vector<int>&
 }
 
 // The first result of a pass on real numbers, which all later ones must repeat bit by bit.
-template <class T>
-struct Bits {
+template <class T> struct Bits {
   std::vector<T> first;
   void expect(const T* result, size_t count) {
     if (first.empty()) {
@@ -76,8 +74,7 @@ struct Bits {
   }
 };
 
-template <class T>
-void within(const Memory& memory, const T* result, const std::vector<int>& expected, double limit) {
+template <class T> void within(const Memory& memory, const T* result, const std::vector<int>& expected, double limit) {
   if (result == nullptr) return failed("the header of packed weights is not recognised");
   if (!memory.intact()) failed("wrote beside a buffer");
   for (size_t e = 0; e < expected.size(); ++e) {
@@ -91,11 +88,25 @@ double largest(const std::vector<int>& values) {
   return found;
 }
 
+// Into a tensor of any layout, and with an activation: the bits of the plain result, and of its activation.
+template <class T, class Run>
+void expect_finished(std::vector<T> expected, const Memory& memory, int64_t turn, const Run& run) {
+  const Finish finish = {turn % 2 ? Activation::relu : Activation::none, Order(turn % kOrders)};
+  if (finish.activation == Activation::relu) {
+    for (T& value : expected) value = value < 0 ? T(0) : value;
+  }
+  const T* result = run(finish);
+  if (!memory.intact()) failed("wrote beside a buffer");
+  if (std::memcmp(result, expected.data(), expected.size() * sizeof(T)) != 0) {
+    failed("bits of a finished result, or of one with another layout, differ");
+  }
+}
+
 template <class T>
 void check(const Problem& p, const nhwc_conv::KernelTable& table, const char* dtype, const Options& options,
            int64_t turn, Memory& memory) {
   constexpr int kForwards = sizeof(kForward) / sizeof(kForward[0]), kChoices = sizeof(kChosen) / sizeof(kChosen[0]);
-  const nhwc_conv::Kernels<T>& kernels = nhwc_conv::kernels_of<T>(table);
+  const nhwc_conv::Kernels<T, T>& kernels = nhwc_conv::kernels_of<T, T>(table);
   Bits<T> y[kForwards], y_packed[kChoices], dx[kChoices], dw[kChoices];
   // Upper bounds of sum |products| of each pass.
   const double unit = std::numeric_limits<T>::epsilon() / 2, image = p.g.N * p.g.h.output * p.g.w.output;
@@ -108,42 +119,38 @@ void check(const Problem& p, const nhwc_conv::KernelTable& table, const char* dt
     const Place place = !options.guard ? Place::heap : (turn + t) % 2 ? Place::at_start : Place::at_end;
     const int64_t mix = t == 0 ? 0 : turn * 7 + t;
     const Orders orders = {Order(mix % kOrders), Order(mix / kOrders % kOrders), Order(mix / 3 % kOrders)};
-    // The weight gradient takes contiguous channels; the binding copies what has not.
-    const auto channels = [](Order order) { return order == Order::gaps ? order : Order::contiguous; };
-    const Orders dw_orders = {channels(orders.x), orders.w, channels(orders.grad)};
-    const Orders contiguous = {Order::contiguous, Order::contiguous, Order::contiguous};
-    // Whether taps of a row are summed together is the layout's choice in a weight gradient.
-    const bool repeat_real = options.threads.size() > 1;
-    for (int real = 0; real <= int(repeat_real); ++real) {
-      const auto lay = [&](Orders o) {
-        return real ? lay_out<T>(memory, place, p, p.reals, o) : lay_out<T>(memory, place, p, p.integers, o);
-      };
+    // One run alone has no bits to repeat.
+    const bool with_reals = options.threads.size() > 1;
+    for (int real = 0; real <= int(with_reals); ++real) {
       const auto judge = [&](const NamedAlgorithm& by, const T* result, const std::vector<int>& expected, double size,
                              Bits<T>& bits) {
         if (real) return bits.expect(result, expected.size());
-        by.bound > 0 ? within(memory, result, expected, by.bound * unit * size)
-                     : expect_equal(memory, result, expected);
+        const double bound = by.bound(p.g);
+        bound > 0 ? within(memory, result, expected, bound * unit * size) : expect_equal(memory, result, expected);
       };
-      Tensors<T> tensors = lay(orders);
+      const auto judge_forward = [&](const NamedAlgorithm& by, Bits<T>& bits, const auto& run) {
+        const T* plain = run(Finish());
+        judge(by, plain, p.y, y_size, bits);
+        if (plain == nullptr || !real) return;
+        expect_finished<T>({plain, plain + p.y.size()}, memory, turn + t, run);
+      };
+      const Tensors<T> tensors =
+          real ? lay_out<T>(memory, place, p, p.reals, orders) : lay_out<T>(memory, place, p, p.integers, orders);
       const Call<T> call = {kernels, p.g, tensors, memory, place, count};
       for (int a = 0; a < kForwards; ++a) {
         if (!kForward[a].applies(p.g)) continue;
         enter(p, table.name, dtype, kForward[a].name, count);
-        judge(kForward[a], forward(call, kForward[a].algorithm), p.y, y_size, y[a]);
+        judge_forward(kForward[a], y[a], [&](Finish finish) { return forward(call, kForward[a].algorithm, finish); });
       }
       for (int a = 0; a < kChoices; ++a) {
         if (!kChosen[a].applies(p.g)) continue;
         const Algorithm algorithm = kChosen[a].algorithm;
         enter(p, table.name, dtype, "conv2d_packed", count);
-        judge(kChosen[a], forward_packed(call, algorithm), p.y, y_size, y_packed[a]);
+        judge_forward(kChosen[a], y_packed[a], [&](Finish finish) { return forward_packed(call, algorithm, finish); });
         enter(p, table.name, dtype, "conv2d_input", count);
         judge(kChosen[a], input_gradient(call, algorithm), p.dx, dx_size, dx[a]);
-      }
-      tensors = lay(real ? contiguous : dw_orders);
-      for (int a = 0; a < kChoices; ++a) {
-        if (!kChosen[a].applies(p.g)) continue;
         enter(p, table.name, dtype, "conv2d_weight", count);
-        judge(kChosen[a], weight_gradient(call, kChosen[a].algorithm), p.dw, dw_size, dw[a]);
+        judge(kChosen[a], weight_gradient(call, algorithm), p.dw, dw_size, dw[a]);
       }
     }
   }

@@ -31,8 +31,7 @@ class Arena {
 };
 
 // NaN: what is read without having been written shows in the result.
-template <class T>
-T* poisoned(Arena& arena, Place place, int64_t elements) {
+template <class T> T* poisoned(Arena& arena, Place place, int64_t elements) {
   T* data = static_cast<T*>(arena.place(place, elements * sizeof(T)));
   for (int64_t e = 0; e < elements; ++e) data[e] = std::numeric_limits<T>::quiet_NaN();
   return data;

@@ -1,37 +1,38 @@
-// The passes as csrc/binding runs them: plan, allocate, pack, run; on threads of our own.
+// The passes that users run, csrc/conv/passes.h, on the tensors of a Problem. Every pass returns its result, contiguous
+// in the logical order; buffers are full of NaN before.
 #pragma once
 
-#include "../../csrc/conv/depthwise_gradient.h"
-#include "../../csrc/conv/input_gradient.h"
-#include "../../csrc/conv/packed_weights.h"
-#include "../../csrc/conv/weight_gradient.h"
-#include "../../csrc/conv/winograd_gradient.h"
+#include "../../csrc/conv/passes.h"
 #include "tensors.h"
 #include "threads.h"
 
 namespace verify {
 
+using nhwc_conv::Activation;
 using nhwc_conv::Algorithm;
 
 struct NamedAlgorithm {
   const char* name;
   Algorithm algorithm;
-  double bound;  // of the error, in units of u * the largest sum |x||w| of an image; 0: exact on integers
-  bool (*applies)(const nhwc_conv::ConvGeometry&);
+
+  bool applies(const nhwc_conv::ConvGeometry& g) const {
+    return algorithm != Algorithm::winograd || nhwc_conv::winograd_fits(g);
+  }
+  // Of the error, in units of u * the largest sum |x||w| of an image; 0: exact on integers.
+  double bound(const nhwc_conv::ConvGeometry& g) const {
+    const bool may_be_winograd = algorithm == Algorithm::winograd || algorithm == Algorithm::automatic;
+    return may_be_winograd && nhwc_conv::winograd_fits(g) ? 40 : 0;
+  }
 };
-inline bool always(const nhwc_conv::ConvGeometry&) { return true; }
 // The one list of algorithms that the driver knows: forward, then for gradients and prepacked weights.
 constexpr NamedAlgorithm kForward[] = {
-    {"im2col", Algorithm::im2col, 0, always},
-    {"matmul", Algorithm::matmul, 0, always},
-    {"direct", Algorithm::direct, 0, always},
-    {"winograd", Algorithm::winograd, 40, nhwc_conv::winograd_fits},
+    {"im2col", Algorithm::im2col},     {"matmul", Algorithm::matmul},       {"direct", Algorithm::direct},
+    {"winograd", Algorithm::winograd}, {"automatic", Algorithm::automatic},
 };
-constexpr NamedAlgorithm kChosen[] = {kForward[2], kForward[3]};
+constexpr NamedAlgorithm kChosen[] = {kForward[2], kForward[3], kForward[4]};
 
-template <class T>
-struct Call {
-  const nhwc_conv::Kernels<T>& kernels;
+template <class T> struct Call {
+  const nhwc_conv::Kernels<T, T>& kernels;
   const nhwc_conv::ConvGeometry& g;
   const Tensors<T>& tensors;
   Memory& memory;
@@ -39,103 +40,69 @@ struct Call {
   int threads;
 };
 
-// Every pass returns its result, contiguous in the logical order and full of NaN before.
-template <class T>
-T* run_planned(const Call<T>& call, Algorithm algorithm, const nhwc_conv::Prepacked* layout, const T* packed_weights) {
-  const nhwc_conv::ConvGeometry& g = call.g;
-  T* y = poisoned<T>(call.memory.result, call.place, g.N * g.h.output * g.w.output * g.O);
-  const nhwc_conv::Parallel parallel = threads(call.threads);
-  const nhwc_conv::WeightView<const T> w = packed_weights ? nhwc_conv::WeightView<const T>{} : call.tensors.w;
-  const nhwc_conv::ConvPlan plan = make_plan(call.kernels, g, call.tensors.x, w, algorithm, call.threads, layout);
-  const int64_t to_pack = packed_weights ? 0 : plan.packed_elements;
-  T* workspace = poisoned<T>(call.memory.workspace, call.place, to_pack + plan.scratch_elements * call.threads);
-  T* packed = packed_weights ? const_cast<T*>(packed_weights) + plan.prepacked_offset : workspace;
-  const nhwc_conv::ImageView<T> to = {y, g.h.output * g.w.output * g.O, g.w.output * g.O, g.O, 1};
-  const nhwc_conv::Convolution<T> conv(call.kernels, plan, g, call.tensors.x, w, to, call.tensors.bias, packed);
+// Runs a pass in a workspace of exactly the elements that it asks for.
+template <class T, class Pass> void run_pass(const Call<T>& call, const Pass& pass) {
+  const nhwc_conv::PlanMemory memory = pass.memory();
+  const int64_t elements = memory.packed_elements + memory.scratch_elements * call.threads;
+  T* workspace = poisoned<T>(call.memory.workspace, call.place, elements);
   call.memory.inputs_read_only(true);
-  if (!packed_weights) {
-    for_each_item(parallel, conv.pack_items(), [&](int64_t item, int64_t) { conv.pack(item); });
-  }
-  for_each_item(parallel, conv.items(), [&](int64_t item, int64_t slot) {
-    conv.run(item, workspace + to_pack + slot * plan.scratch_elements);
-  });
+  pass.run(threads(call.threads), workspace);
   call.memory.inputs_read_only(false);
-  return y;
 }
 
-template <class T>
-T* forward(const Call<T>& call, Algorithm algorithm) {
-  return run_planned<T>(call, algorithm, nullptr, nullptr);
-}
+// What becomes of the sums of a forward pass, and the layout of the tensor that they go to.
+struct Finish {
+  Activation activation = Activation::none;
+  Order order = Order::contiguous;
+};
 
-// pack_weight and then conv2d_packed.
 template <class T>
-T* forward_packed(const Call<T>& call, Algorithm algorithm) {
+T* run_forward(const Call<T>& call, Algorithm algorithm, const nhwc_conv::GivenWeights<T, T>& weights, Finish finish) {
   const nhwc_conv::ConvGeometry& g = call.g;
-  const nhwc_conv::PackingPlan<T> plan(call.kernels, g, algorithm == Algorithm::winograd);
+  const int64_t sizes[4] = {g.N, g.h.output, g.w.output, g.O};
+  const Layout layout = layout_of(finish.order, sizes);
+  T* y = poisoned<T>(call.memory.result, call.place, layout.elements);
+  const int64_t* s = layout.strides;
+  const nhwc_conv::Result<T, T> to = {{y, s[0], s[1], s[2], s[3]}, finish.activation};
+  run_pass(call, nhwc_conv::Forward<T, T>(call.kernels, g, algorithm, call.threads, call.tensors.x, weights,
+                                          call.tensors.bias, to));
+  return finish.order == Order::contiguous ? y : gather(call.memory.gathered, call.place, layout, sizes, y);
+}
+
+template <class T> T* forward(const Call<T>& call, Algorithm algorithm, Finish finish = {}) {
+  return run_forward<T>(call, algorithm, {call.tensors.w, nullptr, {}}, finish);
+}
+
+// pack_weight and then conv2d_packed; null where the header is not recognised.
+template <class T> T* forward_packed(const Call<T>& call, Algorithm algorithm, Finish finish = {}) {
+  const nhwc_conv::PackedWeights<T, T> weights(call.kernels, call.g, algorithm != Algorithm::direct);
   // Winograd never wins where lanes do not run over the output channels of one group, and cannot read such weights.
-  if (plan.layout.form.dot || is_depthwise(call.kernels, g)) algorithm = Algorithm::direct;
-  const int64_t header = nhwc_conv::kPackedHeader<T>, size = header + plan.elements();
+  if (weights.layout().form.dot || nhwc_conv::is_lanewise<T>(call.kernels, call.g)) algorithm = Algorithm::direct;
+  const int64_t size = weights.elements();
   T* packed = poisoned<T>(call.memory.packed, call.place, size);
-  const nhwc_conv::PackedHeader written = header_of(g, plan, size, {});
-  std::memcpy(static_cast<void*>(packed), &written, sizeof(written));
-  const nhwc_conv::Convolution<T> conv(call.kernels, plan.direct, g, {}, call.tensors.w, {}, nullptr, packed + header);
-  const nhwc_conv::WinogradPlan winograd_plan = make_winograd_plan(call.kernels, g, 1, &plan.layout);
-  const nhwc_conv::WinogradConv<T> winograd(call.kernels, winograd_plan, g, {}, call.tensors.w, {}, nullptr,
-                                            packed + header + plan.layout.direct_elements);
   call.memory.inputs_read_only(true);
-  for_each_item(threads(call.threads), conv.pack_items(), [&](int64_t item, int64_t) { conv.pack(item); });
-  for_each_item(threads(call.threads), winograd.pack_items(), [&](int64_t item, int64_t) { winograd.pack(item); });
+  weights.pack(threads(call.threads), call.tensors.w, {}, size, packed);
   call.memory.inputs_read_only(false);
-  if (!header_matches(nhwc_conv::read_header(packed), g, plan, size)) return nullptr;
+  if (!weights.matches(nhwc_conv::read_header(packed), size)) return nullptr;
   call.memory.packed.read_only(true);
-  T* y = run_planned<T>(call, algorithm, &plan.layout, packed + header);
+  T* y = run_forward<T>(call, algorithm, {{}, packed + nhwc_conv::kPackedHeader<T>, weights.layout()}, finish);
   call.memory.packed.read_only(false);
   return y;
 }
 
-template <class T>
-T* input_gradient(const Call<T>& call, Algorithm algorithm) {
+template <class T> T* input_gradient(const Call<T>& call, Algorithm algorithm) {
   const nhwc_conv::ConvGeometry& g = call.g;
   T* dx = poisoned<T>(call.memory.result, call.place, g.N * g.h.input * g.w.input * g.C);
-  const nhwc_conv::ImageView<T> to = {dx, g.h.input * g.w.input * g.C, g.w.input * g.C, g.C, 1};
-  const nhwc_conv::InputGradient<T> gradient(call.kernels, g, algorithm, call.threads, call.tensors.grad,
-                                             call.tensors.w, to);
-  T* workspace = poisoned<T>(call.memory.workspace, call.place,
-                             gradient.packed_elements() + gradient.scratch_elements() * call.threads);
-  call.memory.inputs_read_only(true);
-  gradient.run(threads(call.threads), workspace);
-  call.memory.inputs_read_only(false);
+  run_pass(call, nhwc_conv::InputGradient<T, T>(call.kernels, g, algorithm, call.threads, call.tensors.grad,
+                                                call.tensors.w, dx));
   return dx;
 }
 
-template <class T>
-T* weight_gradient(const Call<T>& call, Algorithm algorithm) {
+template <class T> T* weight_gradient(const Call<T>& call, Algorithm algorithm) {
   const nhwc_conv::ConvGeometry& g = call.g;
-  const Tensors<T>& t = call.tensors;
-  const nhwc_conv::Parallel parallel = threads(call.threads);
   T* dw = poisoned<T>(call.memory.result, call.place, g.h.kernel * g.w.kernel * g.C_per_group() * g.O);
-  if (algorithm == Algorithm::winograd) {
-    const nhwc_conv::WinogradGradientPlan plan = make_winograd_gradient_plan(call.kernels, g, call.threads);
-    T* workspace = poisoned<T>(call.memory.workspace, call.place, plan.scratch_elements * call.threads);
-    const nhwc_conv::WinogradWeightGradient<T> gradient(call.kernels, plan, g, t.x, t.grad, dw);
-    call.memory.inputs_read_only(true);
-    gradient.run(parallel, workspace);
-  } else if (is_depthwise(call.kernels, g)) {
-    const nhwc_conv::DepthwiseWeightGradient<T> gradient(call.kernels, g, t.x, t.grad, dw);
-    T* workspace = poisoned<T>(call.memory.workspace, call.place,
-                               gradient.partial_elements() + gradient.scratch_elements() * call.threads);
-    call.memory.inputs_read_only(true);
-    gradient.run(parallel, workspace);
-  } else {
-    const nhwc_conv::WeightGradientPlan plan = make_weight_gradient_plan(call.kernels, g, t.x, t.grad);
-    T* workspace =
-        poisoned<T>(call.memory.workspace, call.place, plan.partial_elements + plan.scratch_elements() * call.threads);
-    const nhwc_conv::WeightGradient<T> gradient(call.kernels, plan, g, t.x, t.grad, dw);
-    call.memory.inputs_read_only(true);
-    gradient.run(parallel, workspace);
-  }
-  call.memory.inputs_read_only(false);
+  run_pass(call, nhwc_conv::WeightGradient<T, T>(call.kernels, g, algorithm, call.threads, call.tensors.x,
+                                                 call.tensors.grad, dw));
   return dw;
 }
 

@@ -12,8 +12,7 @@ namespace verify {
 
 // The tensors of a convolution in logical order: x [N, H, W, C], w [KH, KW, C/groups, O], bias [O], grad [N, OH, OW,
 // O].
-template <class V>
-struct Values {
+template <class V> struct Values {
   std::vector<V> x, w, bias, grad;
 };
 

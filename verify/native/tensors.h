@@ -51,26 +51,40 @@ T* lay_out(Arena& arena, Place place, const Layout& layout, const int64_t sizes[
   return data;
 }
 
+// The values of a tensor, contiguous in the logical order.
+template <class T> T* gather(Arena& arena, Place place, const Layout& layout, const int64_t sizes[4], const T* data) {
+  T* values = poisoned<T>(arena, place, sizes[0] * sizes[1] * sizes[2] * sizes[3]);
+  const int64_t* s = layout.strides;
+  T* value = values;
+  for (int64_t a = 0; a < sizes[0]; ++a) {
+    for (int64_t b = 0; b < sizes[1]; ++b) {
+      for (int64_t c = 0; c < sizes[2]; ++c) {
+        for (int64_t d = 0; d < sizes[3]; ++d) *value++ = data[a * s[0] + b * s[1] + c * s[2] + d * s[3]];
+      }
+    }
+  }
+  return values;
+}
+
 struct Orders {
   Order x, w, grad;
 };
 
 // All buffers of a call, kept from one call to the next.
 struct Memory {
-  Arena x, w, bias, grad, packed, result, workspace;
+  Arena x, w, bias, grad, packed, result, gathered, workspace;
   void inputs_read_only(bool on) {
     for (Arena* input : {&x, &w, &bias, &grad}) input->read_only(on);
   }
   bool intact() const {
-    for (const Arena* arena : {&x, &w, &bias, &grad, &packed, &result, &workspace}) {
+    for (const Arena* arena : {&x, &w, &bias, &grad, &packed, &result, &gathered, &workspace}) {
       if (!arena->intact()) return false;
     }
     return true;
   }
 };
 
-template <class T>
-struct Tensors {
+template <class T> struct Tensors {
   nhwc_conv::ImageView<const T> x, grad;
   nhwc_conv::WeightView<const T> w;
   const T* bias;

@@ -1,9 +1,8 @@
-// Bodies of the copies; their contracts are CopyArgs, RepeatArgs and FieldArgs in kernels.h.
+// Bodies of the copies from storage; their contracts are CopyArgs, RepeatArgs and FieldArgs in kernels.h.
 
 #ifdef NHWC_SHUFFLES
 // A square block of L vectors: exchange its off-diagonal STEP x STEP blocks, then those within the halves.
-template <class T, int L, int STEP>
-struct Exchange {
+template <class T, int L, int STEP> struct Exchange {
   static void run(typename Lanes<T, L>::vector* v) {
     typename Lanes<typename IntegerOf<sizeof(T)>::type, L>::vector low, high;
     NHWC_UNROLL(16)
@@ -21,51 +20,47 @@ struct Exchange {
     Exchange<T, L, STEP / 2>::run(v);
   }
 };
-template <class T, int L>
-struct Exchange<T, L, 0> {
+template <class T, int L> struct Exchange<T, L, 0> {
   static void run(typename Lanes<T, L>::vector*) {}
 };
 
-template <class T, int L>
-void transpose_block(const T* from, int64_t from_n, T* to, int64_t to_k) {
-  typename Lanes<T, L>::vector v[L];
+template <class A, int L, class S> void transpose_block(const S* from, int64_t from_n, A* to, int64_t to_k) {
+  typename Lanes<A, L>::vector v[L];
   NHWC_UNROLL(16)
-  for (int n = 0; n < L; ++n) v[n] = load<T, L>(from + n * from_n);
-  Exchange<T, L, L / 2>::run(v);
+  for (int n = 0; n < L; ++n) v[n] = load<A, L>(from + n * from_n);
+  Exchange<A, L, L / 2>::run(v);
   NHWC_UNROLL(16)
-  for (int k = 0; k < L; ++k) store<T, L>(to + k * to_k, v[k]);
+  for (int k = 0; k < L; ++k) store<A, L>(to + k * to_k, v[k]);
 }
 
 // Groups of as many outputs as channels, whole ones in a vector: output lanes stand where their channels do.
-template <class T, int L>
-void repeat_square(const RepeatArgs<T>& t) {
-  typename Lanes<typename IntegerOf<sizeof(T)>::type, L>::vector group;
+template <class A, int L> void repeat_square(const RepeatArgs<A>& t) {
+  typename Lanes<typename IntegerOf<sizeof(A)>::type, L>::vector group;
   for (int l = 0; l < L; ++l) group[l] = l / t.K * t.K;
   for (int64_t p = 0; p < t.P; ++p) {
-    const T* from = t.from + p * t.from_p;
-    T* to = t.to + p * t.to_p;
+    const A* from = t.from + p * t.from_p;
+    A* to = t.to + p * t.to_p;
     for (int64_t n = 0; n < t.N; n += L) {
       const int64_t at = n + L <= t.N ? n : t.N - L;
-      const typename Lanes<T, L>::vector channels = load<T, L>(from + at);
+      const typename Lanes<A, L>::vector channels = load<A, L>(from + at);
       for (int64_t k = 0; k < t.K; ++k)
-        store<T, L>(to + k * t.N + at, __builtin_shuffle(channels, group + static_cast<int>(k)));
+        store<A, L>(to + k * t.N + at, __builtin_shuffle(channels, group + static_cast<int>(k)));
     }
   }
 }
 #endif
 
-template <class T>
-void repeat(const RepeatArgs<T>& t) {
+template <class A> void repeat(const RepeatArgs<A>& t) {
 #ifdef NHWC_SHUFFLES
-  const int L = NHWC_ISA_VECTOR_BYTES / sizeof(T);
+  const int L = NHWC_ISA_VECTOR_BYTES / sizeof(A);
   if (t.K == t.copies && L % t.K == 0 && t.N >= L) {
-    repeat_square<T, L>(t);
+    repeat_square<A, L>(t);
     return;
   }
 #endif
   for (int64_t p = 0; p < t.P; ++p) {
-    const T* from = t.from + p * t.from_p;
-    T* to = t.to + p * t.to_p;
+    const A* from = t.from + p * t.from_p;
+    A* to = t.to + p * t.to_p;
     for (int64_t n = 0; n < t.N; n += t.copies, from += t.K) {
       for (int64_t k = 0; k < t.K; ++k) {
         for (int64_t copy = 0; copy < t.copies; ++copy) to[k * t.N + n + copy] = from[k];
@@ -74,29 +69,27 @@ void repeat(const RepeatArgs<T>& t) {
   }
 }
 
-template <class T>
-void copy_strided(const CopyArgs<T>& t, int64_t k_begin, int64_t k_end) {
+template <class S, class A> void copy_strided(const CopyArgs<S, A>& t, int64_t k_begin, int64_t k_end) {
   for (int64_t n = 0; n < t.N; ++n) {
-    const T* from = t.from + n * t.from_n;
-    for (int64_t k = k_begin; k < k_end; ++k) t.to[k * t.to_k + n] = from[k * t.from_k];
+    const S* from = t.from + n * t.from_n;
+    for (int64_t k = k_begin; k < k_end; ++k) t.to[k * t.to_k + n] = load<A, 1>(from + k * t.from_k);
   }
 }
 
-template <class T>
-void copy(const CopyArgs<T>& t) {
+template <class S, class A> void copy(const CopyArgs<S, A>& t) {
   if (t.from_n == 1) {
     copy_rows(t.to, t.to_k, t.from, t.from_k, t.K, t.N);
     return;
   }
 #ifdef NHWC_SHUFFLES
-  const int L = NHWC_ISA_VECTOR_BYTES / sizeof(T);
+  const int L = NHWC_ISA_VECTOR_BYTES / sizeof(A);
   if (t.from_k == 1 && t.K >= L && t.N >= L) {
     // The last blocks stand back from the ends.
     for (int64_t k = 0; k < t.K; k += L) {
       const int64_t at_k = k + L <= t.K ? k : t.K - L;
       for (int64_t n = 0; n < t.N; n += L) {
         const int64_t at_n = n + L <= t.N ? n : t.N - L;
-        transpose_block<T, L>(t.from + at_k + at_n * t.from_n, t.from_n, t.to + at_k * t.to_k + at_n, t.to_k);
+        transpose_block<A, L>(t.from + at_k + at_n * t.from_n, t.from_n, t.to + at_k * t.to_k + at_n, t.to_k);
       }
     }
     return;
@@ -107,36 +100,33 @@ void copy(const CopyArgs<T>& t) {
   for (int64_t k = 0; k < t.K; k += BLOCK) copy_strided(t, k, k + BLOCK < t.K ? k + BLOCK : t.K);
 }
 
-template <class T>
-void field(const FieldArgs<T>& t) {
-  T* to = t.to;
+template <class S, class A> void field(const FieldArgs<S, A>& t) {
+  A* to = t.to;
   for (int64_t i = 0; i < t.KH; ++i) {
     const bool row_inside = i >= t.i_begin && i < t.i_end;
-    const T* row = t.from + i * t.from_i;
+    const S* row = t.from + i * t.from_i;
     for (int64_t j = 0; j < t.KW; ++j, to += t.C) {
       if (!row_inside || j < t.j_begin || j >= t.j_end) {
         for (int64_t c = 0; c < t.C; ++c) to[c] = 0;
       } else if (t.from_c == 1) {
         copy_rows(to, 0, row + j * t.from_j, 0, 1, t.C);
       } else {
-        const T* from = row + j * t.from_j;
-        for (int64_t c = 0; c < t.C; ++c) to[c] = from[c * t.from_c];
+        const S* from = row + j * t.from_j;
+        for (int64_t c = 0; c < t.C; ++c) to[c] = load<A, 1>(from + c * t.from_c);
       }
     }
   }
 }
 
-template <class T>
-void add(T* to, const T* from, int64_t count) {
+template <class T> void add(T* to, const T* from, int64_t count) {
   const int L = NHWC_ISA_VECTOR_BYTES / sizeof(T);
   int64_t n = 0;
   for (; n + L <= count; n += L) store<T, L>(to + n, load<T, L>(to + n) + load<T, L>(from + n));
   for (; n < count; ++n) to[n] += from[n];
 }
 
-// Sixteen independent chains hide the latency of the multiply-add unit; the empty asm keeps each chain in a register.
-template <class T>
-double peak(int64_t rounds) {
+// Ten independent chains hide the latency of the multiply-add unit; the empty asm keeps each chain in a register.
+template <class T> double peak(int64_t rounds) {
   const int LANES = NHWC_ISA_VECTOR_BYTES / sizeof(T);
   typedef typename Lanes<T, LANES>::vector V;
   const V scale = V{} + T(0.5), shift = V{} + T(1);

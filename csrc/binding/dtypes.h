@@ -1,0 +1,68 @@
+// The dtypes that are computed here: those of storage_types.def.
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "../conv/passes.h"
+#include "../kernels/dispatch.h"
+
+namespace nhwc_conv {
+
+// A type of storage, its arithmetic, and the kernels in use.
+template <class Storage, class Arithmetic> struct Types {
+  using S = Storage;
+  using A = Arithmetic;
+  static const Kernels<S, A>& kernels() { return kernels_of<S, A>(active_kernels()); }
+};
+
+struct ComputedDtype {
+  int32_t number;
+  const char* name;
+};
+
+inline const std::vector<ComputedDtype>& computed_dtypes() {
+  static const std::vector<ComputedDtype> dtypes = {
+#define NHWC_STORAGE(S, A, dtype) {aoti_torch_dtype_##dtype(), #dtype},
+#include "../kernels/storage_types.def"
+  };
+  return dtypes;
+}
+
+inline bool is_computed_here(int32_t dtype) {
+  for (const ComputedDtype& known : computed_dtypes()) {
+    if (known.number == dtype) return true;
+  }
+  return false;
+}
+
+// "float32 or float64", each name between quotes.
+inline std::string computed_dtype_names(const std::string& quote = "") {
+  std::string text;
+  const size_t count = computed_dtypes().size();
+  for (size_t i = 0; i < count; ++i) {
+    text += (i == 0 ? "" : i + 1 == count ? " or " : ", ") + quote + computed_dtypes()[i].name + quote;
+  }
+  return text;
+}
+
+// Throws std::invalid_argument for other names.
+inline int32_t computed_dtype_named(const std::string& name) {
+  for (const ComputedDtype& known : computed_dtypes()) {
+    if (known.name == name) return known.number;
+  }
+  throw std::invalid_argument("dtype must be " + computed_dtype_names("'") + ", but got '" + name + "'");
+}
+
+// Returns call(Types<S, A>()) for a dtype that is computed here.
+template <class Call> auto with_types(int32_t dtype, const Call& call) {
+#define NHWC_STORAGE(S, A, name) \
+  if (dtype == aoti_torch_dtype_##name()) return call(Types<S, A>());
+#include "../kernels/storage_types.def"
+  throw std::logic_error("a dtype that is not computed here");
+}
+
+}  // namespace nhwc_conv

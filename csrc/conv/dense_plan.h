@@ -1,0 +1,206 @@
+// Which dense runner takes a convolution, and with what.
+#pragma once
+
+#include <type_traits>
+#include <variant>
+
+#include "panel.h"
+#include "pieces.h"
+#include "planes.h"
+#include "view.h"
+
+namespace nhwc_conv {
+
+using DenseChoice = std::variant<ViewPlan, PanelPlan, PiecesPlan, PlanesPlan>;
+
+// What a plan may know about memory beyond the geometry.
+struct DenseLayout {
+  bool channels_contiguous;  // of the input
+  bool rows_contiguous;      // of the input: one kernel row of taps is one run of KW*C values
+  bool weights_usable;       // where they lie: output channels contiguous and the three reduction axes as one
+};
+
+template <class S, class A>
+DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const S>& x, const WeightView<const S>& w) {
+  const int64_t Cg = g.C_per_group();
+  DenseLayout layout;
+  layout.channels_contiguous = std::is_same_v<S, A> && (x.c == 1 || Cg == 1);
+  layout.rows_contiguous = layout.channels_contiguous && (g.w.kernel == 1 || (g.w.dilation == 1 && x.w == Cg));
+  layout.weights_usable = std::is_same_v<S, A> && (w.o == 1 || g.O_per_group() == 1) && w.c > 0 &&
+                          (g.w.kernel <= 1 || w.j == Cg * w.c) && (g.h.kernel <= 1 || w.i == g.w.kernel * Cg * w.c);
+  return layout;
+}
+
+template <class S, class A> class DensePlanner {
+ public:
+  // prepacked: the form of weights that are packed already, or null.
+  DensePlanner(const Kernels<S, A>& kernels, const ConvGeometry& g, const DenseLayout& layout, Algorithm algorithm,
+               int threads, const Result<S, A>& result, const DenseForm* prepacked)
+      : kernels_(kernels),
+        g_(g),
+        layout_(layout),
+        named_(is_direct_by_name(algorithm)),
+        threads_(threads),
+        result_(result),
+        prepacked_(prepacked) {
+    choose_algorithm(algorithm);
+    choose_blocks();
+    choose_packing();
+  }
+
+  DenseChoice plan() const {
+    if (!named_ && dense_.blocks() == 1 && takes_planes<A>(kernels_, g_)) {
+      DensePlan dense = dense_;
+      dense.algorithm = Algorithm::matmul;
+      return make_planes_plan(kernels_, g_, dense, threads_, result_);
+    }
+    if (takes_pieces()) return pieces();
+    if (has_broken_rows()) return panel();
+    return view();
+  }
+
+ private:
+  static constexpr int64_t kSize = sizeof(A);
+
+  int64_t depth() const { return g_.h.kernel * g_.w.kernel * g_.C_per_group(); }
+  int64_t pixels() const { return g_.N * g_.h.output * g_.w.output; }
+  int64_t inputs() const { return g_.N * g_.h.input * g_.w.input * g_.C_per_group(); }
+  // Outputs in a row that share all taps.
+  int64_t interior() const { return g_.w.interior().size(); }
+  bool is_viewed() const { return dense_.im2col() ? layout_.rows_contiguous : layout_.channels_contiguous; }
+  bool has_broken_rows() const { return dense_.im2col() && g_.w.dilation != 1 && g_.w.kernel != 1; }
+
+  // By geometry alone, not by layout: blocks, and with them the bits of the result, follow from it.
+  void choose_algorithm(Algorithm algorithm) {
+    const bool rows_run_on = g_.w.dilation == 1 || g_.w.kernel == 1;
+    const bool short_taps = g_.w.kernel > 1 && g_.C_per_group() * kSize <= kShortTapBytes;
+    const bool im2col_suits = rows_run_on && (g_.groups == 1 || short_taps);
+    dense_.algorithm = named_ ? algorithm : im2col_suits ? Algorithm::im2col : Algorithm::matmul;
+    const int64_t run = has_broken_rows() ? g_.h.output * g_.w.output : max(interior(), 1);
+    const int64_t inner = dense_.inner_depth(g_);
+    dense_.form = prepacked_ ? *prepacked_ : choose_form<A>(kernels_, g_.O_per_group(), run, inner);
+    const ColumnTiles& columns = dense_.form.columns;
+    dense_.tile_columns = columns.widest();
+    dense_.rows =
+        dense_.form.dot ? kernels_.dot[columns.columns - 1].max_rows : widest_family<A>(kernels_, columns).max_rows;
+  }
+
+  // The boundaries of blocks show in the last bits, so nothing that depends on N or on the layout may move them.
+  void choose_blocks() {
+    const int64_t widest = min(dense_.form.columns.total, kWidestTile) * dense_.form.columns.lanes;
+    const int64_t blocks = max(ceil_div(depth() * widest * kSize, kBlockWeightBytes), 1);
+    dense_.row_blocks = min(blocks, max(g_.h.kernel, 1));
+    const int64_t inner = dense_.inner_depth(g_);
+    dense_.inner_blocks = min(ceil_div(blocks, dense_.row_blocks), max(inner, 1));
+  }
+
+  // Packing reads and writes each weight once; below a few tiles of pixels that costs more than reading HWIO rows in
+  // place.
+  void choose_packing() {
+    const bool reused = dense_.form.columns.tiles > 1 && pixels() > kFewestTilesToPack * dense_.rows;
+    dense_.prepacked = prepacked_ != nullptr;
+    dense_.pack_weights = dense_.prepacked || dense_.form.dot || !layout_.weights_usable || reused;
+    packed_ = g_.groups * depth() * dense_.form.columns.padded_columns();
+    dense_.packed_elements = dense_.pack_weights ? packed_ : 0;
+  }
+
+  // Such an item needs the whole input: staged, if it is small. Pieces of the weights are deep enough to make up for
+  // going back to the sums after each: of one tap, or of several.
+  bool takes_pieces() const {
+    const bool whole_input = is_viewed() || (!has_broken_rows() && inputs() * kSize <= kManyWeightBytes);
+    const bool all_inside = interior() == g_.w.output && g_.h.interior().size() == g_.h.output;
+    const bool deep = (dense_.im2col() && all_inside ? depth() : g_.C_per_group()) >= kFlatPiece / 2;
+    const bool very_many = packed_ * kSize >= kVeryManyWeightBytes;
+    const int64_t most_pixels = very_many ? kSharingPixels : prepacked_ ? kVeryFewPixels : kFewPixels;
+    return dense_.pack_weights && !dense_.form.dot && whole_input && deep && pixels() <= most_pixels &&
+           packed_ * kSize >= kManyWeightBytes && packed_ < kImpossibleBytes / kSize &&
+           g_.groups * dense_.form.columns.tiles >= threads_;
+  }
+
+  PiecesPlan pieces() const {
+    PiecesPlan plan = {dense_};
+    const ColumnTiles& columns = plan.form.columns;
+    plan.staged = !is_viewed();
+    plan.runner = "pieces";
+    plan.source = plan.staged ? "pixels" : "view";
+    plan.depth = pixels() <= kVeryFewPixels || inputs() * kSize <= kSmallInputBytes ? kFlatPiece : kDeepPiece;
+    if (!prepacked_) plan.packed_elements = 0;
+    // Rows of weights in the order of memory are so short that the sums of their columns stay in the cache.
+    const bool in_order = !prepacked_ && layout_.weights_usable && plan.depth == kFlatPiece;
+    const int64_t fewest = in_order ? ceil_div(columns.columns * plan.depth * kSize, kPieceRowsBytes) : 1;
+    // More shares than threads, lest one wait for the other, but no thin ones of weights as they come: they leave gaps
+    // between their rows.
+    const bool thin = !prepacked_ && columns.columns * kSize < 2 * threads_ * kWideRowBytes;
+    plan.column_shares = min(max(threads_ == 1 ? 1 : thin ? threads_ : 2 * threads_, fewest), columns.tiles);
+    const int64_t share = ceil_div(columns.tiles, plan.column_shares) * columns.widest();
+    plan.staged_elements = plan.staged ? inputs() : 0;
+    plan.piece_elements = prepacked_ ? 0 : plan.depth * columns.widest();
+    plan.sum_elements = plan.blocks() > 1 ? pixels() * share : 0;
+    plan.scratch_elements = plan.staged_elements + plan.piece_elements + plan.sum_elements +
+                            result_.scratch_elements(pixels() * min(share, columns.columns));
+    return plan;
+  }
+
+  // Items of so many outputs that what they read stays in the caches, and that all threads have some.
+  void choose_items(RegionPlan& plan, bool staged) const {
+    const int64_t Cg = g_.C_per_group(), OH = max(g_.h.output, 1), OW = max(g_.w.output, 1);
+    // Narrow groups of a region read lines next to each other, on pages that all of them use.
+    plan.groups_together = g_.groups > 1 && is_viewed() && Cg * kSize <= kNarrowGroupBytes;
+    const int64_t channels = plan.groups_together ? g_.C : Cg;
+    const int64_t pixel_bytes = max(g_.h.stride * g_.w.stride * channels * kSize, 1);
+    const int64_t fewest = kFewestTilesToPack * plan.rows;
+    int64_t target = clamp(kItemInputBytes / pixel_bytes, fewest, kMostItemPixels);
+    if (threads_ > 1) target = clamp(ceil_div(pixels() * g_.groups, threads_ * kItemsPerThread), fewest, target);
+    plan.item_height = clamp((target + OW / 2) / OW, 1, OH);
+    // The rows between taps are staged too: with fewer outputs than those, most copies would serve few products.
+    if (staged) {
+      const int64_t between = (g_.h.kernel - 1) * g_.h.dilation / g_.h.stride;
+      plan.item_height = max(plan.item_height, min(between, ceil_div(OH, threads_)));
+    }
+    // Where most of a row lacks some tap, tiles run down the rows: each thread has as many of them as it can.
+    if (is_viewed() && 2 * interior() <= OW) plan.item_height = max(plan.item_height, ceil_div(OH, threads_));
+    // Wide rows are cut at multiples of the tile; narrow ones are left whole.
+    plan.item_width = OW <= 2 * target ? OW : ceil_div(target, plan.rows) * plan.rows;
+    const int64_t items = g_.groups * g_.N * ceil_div(OH, plan.item_height) * ceil_div(OW, plan.item_width);
+    const int64_t shares = ceil_div(kItemsPerThread * threads_, max(items, 1));
+    plan.column_shares = threads_ > 1 ? clamp(shares, 1, max(plan.form.columns.tiles, 1)) : 1;
+  }
+
+  PanelPlan panel() const {
+    PanelPlan plan = {{dense_}};
+    plan.runner = "panel";
+    plan.source = "fields";
+    choose_items(plan, false);
+    // Rows of a panel stand a cache line more than a multiple of one apart, so that they do not share cache sets.
+    plan.row_elements = (ceil_div(depth(), kPanelGap) + 1) * kPanelGap;
+    plan.scratch_elements = plan.panel_elements() + result_.scratch_elements(plan.item_outputs());
+    return plan;
+  }
+
+  ViewPlan view() const {
+    ViewPlan plan = {{dense_}};
+    plan.staged = !is_viewed();
+    plan.runner = "view";
+    plan.source = plan.staged ? "pixels" : "view";
+    choose_items(plan, plan.staged);
+    // With one tap, or a stride, most inputs are new to the tile that reads them, and its rows lie too near each other
+    // for the hardware to tell which comes next. Pixels a page apart share cache sets with those still in use.
+    const bool are_new = g_.h.kernel * g_.w.kernel == 1 || g_.w.stride > 1;
+    plan.prefetch = are_new && g_.w.stride * g_.C * kSize < kPageBytes;
+    const int64_t inputs = g_.h.reach(plan.item_height) * g_.w.reach(plan.item_width) * g_.C_per_group();
+    plan.scratch_elements = (plan.staged ? inputs : 0) + result_.scratch_elements(plan.item_outputs());
+    return plan;
+  }
+
+  const Kernels<S, A>& kernels_;
+  const ConvGeometry& g_;
+  DenseLayout layout_;
+  bool named_;
+  int threads_;
+  const Result<S, A>& result_;
+  const DenseForm* prepacked_;
+  DensePlan dense_ = {};
+  int64_t packed_;  // elements, where weights are packed
+};
+
+}  // namespace nhwc_conv

@@ -1,0 +1,43 @@
+// The last step of an item: complete sums become the result, while they are in the caches.
+#pragma once
+
+#include <type_traits>
+
+#include "../kernels/kernels.h"
+#include "views.h"
+
+namespace nhwc_conv {
+
+// Where results of storage type S go, and what is done to complete sums of type A on the way. Sums are made in the
+// result itself where it can hold them, else in the item's scratch.
+template <class S, class A> struct Result {
+  ImageView<S> y;
+  Activation activation = Activation::none;
+
+  bool holds_sums() const { return std::is_same_v<S, A> && y.c == 1; }
+
+  // Elements of scratch that sums of so many outputs take.
+  int64_t scratch_elements(int64_t outputs) const { return holds_sums() ? 0 : outputs; }
+
+  // Where the sums of a region of image n are made, indexed as the result's image is.
+  ImageView<A> sums(int64_t n, const Region& region, A* scratch) const {
+    if (holds_sums()) return {reinterpret_cast<A*>(y.data) + n * y.n, 0, y.h, y.w, 1};
+    const int64_t channels = region.channels.size(), width = region.xs.size();
+    const int64_t before = (region.ys.begin * width + region.xs.begin) * channels + region.channels.begin;
+    return {scratch - before, 0, width * channels, channels, 1};
+  }
+
+  // To be called once all sums of the region are complete.
+  void finish(const Kernels<S, A>& kernels, int64_t n, const Region& region, const ImageView<A>& sums) const {
+    if (holds_sums() && activation == Activation::none) return;
+    const auto offset = [&](const auto& view, int64_t row) {
+      return row * view.h + region.xs.begin * view.w + region.channels.begin * view.c;
+    };
+    for (int64_t row = region.ys.begin; row < region.ys.end; ++row) {
+      kernels.finish({sums.data + offset(sums, row), sums.w, y.data + n * y.n + offset(y, row), y.w, y.c,
+                      region.xs.size(), region.channels.size(), activation});
+    }
+  }
+};
+
+}  // namespace nhwc_conv

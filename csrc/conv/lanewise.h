@@ -1,0 +1,160 @@
+// The runner for many groups with few output channels each, depthwise layers above all: a vector's lanes run over the
+// channels of all groups.
+#pragma once
+
+#include "lanewise_plan.h"
+#include "walk.h"
+
+namespace nhwc_conv {
+
+// Whether neighbouring output channels of all groups are neighbours in memory, as the kernels want weights.
+template <class S, class A> bool has_lanes_in_order(const ConvGeometry& g, const WeightView<const S>& w) {
+  if (!std::is_same_v<S, A>) return false;
+  return g.O_per_group() == 1 ? w.group == 1 : w.o == 1 && w.group == g.O_per_group();
+}
+
+// The widest family whose vectors fit into this many columns.
+template <class A> const LanewiseFamily<A>& lanewise_family(const Arithmetic<A>& kernels, int64_t columns) {
+  int f = 0;
+  while (kernels.lanewise[f].lanes > columns) ++f;
+  return kernels.lanewise[f];
+}
+
+// Packs tap `item` of the weights, [KH, KW][C/groups][O], in rows of so many elements.
+template <class S, class A>
+void pack_lanes(const Kernels<S, A>& kernels, const ConvGeometry& g, const WeightView<const S>& w, int64_t row,
+                int64_t item, A* packed) {
+  const int64_t Cg = g.C_per_group(), Og = g.O_per_group();
+  const S* from = w.data + item / g.w.kernel * w.i + item % g.w.kernel * w.j;
+  A* to = packed + item * Cg * row;
+  if (Og == 1) {
+    kernels.copy({from, w.c, w.group, to, row, Cg, g.groups});
+    return;
+  }
+  for (int64_t group = 0; group < g.groups; ++group) {
+    kernels.copy({from + group * w.group, w.c, w.o, to + group * Og, row, Cg, Og});
+  }
+}
+
+template <class S, class A> class LanewiseRunner {
+ public:
+  LanewiseRunner(const LanewisePlan& plan, const Operands<S, A>& o) : plan_(plan), o_(o) {}
+
+  int64_t pack_items() const { return plan_.pack_weights ? o_.g.h.kernel * o_.g.w.kernel : 0; }
+  void pack(int64_t item) const { pack_lanes(o_.kernels, o_.g, o_.w, plan_.packed_row, item, o_.packed); }
+  int64_t items() const { return plan_.items(o_.g); }
+
+  void run(int64_t index, A* scratch) const {
+    ConvGeometry g = o_.g;
+    const auto [n, outputs] = plan_.item(g, index);
+    A* const copies = scratch + plan_.layout.elements;
+    const LanesView<A> x = read_lanes(o_.kernels, plan_.layout, g, o_.x, n, outputs, scratch);
+    const ImageView<A> sums = o_.result.sums(n, outputs, copies + plan_.repeated_elements);
+    Item item = {outputs.channels, x, sums, weights(outputs.channels), {}};
+    // Neighbouring pixels must be neighbours in memory.
+    const bool abreast = plan_.pixels_abreast > 1 && x.w == g.C && sums.w == g.C;
+    item.wide = abreast ? repeat(item.weights, copies) : item.weights;
+    g.w = plan_.layout.across(g);
+    walk(g, outputs.ys, outputs.xs,
+         [&](Range ys, Range xs, Range taps_h, Range taps_w) { run_rectangle(g, item, ys, xs, taps_h, taps_w); });
+    o_.result.finish(o_.kernels, n, outputs, sums);
+  }
+
+ private:
+  // Weights and bias of the columns of a tile: an item's lanes, for so many pixels side by side.
+  struct Weights {
+    const A* data;
+    int64_t i, j, k;
+    const A* bias;
+    int64_t pixels, columns;
+  };
+  struct Item {
+    Range lanes;
+    LanesView<A> x;
+    ImageView<A> sums;
+    Weights weights, wide;  // of one pixel, and of pixels abreast, if any are
+  };
+
+  Weights weights(Range lanes) const {
+    const WeightView<const S>& w = o_.w;
+    const A* const bias = o_.bias == nullptr ? nullptr : o_.bias + lanes.begin;
+    if (!plan_.pack_weights) return {in_place<A>(w.data) + lanes.begin, w.i, w.j, w.c, bias, 1, lanes.size()};
+    const int64_t row = plan_.packed_row, tap = o_.g.C_per_group() * row;
+    return {o_.packed + lanes.begin, o_.g.w.kernel * tap, tap, row, bias, 1, lanes.size()};
+  }
+
+  // Writes the weights and the bias of one pixel as often as pixels stand abreast.
+  Weights repeat(const Weights& one, A* to) const {
+    const int64_t abreast = plan_.pixels_abreast, columns = abreast * o_.g.C;
+    Weights wide = {to, o_.g.w.kernel * columns, columns, 0, nullptr, abreast, columns};
+    const auto copy = [&](const A* from) {
+      o_.kernels.rearrange({from, 0, 1, to, o_.g.C, abreast, o_.g.C});
+      to += columns;
+    };
+    for (int64_t i = 0; i < o_.g.h.kernel; ++i) {
+      for (int64_t j = 0; j < o_.g.w.kernel; ++j) copy(one.data + i * one.i + j * one.j);
+    }
+    if (one.bias != nullptr) {
+      wide.bias = to;
+      copy(one.bias);
+    }
+    return wide;
+  }
+
+  // Outputs that all have the same taps: tiles along their rows, or down their only column.
+  void run_rectangle(const ConvGeometry& g, const Item& item, Range ys, Range xs, Range taps_h, Range taps_w) const {
+    const LanesView<A>& x = item.x;
+    const ImageView<A>& sums = item.sums;
+    const Weights& w = xs.size() < item.wide.pixels ? item.weights : item.wide;
+    const bool down = xs.size() == 1;
+    const int64_t a_pixel = down ? g.h.stride * x.h : g.w.stride * x.w, c_pixel = down ? sums.h : sums.w;
+    const A* a = x.data;
+    if (!taps_h.empty() && !taps_w.empty()) {
+      a += (g.h.input_of(ys.begin, taps_h.begin) - x.ys.begin) * x.h +
+           (g.w.input_of(xs.begin, taps_w.begin) - x.xs.begin) * x.w;
+    }
+    const A* const b = w.data + taps_h.begin * w.i + taps_w.begin * w.j;
+    A* const c = sums.data + ys.begin * sums.h + xs.begin * sums.w + item.lanes.begin;
+    TileArgs<A> args = {};
+    // The innermost loop runs over whatever there is more than one of: channels of a group, or kernel columns.
+    const int64_t a_i = g.h.dilation * x.h, a_j = g.w.dilation * x.w, a_m = w.pixels * a_pixel;
+    if (g.C > g.groups) {
+      args.set_sums(taps_h.size(), taps_w.size(), g.C_per_group());
+      args.set_a(a, a_m, a_i, a_j, x.k);
+      args.set_b(b, w.i, w.j, w.k);
+    } else {
+      args.set_sums(1, taps_h.size(), taps_w.size());
+      args.set_a(a, a_m, 0, a_i, a_j);
+      args.set_b(b, 0, w.i, w.j);
+    }
+    args.c_m = w.pixels * c_pixel;
+    args.columns = w.columns;
+    args.bias = w.bias;
+    args.mode = Mode::fresh;
+    args.tiles = down ? 1 : ys.size();
+    args.a_t = g.h.stride * x.h;
+    args.c_t = sums.h;
+    const LanewiseFamily<A>& family = lanewise_family(o_.kernels, w.columns);
+    const auto run = [&](int64_t offset, int64_t m) {
+      args.a = a + offset * a_pixel;
+      args.c = c + offset * c_pixel;
+      family.rows[m - 1](args);
+    };
+    const int64_t count = down ? ys.size() : xs.size(), rows = w.pixels == 1 ? count : count / w.pixels;
+    in_tiles(rows, most_rows(family, args), [&](int64_t row, int64_t m) { run(row * w.pixels, m); });
+    // The last pixels abreast overlap those before.
+    if (rows * w.pixels < count) run(count - w.pixels, 1);
+  }
+
+  // The most rows of a tile.
+  static int64_t most_rows(const LanewiseFamily<A>& family, const TileArgs<A>& args) {
+    if (args.tiles == 1) return kMaxLanewiseRows;
+    const bool rolling = args.J == 3 && args.K == 3 && args.a_t == args.a_j && args.a_m == args.a_k;
+    return rolling ? family.rows_of_rolling : family.rows_of_many;
+  }
+
+  const LanewisePlan& plan_;
+  const Operands<S, A>& o_;
+};
+
+}  // namespace nhwc_conv

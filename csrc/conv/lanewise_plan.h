@@ -1,0 +1,130 @@
+// When lanes run over the channels of all groups, and in which items.
+#pragma once
+
+#include "operands.h"
+#include "stage.h"
+#include "tiles.h"
+
+namespace nhwc_conv {
+
+// Whether the lanewise kernels serve this geometry: too few output channels a group for the narrowest vector, or just
+// enough for it where there are wider ones and repeating its channels is cheap.
+template <class A> bool is_lanewise(const Arithmetic<A>& kernels, const ConvGeometry& g) {
+  const int64_t size = sizeof(A), group_bytes = g.O_per_group() * size;
+  if (g.groups == 1 || group_bytes > kNarrowestVectorBytes) return false;
+  const bool has_wider = kernels.lanewise[0].lanes * size > kNarrowestVectorBytes;
+  return group_bytes < kNarrowestVectorBytes || (has_wider && g.C_per_group() * size <= kNarrowestVectorBytes);
+}
+
+// Outputs of one image, whose channels are whole groups.
+struct LanewiseItem {
+  int64_t n;
+  Region outputs;
+};
+
+struct LanewisePlan : PlanMemory {
+  LanesLayout layout;
+  bool pack_weights;
+  int64_t packed_row;               // from one tap and channel of packed weights to the next
+  int64_t item_height, item_width;  // outputs
+  // Channels that do not fill a vector: so many pixels side by side fill some, with as many copies of the weights,
+  // which stand behind the staged input. Else one, and no copies.
+  int64_t pixels_abreast, repeated_elements;
+
+  // Items are regions of pixels over all images, and within each, shares of the channels.
+  int64_t regions(const ConvGeometry& g) const {
+    return g.N * ceil_div(g.h.output, item_height) * ceil_div(g.w.output, item_width);
+  }
+  int64_t channel_shares(const ConvGeometry& g) const { return ceil_div(g.O, layout.item_channels); }
+  int64_t items(const ConvGeometry& g) const { return regions(g) * channel_shares(g); }
+
+  LanewiseItem item(const ConvGeometry& g, int64_t index) const {
+    const int64_t down = ceil_div(g.h.output, item_height), across = ceil_div(g.w.output, item_width);
+    const int64_t shares = channel_shares(g), region = index / shares, Og = g.O_per_group();
+    const int64_t y = region / across % down * item_height, x = region % across * item_width;
+    const Range groups = share_of(g.groups, index % shares, shares);
+    return {region / across / down,
+            {Range{y, y + item_height}.within({0, g.h.output}), Range{x, x + item_width}.within({0, g.w.output}),
+             Range{groups.begin * Og, groups.end * Og}}};
+  }
+
+  Explanation explain(const ConvGeometry& g) const {
+    Explanation plan = {"lanewise", "lanewise", layout.staged ? "lanes" : "view", pack_weights};
+    plan.reduction = {g.h.kernel, g.w.kernel, g.C_per_group()};
+    plan.tile = {kMaxLanewiseRows, layout.item_channels * pixels_abreast};
+    return plan;
+  }
+};
+
+// Whether what one tile of pixels reads falls into so few sets of the first-level cache that lines are lost before the
+// next vector of channels reads their other half.
+template <class A> bool collides(const Arithmetic<A>& kernels, const ConvGeometry& g, int64_t pixel) {
+  const int64_t size = sizeof(A), step = pixel * size;
+  if (kernels.lanewise[0].lanes * size >= kLineBytes || step % kLineBytes != 0) return false;
+  const int64_t pixels = g.h.kernel * ((kMaxLanewiseRows - 1) * g.w.stride + g.w.kernel);
+  return pixels + g.h.kernel * g.w.kernel > kCacheWays * cache_sets(step);
+}
+
+// Whether rows are staged with their padding: always, or where that is faster.
+enum class RowPadding { always, if_better };
+
+// By the geometry alone: zeros of the padding times infinite weights show. Where most of a row lacks some tap, products
+// with zero cost less than a run of one output for each of them.
+template <class A> bool pads_rows(const Arithmetic<A>& kernels, const ConvGeometry& g, RowPadding padding) {
+  const bool is_short = g.w.kernel > 1 && 2 * g.w.interior().size() < g.w.output;
+  const bool better = is_short || (groups_are_channels(g) && collides(kernels, g, g.C));
+  return (padding == RowPadding::always || better) && g.w.span(g.w.output) <= kMostPadding * g.w.input + kAnyPadding;
+}
+
+// Items whose input takes so many bytes, and the scratch that it is staged in, if it is.
+template <class S, class A>
+void choose_items(const ConvGeometry& g, const ImageView<const S>& x, int64_t bytes, int threads, LanewisePlan& plan) {
+  const int64_t Cg = g.C_per_group(), Og = g.O_per_group(), OH = max(g.h.output, 1), OW = max(g.w.output, 1);
+  LanesLayout& layout = plan.layout;
+  const int64_t groups = layout.staged ? ceil_div(max(kStagedLanes / Cg, kFewestStagedGroups), Og) : g.groups;
+  layout.item_channels = min(groups, g.groups) * Og;
+  const int64_t pixel = layout.staged ? layout.pixel<A>(g) : g.O, elements = bytes / static_cast<int64_t>(sizeof(A));
+  const int64_t across = clamp(elements / (pixel * (g.h.reach(1) + 1)), 1, 1 << 30);
+  const int64_t halo = (g.w.kernel - 1) * g.w.dilation;
+  plan.item_width = clamp((across - halo) / g.w.stride, kFewestAcross, max(OW, kFewestAcross));
+  if (2 * plan.item_width > OW) plan.item_width = OW;
+  const int64_t width = layout.across(g).reach(plan.item_width);
+  plan.item_height = clamp(elements / max(pixel * width * g.h.stride, 1), 1, OH);
+  // Rows between the taps of dilated kernels are staged too: fewer outputs than those would not be worth it.
+  if (layout.staged && g.h.dilation > 1) {
+    plan.item_height = clamp((g.h.kernel - 1) * g.h.dilation / g.h.stride, plan.item_height, OH);
+  }
+  if (threads > 1) {
+    const int64_t others = g.N * plan.channel_shares(g) * ceil_div(OW, plan.item_width);
+    plan.item_height = clamp(ceil_div(OH * others, kItemsPerThread * threads), 1, plan.item_height);
+  }
+  layout.staged = layout.staged || !can_view<A>(x);
+  if (!layout.staged) return;
+  const bool stages_rows = !groups_are_channels(g) && !can_view<A>(x);
+  layout.row_elements = stages_rows ? g.w.reach(plan.item_width) * (layout.item_channels / Og * Cg) : 0;
+  layout.elements = g.h.reach(plan.item_height) * width * layout.pixel<A>(g) + layout.row_elements;
+}
+
+// lanes_in_order: the weights can be read where they lie.
+template <class S, class A>
+LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry& g, const ImageView<const S>& x,
+                                bool lanes_in_order, int threads, RowPadding padding, const Result<S, A>& result) {
+  LanewisePlan plan = {};
+  plan.layout.padded = pads_rows<A>(kernels, g, padding);
+  plan.layout.staged = plan.layout.padded || !groups_are_channels(g) || !can_view<A>(x);
+  choose_items<S, A>(g, x, plan.layout.staged ? kLanewiseItemBytes : kReadOnceBytes, threads, plan);
+  const int64_t taps = g.h.kernel * g.w.kernel, lanes = kernels.lanewise[0].lanes;
+  plan.pack_weights = !lanes_in_order || (plan.layout.staged && collides<A>(kernels, g, g.O));
+  plan.packed_row = spread<A>(g.O);
+  plan.packed_elements = plan.pack_weights ? taps * g.C_per_group() * plan.packed_row : 0;
+  // As few as fill whole vectors.
+  int64_t abreast = 1;
+  while (g.C < lanes && abreast * g.C % lanes != 0) abreast *= 2;
+  plan.pixels_abreast = groups_are_channels(g) && g.w.stride == 1 && abreast <= g.w.output ? abreast : 1;
+  plan.repeated_elements = plan.pixels_abreast > 1 ? (taps + 1) * plan.pixels_abreast * g.C : 0;
+  plan.scratch_elements = plan.layout.elements + plan.repeated_elements +
+                          result.scratch_elements(plan.item_height * plan.item_width * plan.layout.item_channels);
+  return plan;
+}
+
+}  // namespace nhwc_conv

@@ -1,0 +1,53 @@
+// What every convolution is given, and what every plan tells.
+#pragma once
+
+#include <array>
+
+#include "finish.h"
+#include "geometry.h"
+#include "views.h"
+
+namespace nhwc_conv {
+
+// direct: im2col or matmul, whichever suits; automatic: that or Winograd.
+enum class Algorithm { automatic, direct, im2col, matmul, winograd };
+inline bool is_direct_by_name(Algorithm a) { return a == Algorithm::im2col || a == Algorithm::matmul; }
+
+// What a plan tells of itself: the runner, which is a file of this folder, the algorithm, and how the input is read;
+// loop lengths of the tile kernel, and rows and columns of its widest tile. What stays zero does not apply.
+struct Explanation {
+  const char *runner, *algorithm, *source;
+  bool packed_weights;
+  std::array<int64_t, 3> reduction;
+  std::array<int64_t, 2> tile, reduction_blocks;
+  int64_t winograd_tile, block_tiles, partials, phases;
+};
+
+// The memory that a plan wants.
+struct PlanMemory {
+  int64_t packed_elements = 0;   // shared by all threads
+  int64_t scratch_elements = 0;  // of each thread
+};
+
+// A convolution of storage type S and arithmetic A. x and y are whole tensors (all groups).
+template <class S, class A> struct Operands {
+  const Kernels<S, A>& kernels;
+  const ConvGeometry& g;
+  ImageView<const S> x;
+  WeightView<const S> w;
+  const A* bias;  // null, or O values
+  Result<S, A> result;
+  A* packed;  // packed_elements of the plan, or what was packed ahead of the call
+};
+
+// A weight gradient. x [N, H, W, C] and grad [N, OH, OW, O], any strides; dw [KH, KW, C/groups, O], contiguous.
+template <class S, class A> struct GradientOperands {
+  const Kernels<S, A>& kernels;
+  ConvGeometry g;
+  ImageView<const S> x, grad;
+  A* dw;
+
+  int64_t elements() const { return g.h.kernel * g.w.kernel * g.C_per_group() * g.O; }
+};
+
+}  // namespace nhwc_conv

@@ -1,0 +1,247 @@
+// The dense runner where weights outgrow the second-level cache and meet few pixels: to pack them all, to memory and
+// back, costs as much as the products. Here an item packs a piece of them, multiplies it with all outputs that have its
+// tap, while the next piece comes from memory, and forgets it.
+#pragma once
+
+#include <optional>
+
+#include "dense.h"
+
+namespace nhwc_conv {
+
+struct PiecesPlan : DensePlan {
+  bool staged;
+  int64_t depth;  // products in a row of a piece, at most
+  int64_t column_shares;
+  int64_t staged_elements, piece_elements, sum_elements;  // of the scratch; of the result's, the rest
+};
+
+// Weights of a tile of columns whose taps the same outputs have. They may open a block of the reduction, and close it.
+struct Piece {
+  int64_t tile;
+  Terms terms;
+  bool first_block, opens, closes;
+};
+
+template <class S, class A> class PiecesRunner {
+ public:
+  PiecesRunner(const PiecesPlan& plan, const Operands<S, A>& o) : plan_(plan), o_(o), product_(plan, o) {}
+
+  int64_t pack_items() const { return 0; }
+  void pack(int64_t) const {}
+  int64_t items() const { return o_.g.groups * plan_.column_shares; }
+
+  void run(int64_t index, A* scratch) const {
+    const ConvGeometry& g = o_.g;
+    Item item = start(index, scratch);
+    for (int64_t n = 0; n < g.N && plan_.staged; ++n) {
+      stage_pixels(o_.kernels, o_.x, n, item.inputs, scratch + n * item.inputs.elements());
+    }
+    // In the order of memory all tiles take a piece before the next one, else one tile takes all its pieces.
+    const int64_t together = item.in_order ? item.tiles.size() : 1;
+    for (int64_t first = item.tiles.begin; first < item.tiles.end; first += together) {
+      for (int64_t b = 0; b < plan_.blocks(); ++b) {
+        each_piece(product_.block(b), [&](Piece piece) {
+          for (piece.tile = first; piece.tile < first + together; ++piece.tile) take(item, piece);
+        });
+      }
+    }
+    multiply_held(item, nullptr);
+    for (int64_t n = 0; n < g.N; ++n) o_.result.finish(o_.kernels, n, item.outputs, sums(item, n));
+  }
+
+ private:
+  struct Item {
+    int64_t group;
+    Range tiles;
+    Region inputs, outputs;      // of each image
+    ImageView<const A> x;        // from the group's first channel on
+    A *packed, *apart, *result;  // a piece, sums of later blocks, those that the result cannot hold
+    // Whether HWIO weights are taken in the order of memory: if the sums of all columns stay in the cache meanwhile.
+    // Whether the first tile packs a piece while it multiplies: rows of weights, all as far apart.
+    bool in_order, packed_by_tile;
+    std::optional<Piece> held;  // not yet multiplied
+  };
+
+  // What is left to ask for of the next weights: tiles go through `lines` runs, step_j apart, and each begins at
+  // `next`.
+  struct Coming {
+    const A* from = nullptr;
+    int64_t lines = 1, step_j = 0, step = 0, next = 0, tiles = 0;
+
+    void ask(TileArgs<A>& args, int64_t depth) {
+      args.set_ahead(tiles > 0 ? from : nullptr, depth * step, step_j, tiles > 0 ? step : 0);
+      from += next;
+      --tiles;
+    }
+  };
+
+  Item start(int64_t index, A* scratch) const {
+    const ConvGeometry& g = o_.g;
+    Item item = {};
+    item.group = index / plan_.column_shares;
+    item.tiles = share_of(plan_.form.columns.tiles, index % plan_.column_shares, plan_.column_shares);
+    item.inputs = {{0, g.h.input}, {0, g.w.input}, channels_of(item.group, g.C_per_group())};
+    item.outputs = {{0, g.h.output}, {0, g.w.output}, outputs_of(g, item.group, plan_.form.columns.of(item.tiles))};
+    item.x = from_group(plan_.staged ? staged_pixels<A>(item.inputs, scratch) : in_place<A>(o_.x), g, item.group);
+    if (plan_.staged) item.x.n = item.inputs.elements();
+    item.packed = scratch + plan_.staged_elements;
+    item.apart = item.packed + plan_.piece_elements;
+    item.result = item.apart + plan_.sum_elements;
+    const int64_t sum_bytes = g.N * item.outputs.elements() * static_cast<int64_t>(sizeof(A));
+    item.in_order = !plan_.prepacked && o_.w.o == 1 && sum_bytes <= kPieceRowsBytes;
+    item.packed_by_tile = std::is_same_v<S, A> && !plan_.prepacked && o_.w.o == 1 &&
+                          (g.w.kernel == 1 || o_.w.j == g.C_per_group() * o_.w.c);
+    return item;
+  }
+
+  ImageView<A> sums(const Item& item, int64_t n) const {
+    return o_.result.sums(n, item.outputs, item.result + n * item.outputs.elements());
+  }
+
+  // The pieces of a block, in the order of the sum. Taps of a row that the same outputs have are one run for im2col,
+  // and short rows that the same outputs have share a piece.
+  template <class Visit> void each_piece(const Block& block, const Visit& visit) const {
+    const int64_t Cg = o_.g.C_per_group();
+    const bool im2col = plan_.im2col();
+    const Range all = im2col ? block.inner : Range{0, o_.g.w.kernel * Cg};
+    Piece piece = {0, {}, block.first, true, false};
+    for (int64_t i = block.rows.begin, next = i; i < block.rows.end; i = next) {
+      next = i + 1;
+      for (int64_t begin = all.begin, end; begin < all.end; begin = end) {
+        const int64_t j = begin / Cg;
+        for (end = (j + 1) * Cg; im2col && end < all.end && o_.g.w.outputs(end / Cg) == o_.g.w.outputs(j);) end += Cg;
+        end = min(end, all.end);
+        const Range run = im2col ? Range{begin, end} : block.inner;
+        const auto joins = [&](int64_t row) {
+          return o_.g.h.outputs(row) == o_.g.h.outputs(i) && (row + 1 - i) * run.size() <= plan_.depth;
+        };
+        while (im2col && run == all && next < block.rows.end && joins(next)) ++next;
+        const int64_t pieces = ceil_div(run.size(), plan_.depth);
+        for (int64_t p = 0; p < pieces; ++p, piece.opens = false) {
+          const Range share = share_of(run.size(), p, pieces);
+          piece.terms = {
+              {i, next}, im2col ? Range{0, 1} : Range{j, j + 1}, {run.begin + share.begin, run.begin + share.end}};
+          piece.closes = next == block.rows.end && end == all.end && p + 1 == pieces;
+          visit(piece);
+        }
+      }
+    }
+  }
+
+  // Where a piece's weights lie, from kernel row i and product `at` of its rows on.
+  const S* unpacked(const Item& item, const Piece& piece, int64_t i, int64_t at) const {
+    const int64_t Cg = o_.g.C_per_group(), j = piece.terms.taps.begin + at / Cg;
+    return product_.weights.tap(item.group, piece.tile, i, j) + at % Cg * o_.w.c;
+  }
+
+  // Multiplies the piece that is held, while this one comes, and packs it.
+  void take(Item& item, const Piece& piece) const {
+    multiply_held(item, &piece);
+    item.held = piece;
+    if (plan_.prepacked || item.packed_by_tile) return;
+    const int64_t Cg = o_.g.C_per_group(), width = plan_.form.columns.padded(piece.tile);
+    const Terms& terms = piece.terms;
+    A* to = item.packed;
+    for (int64_t i = terms.rows.begin; i < terms.rows.end; ++i) {
+      for (int64_t at = terms.inner.begin, end; at < terms.inner.end; at = end) {
+        end = min((at / Cg + 1) * Cg, terms.inner.end);
+        o_.kernels.copy(
+            {unpacked(item, piece, i, at), o_.w.c, o_.w.o, to, width, end - at, plan_.form.columns.size(piece.tile)});
+        to += (end - at) * width;
+      }
+    }
+  }
+
+  // While tiles ask for the next piece, if there is one.
+  void multiply_held(Item& item, const Piece* next) const {
+    if (!item.held) return;
+    const Piece& held = *item.held;
+    const ColumnTiles& columns = plan_.form.columns;
+    Coming ahead = next == nullptr ? Coming{} : coming(item, *next);
+    for (int64_t n = 0; n < o_.g.N; ++n) {
+      Column<A> column = product_.column(item.group, held.tile, sums(item, n));
+      TileArgs<A>& args = column.args;
+      args.b = plan_.prepacked ? product_.weights_of(column, held.terms) : item.packed;
+      if (!plan_.prepacked) args.b_i = held.terms.inner.size() * args.b_k;
+      const int64_t before = o_.g.N * (columns.begin(held.tile) - columns.begin(item.tiles.begin)) + n * args.columns;
+      multiply(column, item, n, item.apart + item.outputs.pixels() * before, ahead);
+    }
+  }
+
+  // What the tiles of the piece that is held ask for. Of packed weights one line after the other, else each tile for
+  // one line of every row of weights, or for some of every column where these lie along the reduction.
+  Coming coming(const Item& item, const Piece& next) const {
+    const int64_t line = o_.kernels.machine.line / sizeof(A), depth = item.held->terms.inner.size();
+    const Column<A> column = product_.column(item.group, next.tile, sums(item, 0));
+    const int64_t columns = column.args.columns;
+    if (plan_.prepacked) {
+      return {product_.weights_of(column, next.terms), 1, 0, line, depth * line, ceil_div(column.args.b_k, line)};
+    }
+    const A* const from = in_place<A>(unpacked(item, next, next.terms.rows.begin, next.terms.inner.begin));
+    if (o_.w.o == 1) return {from, 1, 0, o_.w.c, line, ceil_div(columns, line)};
+    if (o_.w.c != 1) return {};
+    const int64_t lines = depth % columns == 0 ? depth / columns : 1;
+    const int64_t of_tap = o_.g.C_per_group() - next.terms.inner.begin % o_.g.C_per_group();
+    return {from, lines, line, o_.w.o, lines * line, ceil_div(min(next.terms.inner.size(), of_tap), lines * line)};
+  }
+
+  // With all outputs of an image that have the tap. Products of the first block go on in the sums of the result; sums
+  // of a later one stand apart until it closes.
+  void multiply(const Column<A>& column, const Item& item, int64_t n, A* apart, Coming& ahead) const {
+    const Axis &h = o_.g.h, &w = o_.g.w;
+    const ImageView<const A> x = of_image(item.x, n);
+    const Piece& piece = *item.held;
+    const int64_t columns = column.args.columns;
+    const ImageView<A> later = {apart, 0, w.output * columns, columns, 1};
+    const ImageView<A>& sums = piece.first_block ? column.sums : later;
+    const Range xs = w.outputs(piece.terms.taps.begin + piece.terms.inner.begin / o_.g.C_per_group());
+    const Range ys = xs.empty() ? Range{0, 0} : h.outputs(piece.terms.rows.begin);
+    bool packs = n == 0 && item.packed_by_tile;
+    TileArgs<A> args = product_.args(column, {{}, {}, piece.first_block});
+    args.mode = piece.opens ? Mode::fresh : Mode::go_on;
+    args.c_m = sums.w;
+    if (piece.opens && ys.size() * xs.size() < h.output * w.output) {
+      // Some outputs lack the tap: all sums begin before its products.
+      for (int64_t at = 0; at < h.output * w.output; ++at) {
+        args.c = sums.data + at / w.output * sums.h + at % w.output * sums.w;
+        column.kernels[0](args);
+      }
+      args.mode = Mode::go_on;
+    }
+    for (int64_t y = ys.begin; y < ys.end; ++y) {
+      product_.aim(args, column, piece.terms, x, y, xs.begin, false);
+      args.set_sums(args.I, ahead.lines, piece.terms.inner.size() / ahead.lines);
+      args.a_j = args.K;
+      args.set_b(column.args.b, column.args.b_i, args.K * column.args.b_k, column.args.b_k);
+      args.c = sums.data + y * sums.h + xs.begin * sums.w;
+      in_tiles(xs.size(), column.max_rows, [&](int64_t, int64_t m) {
+        ahead.ask(args, piece.terms.inner.size());
+        packs ? run_packing(column, item, args, m) : column.kernels[m - 1](args);
+        packs = false;
+        args.a += m * args.a_m;
+        args.c += m * args.c_m;
+      });
+    }
+    if (piece.first_block || !piece.closes) return;
+    for (int64_t at = 0; at < h.output * w.output; ++at) {
+      A* const to = column.sums.data + at / w.output * column.sums.h + at % w.output * column.sums.w;
+      o_.kernels.add(to, apart + at * columns, columns);
+    }
+  }
+
+  // The products of a tile with weights where they lie, which are packed on the way.
+  void run_packing(const Column<A>& column, const Item& item, TileArgs<A> args, int64_t m) const {
+    const Terms& terms = item.held->terms;
+    const S* const from = unpacked(item, *item.held, terms.rows.begin, terms.inner.begin);
+    args.set_b(in_place<A>(from), o_.w.i, args.K * o_.w.c, o_.w.c);
+    args.packed = item.packed;
+    column.packing_kernels[m - 1](args);
+  }
+
+  const PiecesPlan& plan_;
+  const Operands<S, A>& o_;
+  DenseProduct<S, A> product_;
+};
+
+}  // namespace nhwc_conv

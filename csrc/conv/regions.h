@@ -1,0 +1,43 @@
+// Items that are regions: a part of one image's outputs, of one group, by a share of its tiles of columns.
+#pragma once
+
+#include "dense.h"
+
+namespace nhwc_conv {
+
+struct RegionPlan : DensePlan {
+  int64_t item_height, item_width;  // outputs
+  int64_t column_shares;
+  // All groups of a region before the next region, else all regions of a group before the next group.
+  bool groups_together;
+
+  int64_t item_outputs() const {
+    const ColumnTiles& columns = form.columns;
+    const int64_t share = ceil_div(columns.tiles, column_shares) * columns.widest();
+    return item_height * item_width * min(share, columns.columns);
+  }
+};
+
+struct RegionItem {
+  int64_t group, n;
+  Range ys, xs, tiles;
+};
+
+inline int64_t region_items(const RegionPlan& plan, const ConvGeometry& g) {
+  return g.groups * g.N * ceil_div(g.h.output, plan.item_height) * ceil_div(g.w.output, plan.item_width) *
+         plan.column_shares;
+}
+
+inline RegionItem region_item(const RegionPlan& plan, const ConvGeometry& g, int64_t item) {
+  const int64_t across = ceil_div(g.w.output, plan.item_width), down = ceil_div(g.h.output, plan.item_height);
+  const int64_t share = item % plan.column_shares, of_any_share = item / plan.column_shares;
+  const int64_t regions = g.N * down * across;
+  const int64_t group = plan.groups_together ? of_any_share % g.groups : of_any_share / regions;
+  const int64_t region = plan.groups_together ? of_any_share / g.groups : of_any_share % regions;
+  const int64_t x = region % across * plan.item_width;
+  return {group, region / across / down, share_of(g.h.output, region / across % down, down),
+          Range{x, x + plan.item_width}.within({0, g.w.output}),
+          share_of(plan.form.columns.tiles, share, plan.column_shares)};
+}
+
+}  // namespace nhwc_conv

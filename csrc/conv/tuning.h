@@ -1,0 +1,119 @@
+// Every constant that was measured, in two sections. bench/tune.py sweeps one of them over the bench's layers;
+// docs/performance_notes.md tells what they gained, and where.
+#pragma once
+
+#include <cstdint>
+
+namespace nhwc_conv {
+
+constexpr int64_t kKilobyte = 1024, kMegabyte = 1024 * kKilobyte;
+
+// ---- Moves result bits, or layouts that files keep: the same on every machine, whatever its caches are ----
+
+// A cache line, a page, and the ways of a first-level cache, of one page each.
+constexpr int64_t kLineBytes = 64, kPageBytes = 4096, kCacheWays = 8;
+// Against cache sets that are shared: rows of lanes a line more apart, where they would be a multiple of so many lines;
+// so many elements between the products of one point of Winograd's and the next.
+constexpr int64_t kAlignedLines = 4, kPointGap = 16;
+
+// Dense. A block of the reduction: weights of the widest tile, which has so many vectors, that stay in three quarters
+// of a second-level cache of 512 KB.
+constexpr int64_t kBlockWeightBytes = 384 * kKilobyte, kWidestTile = 4;
+// Channels of a group so few that staging them, so that the taps of a row are one run, costs less than a loop a tap.
+constexpr int64_t kShortTapBytes = 32;
+// Outputs in a row for which packed weights choose their tiles; no image is known yet.
+constexpr int64_t kPackedRun = 56;
+// Planes: taps that make up for staging one group; bytes that one row of outputs, or the rows between dilated taps,
+// read; vectors of products in a row beside which the end of a run, which fills none, is little.
+constexpr int64_t kFewestPlaneTaps = 4, kPlaneRowBytes = kMegabyte, kPlaneGapBytes = 192 * kKilobyte, kLongDotRun = 4;
+
+// Lanewise: bytes of the narrowest vector, whose groups are too narrow for tiles of their own.
+constexpr int64_t kNarrowestVectorBytes = 16;
+// Padded rows: so many pixels for each of the image's, and these always. Not where the image is lost in its padding.
+constexpr int64_t kMostPadding = 4, kAnyPadding = 64;
+// Channels, and groups at least, of an item that stages its input; outputs in a row of any item, at least.
+constexpr int64_t kStagedLanes = 64, kFewestStagedGroups = 16, kFewestAcross = 16;
+// The weight gradient: bytes of x in a block; cache sets of pixels, at least, where three rows slide over one of grad.
+constexpr int64_t kLanewiseBlockBytes = 192 * kKilobyte, kFewestSlidingSets = 4;
+
+// Winograd: when automatic choices take it. Costs of transforms are counted in products of one input and one output
+// channel: of a patch for each channel, and of the weights, or the sums of their gradient, for each pair of channels,
+// by their bytes.
+constexpr int64_t kFewestWinogradChannels = 8, kFewestWinogradBytes = 32, kFewestWinogradPairs = 256;
+constexpr double kPatchCost = 250, kWinogradMargin = 1.15;
+constexpr int64_t kWeightCost = 70, kWeightByteCost = 20, kGradientByteCost = 90;
+// More input channels than this are summed in blocks, and patches of the weight gradient: one long chain loses
+// accuracy.
+constexpr int64_t kWinogradDepth = 64, kPatchBlock = 64;
+// Transformed weights that are worth keeping ahead of the calls: reading more of them costs more than transforming
+// again.
+constexpr int64_t kKeptWinogradBytes = 12 * kMegabyte;
+
+// Weight gradients. Channels of a group so few that the taps of a kernel row share a tile, and bytes of those so many
+// that they can be its columns where outputs are fewer than a vector.
+constexpr int64_t kMergedTapChannels = 16, kSwappedBytes = 16;
+// A block: bytes of its two operands, and bounds of its output pixels. Fewer do not make up for reading and writing the
+// gradient once for each.
+constexpr int64_t kBlockOperandBytes = 256 * kKilobyte, kFewestBlockPixels = 256, kMostBlockPixels = 1024;
+// Below this many weights, their gradient is split over pixels too, lest threads stay idle, or read all pixels each; up
+// to so many parts of twice as many weights, since parts cost what memory costs.
+constexpr int64_t kPartialElements = 16 * 1024, kLargePartials = 4, kMaxPartials = 16;
+
+// ---- Moves speed only ----
+
+// Multiply-adds in flight that keep one unit busy; and, in those, what a vector of weights, a tile and an output cost.
+constexpr double kLatency = 5, kVectorCost = 0.05, kTileCost = 0.5, kOutputCost = 0.02;
+// Bytes of a row of a weight gradient's columns, which stays in the first-level cache for all tiles of rows.
+constexpr int64_t kGradientColumnsBytes = 128;
+// Rows of a panel stand a multiple of so many elements apart and as many more, so that they do not share cache sets.
+constexpr int64_t kPanelGap = 16;
+
+// Dense items: bytes of input that stay in a second-level cache of 512 KB beside the weights; outputs; tiles of pixels
+// that share the packing of weights; items for each thread, so that none waits for the last.
+constexpr int64_t kItemInputBytes = 192 * kKilobyte, kMostItemPixels = 4096, kFewestTilesToPack = 4,
+                  kItemsPerThread = 4;
+// Channels of a group so few that other groups use the same pages before they are gone.
+constexpr int64_t kNarrowGroupBytes = 128;
+
+// Pieces: weights that fill a second-level cache, for fewer pixels than would share them. For more than a few, they
+// must be many times that to be worth it. Packed ahead of the call they are read one line after the other, which
+// processors foresee: there it takes few pixels too.
+constexpr int64_t kManyWeightBytes = kMegabyte, kVeryManyWeightBytes = 4 * kMegabyte;
+constexpr int64_t kVeryFewPixels = 128, kFewPixels = 256, kSharingPixels = 1024;
+// More than any memory holds: a view of stride 0. To pack it at once fails at once; piece by piece would not end.
+constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
+// Products in a row of a piece. Flat ones stay in the first-level cache; but with a large input, which is read anew for
+// each, as deep ones as blocks of the reduction are allowed to be.
+constexpr int64_t kFlatPiece = 128, kDeepPiece = 1536, kSmallInputBytes = 512 * kKilobyte;
+// What the sums of an item may take where all its columns take a piece before the next; bytes of a row of weights that
+// one item should read at least.
+constexpr int64_t kPieceRowsBytes = 512 * kKilobyte, kWideRowBytes = 1024;
+
+// Lanewise items: bytes of input that is staged, or read anew for every kernel row, and stays in the second-level
+// cache; read once, it may be larger: rows at its ends, which the next item reads too, weigh less. Outputs in a row, at
+// least.
+constexpr int64_t kLanewiseItemBytes = 192 * kKilobyte, kReadOnceBytes = 4 * kLanewiseItemBytes;
+
+// Winograd. Patches of a block: few enough that V and M stay in a second-level cache beside U, more where each block
+// transforms the weights anew.
+constexpr int64_t kFewPatches = 28, kMostPatches = 64;
+// U up to here is written before the first item, its blocks in so many parts, by different threads.
+constexpr int64_t kPackedWinogradBytes = 1536 * kKilobyte, kPackParts = 4;
+// Its weight gradient. Channels, on either side, of an item that meets several blocks, whose S, V and D are a few times
+// what a second-level cache holds. With one block there is no S to come back to: V and D find room in a third-level
+// cache, and S is computed in parts that are transformed back before they leave the second-level cache.
+constexpr int64_t kWinogradItemChannels = 128, kWinogradItemBytes = 12 * kMegabyte;
+constexpr int64_t kWinogradPartRows = 64, kWinogradPartColumns = 128;
+// Transforms of one input and one output channel of a patch, in products of one and the other.
+constexpr int64_t kInputTransformCost = 300, kGradientTransformCost = 200;
+
+// Weight gradients stage an operand where so many tiles read it: that costs less than reading rows that stand far
+// apart, each on a page of its own, or many in one cache set. Not for one tap in a large second-level cache.
+constexpr int64_t kManyTiles = 4, kLargeCacheBytes = 2 * kMegabyte;
+// Channels staged together: few rows, which are read again for every kernel position only; columns enough that staging
+// the rows anew for each lot of them is little work beside their products.
+constexpr int64_t kStagedRows = 64, kStagedColumns = 256;
+// A round of items that keeps more threads busy is worth more rounds if it shortens them by so much.
+constexpr double kBetterRounds = 0.95;
+
+}  // namespace nhwc_conv

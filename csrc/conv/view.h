@@ -1,0 +1,135 @@
+// The dense runner for inputs that are read where they lie, or from staged pixels: tiles of outputs by columns, whose
+// rows of A are runs of the NHWC tensor.
+#pragma once
+
+#include "regions.h"
+
+namespace nhwc_conv {
+
+struct ViewPlan : RegionPlan {
+  bool staged;
+  // Tiles ask for the pixels of the next one.
+  bool prefetch;
+};
+
+template <class S, class A> class ViewRunner {
+ public:
+  ViewRunner(const ViewPlan& plan, const Operands<S, A>& o) : plan_(plan), o_(o), product_(plan, o) {}
+
+  int64_t pack_items() const { return plan_.pack_weights ? product_.weights.pack_items() : 0; }
+  void pack(int64_t item) const { product_.weights.pack(item); }
+  int64_t items() const { return region_items(plan_, o_.g); }
+
+  void run(int64_t item, A* scratch) const {
+    const ConvGeometry& g = o_.g;
+    const RegionItem at = region_item(plan_, g, item);
+    const Region outputs = {at.ys, at.xs, outputs_of(g, at.group, plan_.form.columns.of(at.tiles))};
+    const Region inputs = {g.h.inputs(at.ys), g.w.inputs(at.xs), channels_of(at.group, g.C_per_group())};
+    const ImageView<const A> image =
+        plan_.staged ? stage_pixels(o_.kernels, o_.x, at.n, inputs, scratch) : of_image(in_place<A>(o_.x), at.n);
+    const ImageView<const A> x = from_group(image, g, at.group);
+    const ImageView<A> sums =
+        o_.result.sums(at.n, outputs, scratch + (plan_.staged ? inputs.pixels() * g.C_per_group() : 0));
+    for (int64_t tile = at.tiles.begin; tile < at.tiles.end; ++tile) {
+      const Column<A> column = product_.column(at.group, tile, sums);
+      for (int64_t b = 0; b < plan_.blocks(); ++b) run_block(column, product_.block(b), x, at.ys, at.xs);
+    }
+    o_.result.finish(o_.kernels, at.n, outputs, sums);
+  }
+
+ private:
+  // From here on, x is an image from the group's first channel on.
+  void run_block(const Column<A>& column, const Block& block, const ImageView<const A>& x, Range ys, Range xs) const {
+    TileArgs<A> args = product_.args(column, block);
+    const auto run = [&](Range some_ys, Range some_xs, Range taps_h, Range taps_w) {
+      run_rectangle(args, column, block, x, some_ys, some_xs, taps_h, taps_w);
+    };
+    walk(o_.g, ys, xs, run, [&](int64_t x0, Range taps_w) {
+      // The dot form has no chain to go on with.
+      if (plan_.form.dot) {
+        walk_columns(o_.g, ys, {x0, x0 + 1}, taps_w, run);
+      } else {
+        run_upright(args, column, block, x, ys, x0, taps_w);
+      }
+    });
+  }
+
+  // Tiles over outputs that all have the same taps, along their rows, or down, where they are one pixel wide. `args`
+  // are those of DenseProduct::args, or of an earlier call.
+  void run_rectangle(TileArgs<A>& args, const Column<A>& column, const Block& block, const ImageView<const A>& x,
+                     Range ys, Range xs, Range taps_h, Range taps_w) const {
+    const Terms left = product_.terms(block, taps_h, taps_w);
+    if (left.none() && !block.first) return;
+    const bool down = xs.size() == 1;
+    const int64_t count = down ? ys.size() : xs.size(), lines = down ? 1 : ys.size();
+    const ImageView<A>& sums = column.sums;
+    args.c_m = down ? sums.h : sums.w;
+    product_.aim(args, column, left, x, ys.begin, xs.begin, down);
+    const int64_t most = min(column.max_rows, rows_together<A>(args.a_m));
+    const A* a = args.a;
+    A* c = sums.data + ys.begin * sums.h + xs.begin * sums.w;
+    for (int64_t line = 0; line < lines; ++line, a += o_.g.h.stride * x.h, c += sums.h) {
+      args.a = a;
+      args.c = c;
+      in_tiles(count, most, [&](int64_t, int64_t m) {
+        if (plan_.prefetch) {
+          const int64_t next = m * args.a_m;
+          args.set_ahead(args.a + next, args.a_i, args.a_j, ceil_div(next, max(args.K, 1)));
+        }
+        column.kernels[m - 1](args);
+        args.a += m * args.a_m;
+        args.c += m * args.c_m;
+      });
+    }
+  }
+
+  // Outputs below each other. Where some of their kernel rows do not exist, each kernel row is multiplied with all
+  // outputs that have it, and goes on where the row before ended: one chain for each output, as in run_rectangle, but
+  // tall tiles.
+  void run_upright(TileArgs<A>& args, const Column<A>& column, const Block& block, const ImageView<const A>& x,
+                   Range ys, int64_t x0, Range taps_w) const {
+    const Range whole = o_.g.h.interior().within(ys);
+    in_tiles(ys.size(), column.max_rows, [&](int64_t offset, int64_t m) {
+      const Range rows = {ys.begin + offset, ys.begin + offset + m};
+      if (rows.within(whole).size() == m) {
+        run_rectangle(args, column, block, x, rows, {x0, x0 + 1}, {0, o_.g.h.kernel}, taps_w);
+      } else {
+        run_by_kernel_rows(column, block, x, rows, x0, taps_w);
+      }
+    });
+  }
+
+  void run_by_kernel_rows(const Column<A>& column, const Block& block, const ImageView<const A>& x, Range ys,
+                          int64_t x0, Range taps_w) const {
+    const auto having = [&](int64_t i) { return o_.g.h.outputs(i).within(ys); };
+    A* const to = column.sums.data + ys.begin * column.sums.h + x0 * column.sums.w;
+    // Those of a later block are complete before they are added.
+    A apart[kMaxTileRows * kMaxTileColumns];
+    A* const sums = block.first ? to : apart;
+    TileArgs<A> args = product_.args(column, block);
+    args.mode = Mode::fresh;
+    args.c = sums;
+    args.c_m = block.first ? column.sums.h : column.args.columns;
+    column.kernels[ys.size() - 1](args);
+    args.mode = Mode::go_on;
+    for (int64_t i = block.rows.begin, end; i < block.rows.end; i = end) {
+      const Range active = having(i);
+      for (end = i + 1; end < block.rows.end && having(end) == active;) ++end;
+      const Terms left = product_.terms({{i, end}, block.inner, block.first}, {0, o_.g.h.kernel}, taps_w);
+      if (active.empty() || left.none()) continue;
+      product_.aim(args, column, left, x, active.begin, x0, true);
+      args.c = sums + (active.begin - ys.begin) * args.c_m;
+      column.kernels[active.size() - 1](args);
+    }
+    if (block.first) return;
+    for (int64_t row = 0; row < ys.size(); ++row) {
+      o_.kernels.add(to + row * column.sums.h, apart + row * args.c_m, column.args.columns);
+    }
+  }
+
+  const ViewPlan& plan_;
+  const Operands<S, A>& o_;
+  DenseProduct<S, A> product_;
+};
+
+}  // namespace nhwc_conv

@@ -1,0 +1,150 @@
+// The dense weight gradient: dw[i, j, c, o] is the sum over output pixels of x under tap (i, j) times grad. Tiles of
+// (kernel position, input channel) by output channels, reduced over pixels; no im2col buffer.
+#pragma once
+
+#include "partial_sums.h"
+#include "weight_gradient_stage.h"
+
+namespace nhwc_conv {
+
+template <class S, class A> class DenseWeightGradient {
+ public:
+  DenseWeightGradient(const DenseGradientPlan& plan, const GradientOperands<S, A>& o)
+      : plan_(plan), o_(o), stage_(plan, o) {}
+
+  void run(const Parallel& parallel, A* workspace) const {
+    const Shares shares = choose_shares(parallel.threads);
+    A* const total = plan_.swapped() ? workspace + (plan_.partials - 1) * o_.elements() : o_.dw;
+    const auto sum = [&](int64_t share, Range blocks, A* dw, A* scratch) {
+      const Range tiles = share_of(plan_.columns.tiles, share % shares.columns, shares.columns);
+      const Range units = share_of(row_units(), share / shares.columns, shares.rows);
+      if (!tiles.empty() && !units.empty()) run_share(tiles, units, blocks, dw, scratch);
+    };
+    add_partial_sums(o_, plan_, parallel, shares.columns * shares.rows, plan_.blocks(o_.g), total, workspace, sum);
+    if (plan_.swapped()) swap_back(parallel, total);
+  }
+
+ private:
+  using Block = GradientBlock<S, A>;
+  struct Shares {
+    int64_t columns, rows;  // of the tiles of columns and of the units of rows
+  };
+
+  int64_t taps_across() const { return plan_.merges_taps ? 1 : o_.g.w.kernel; }
+  int64_t row_units() const { return o_.g.groups * plan_.row_tiles * o_.g.h.kernel * taps_across(); }
+
+  // As many shares as threads need, besides partial sums. Of rows, while there are enough: what a thread writes is then
+  // one run of memory, where shares of columns would lie between each other's lines. Which tile is in which shows in no
+  // bit.
+  Shares choose_shares(int threads) const {
+    const int64_t needed = ceil_div(threads, plan_.partials), least = clamp(needed, 1, row_units());
+    const int64_t most_columns = max(plan_.columns.tiles, plan_.column_shares);
+    Shares shares = {clamp(ceil_div(needed, least), plan_.column_shares, most_columns), least};
+    if (threads == 1) return shares;
+    // The last round of items should keep all threads busy.
+    const auto rounds = [&](int64_t rows) {
+      const int64_t items = plan_.partials * shares.columns * rows;
+      return double(ceil_div(items, threads)) / items;
+    };
+    for (int64_t rows = least + 1; rows <= min(2 * least, row_units()); ++rows) {
+      if (rounds(rows) < kBetterRounds * rounds(shares.rows)) shares.rows = rows;
+    }
+    return shares;
+  }
+
+  // Units whose rows read the same staged pixels are neighbours, so that these are staged once a block: the same
+  // channels for all kernel rows, or all channels for one kernel row.
+  GradientRows rows_of(int64_t unit) const {
+    const int64_t across = taps_across(), KH = o_.g.h.kernel, tiles = plan_.row_tiles;
+    const int64_t index = unit / across % (KH * tiles);
+    const int64_t row_tile = plan_.by_kernel_row ? index % tiles : index / KH;
+    const int64_t i = plan_.by_kernel_row ? index / tiles : index % KH;
+    return {unit / across / KH / tiles, row_tile, i, unit % across, plan_.rows_of(row_tile)};
+  }
+
+  void run_share(Range tiles, Range units, Range blocks, A* dw, A* scratch) const {
+    for (int64_t b = blocks.begin; b < blocks.end; ++b) {
+      Block block = stage_.block(b, tiles, scratch);
+      if (b + 1 < blocks.end) stage_.look_ahead(block, stage_.block(b + 1, tiles, scratch));
+      const Mode mode = b == blocks.begin ? Mode::fresh : Mode::add;
+      for (int64_t unit = units.begin; unit < units.end; ++unit) add(block, rows_of(unit), dw, mode);
+    }
+  }
+
+  void add(Block& block, const GradientRows& rows, A* dw, Mode mode) const {
+    stage_.aim(block, rows);
+    const Axis& w = o_.g.w;
+    const Range ys = o_.g.h.outputs(rows.i).within(block.ys);
+    if (!plan_.merges_taps) {
+      add_products(block, rows, ys, w.outputs(rows.j).within(block.xs), dw, mode);
+      return;
+    }
+    const int64_t Cg = plan_.by_rows.channels;
+    const Range all = {rows.range.begin / Cg, ceil_div(rows.range.end, Cg)};
+    walk_taps(w, all, block.xs, w.interior().within(block.xs), mode, [&](Range taps, Range outputs, Mode mode) {
+      GradientRows part = rows;
+      part.range = rows.range.within({taps.begin * Cg, taps.end * Cg});
+      add_products(block, part, ys, outputs, dw, mode);
+    });
+  }
+
+  // Products of the pixels ys x xs with all tiles of columns; the range of rows is counted from tap (i, j).
+  void add_products(Block& block, const GradientRows& rows, Range ys, Range xs, A* dw, Mode mode) const {
+    const bool nothing = ys.empty() || xs.empty();
+    if (nothing && mode == Mode::add) return;
+    const GradientOperand &by_rows = plan_.by_rows, &by_columns = plan_.by_columns;
+    const auto first_pixel = [&](const GradientOperand& operand, const ImageView<const A>& view) {
+      if (nothing) return view.data;
+      return view.data + operand.h.input_of(ys.begin, rows.i) * view.h + operand.w.input_of(xs.begin, rows.j) * view.w;
+    };
+    const int64_t row = rows.group * by_rows.channels + rows.range.begin;
+    const ImageView<const A>& left = block.rows;
+    TileArgs<A> args = {};
+    args.set_a(first_pixel(by_rows, left) + row, 1, by_rows.h.stride * left.h, 0, by_rows.w.stride * left.w);
+    args.mode = mode;
+    // Sums stand as [KH][KW][C/groups][O], or swapped as [O][KH][KW][C/groups].
+    const int64_t Cg = o_.g.C_per_group(), tap = (rows.i * o_.g.w.kernel + rows.j) * Cg;
+    args.c_m = plan_.swapped() ? o_.g.h.kernel * o_.g.w.kernel * Cg : o_.g.O;
+    stage_.each_tile(block, [&](Range columns, const ImageView<const A>& right) {
+      const int64_t column = rows.group * by_columns.channels + columns.begin;
+      args.set_b(first_pixel(by_columns, right) + column, by_columns.h.stride * right.h, 0,
+                 by_columns.w.stride * right.w);
+      args.set_sums(ys.size(), 1, xs.size());
+      args.c =
+          dw + (plan_.swapped() ? row * args.c_m + tap + columns.begin : (tap + rows.range.begin) * args.c_m + column);
+      args.columns = columns.size();
+      ask(args, block);
+      const int64_t vectors = ceil_div(args.columns, plan_.columns.lanes);
+      family_of<A>(o_.kernels, plan_.columns.lanes, vectors).columns_of_a[rows.range.size() - 1](args);
+    });
+  }
+
+  // A line at each step of the reduction.
+  void ask(TileArgs<A>& args, Block& block) const {
+    args.set_ahead(nullptr, 0, 0, 0);
+    for (typename Block::Ahead& ahead : block.ahead) {
+      if (ahead.elements <= 0) continue;
+      const int64_t line = o_.kernels.machine.line / sizeof(A);
+      args.set_ahead(in_place<A>(ahead.from), args.K * line, 0, line);
+      ahead.from += args.I * args.ahead_i;
+      ahead.elements -= args.I * args.ahead_i;
+      return;
+    }
+  }
+
+  // From sums [O][KH][KW][C/groups].
+  void swap_back(const Parallel& parallel, const A* sums) const {
+    const int64_t per_output = o_.elements() / o_.g.O, chunk = 1024;
+    for_each_item(parallel, ceil_div(per_output, chunk), [&](int64_t item, int64_t) {
+      const Range part = Range{item * chunk, (item + 1) * chunk}.within({0, per_output});
+      A* const to = o_.dw + part.begin * o_.g.O;
+      o_.kernels.rearrange({sums + part.begin, 1, per_output, to, o_.g.O, part.size(), o_.g.O});
+    });
+  }
+
+  const DenseGradientPlan& plan_;
+  const GradientOperands<S, A>& o_;
+  const GradientStage<S, A> stage_;
+};
+
+}  // namespace nhwc_conv

@@ -1,0 +1,119 @@
+// What tiles of a dense weight gradient read of x and grad: a block of output pixels at a time, where it lies or
+// staged.
+#pragma once
+
+#include "weight_gradient_dense_plan.h"
+
+namespace nhwc_conv {
+
+// Rows of tiles: of one kernel row (i), or of one tap (i, j), of one group.
+struct GradientRows {
+  int64_t group, row_tile, i, j;
+  Range range;
+};
+
+// A block of output pixels of one image, and some tiles of columns.
+template <class S, class A> struct GradientBlock {
+  // What is left to ask for of a run of memory.
+  struct Ahead {
+    const S* from;
+    int64_t elements;
+  };
+  int64_t n;
+  Range ys, xs, tiles;
+  A* scratch;
+  // The rows' operand as it is now, and of which group, tiles of rows and kernel row it is if it is staged.
+  ImageView<const A> rows = {};
+  int64_t group = -1, row_tiles = -1, kernel_row = -1;
+  bool stages_columns = false;  // the columns' operand is still to be staged
+  Ahead ahead[2] = {};          // the next block's pixels of each operand
+};
+
+template <class S, class A> class GradientStage {
+ public:
+  using Block = GradientBlock<S, A>;
+
+  GradientStage(const DenseGradientPlan& plan, const GradientOperands<S, A>& o) : plan_(plan), o_(o) {}
+
+  Block block(int64_t index, Range tiles, A* scratch) const {
+    const int64_t down = plan_.blocks_down(o_.g), across = plan_.blocks_across(o_.g);
+    const Range ys = share_of(o_.g.h.output, index / across % down, down);
+    return {index / across / down, ys, share_of(o_.g.w.output, index % across, across), tiles, scratch};
+  }
+
+  // Makes these rows and the columns of their group what the block's tiles read.
+  void aim(Block& block, const GradientRows& rows) const {
+    const auto is_there = [&](const GradientOperand& operand) {
+      return rows.group == block.group && (rows.i == block.kernel_row || !plan_.by_kernel_row || !operand.is_x);
+    };
+    const int64_t row_tiles = rows.row_tile / plan_.staged_row_tiles;
+    const bool has_rows = is_there(plan_.by_rows) && row_tiles == block.row_tiles;
+    if (!is_there(plan_.by_columns)) block.stages_columns = plan_.by_columns.staged;
+    block.group = rows.group;
+    block.kernel_row = rows.i;
+    block.row_tiles = row_tiles;
+    if (!has_rows) read_rows(block);
+  }
+
+  // Calls visit(columns, operand) for each tile of columns of the block's group: its channels, counted in the group,
+  // and the columns' operand, which is staged before the first visit.
+  template <class Visit> void each_tile(Block& block, const Visit& visit) const {
+    const GradientOperand& operand = plan_.by_columns;
+    const ImageView<const A> image = of_image(in_place<A>(operand.tensor(o_)), block.n);
+    const int64_t before = block.group * operand.channels;
+    Region part = pixels(block, operand, {});
+    A* staged = block.scratch + plan_.by_rows.elements;
+    Range columns = {plan_.columns.begin(block.tiles.begin), 0};
+    for (int64_t tile = block.tiles.begin; tile < block.tiles.end; ++tile) {
+      columns.end = plan_.columns.end(tile);
+      part.channels = {before + columns.begin, before + columns.end};
+      if (block.stages_columns) stage_pixels(o_.kernels, operand.tensor(o_), block.n, part, staged);
+      visit(columns, operand.staged ? staged_pixels<A>(part, staged) : image);
+      staged += part.pixels() * columns.size();
+      columns.begin = columns.end;
+    }
+    block.stages_columns = false;
+  }
+
+  // Makes tiles of this block ask for the next one's pixels, which else wait for memory in its first tiles. Only where
+  // whole rows of the image are one run: line after line gains more than one line of each pixel, and skips no page.
+  void look_ahead(Block& block, const Block& next) const {
+    if (plan_.by_kernel_row) return;
+    const auto ahead = [&](const GradientOperand& operand) -> typename Block::Ahead {
+      const ImageView<const S>& view = operand.tensor(o_);
+      const int64_t channels = o_.g.groups * operand.channels;
+      const Region part = pixels(next, operand, {0, channels});
+      const bool one_run = view.c == 1 && view.w == channels && view.h == part.xs.size() * channels;
+      if (!one_run || operand.w.stride > operand.w.kernel) return {};
+      return {view.data + next.n * view.n + part.ys.begin * view.h, part.pixels() * channels};
+    };
+    block.ahead[0] = ahead(plan_.by_rows);
+    block.ahead[1] = ahead(plan_.by_columns);
+  }
+
+ private:
+  // The pixels of an operand that belong to a block.
+  Region pixels(const Block& block, const GradientOperand& operand, Range channels) const {
+    const Axis h = plan_.by_kernel_row ? operand.h.of_tap(block.kernel_row) : operand.h;
+    return {h.inputs(block.ys), operand.w.inputs(block.xs), channels};
+  }
+
+  void read_rows(Block& block) const {
+    const GradientOperand& operand = plan_.by_rows;
+    if (!operand.staged) {
+      block.rows = of_image(in_place<A>(operand.tensor(o_)), block.n);
+      return;
+    }
+    const int64_t first = block.row_tiles * plan_.staged_row_tiles, before = block.group * operand.channels;
+    const int64_t last = min(first + plan_.staged_row_tiles, plan_.row_tiles) - 1;
+    const Range some =
+        plan_.merges_taps ? Range{0, operand.channels} : Range{plan_.rows_of(first).begin, plan_.rows_of(last).end};
+    const Region part = pixels(block, operand, {before + some.begin, before + some.end});
+    block.rows = stage_pixels(o_.kernels, operand.tensor(o_), block.n, part, block.scratch);
+  }
+
+  const DenseGradientPlan& plan_;
+  const GradientOperands<S, A>& o_;
+};
+
+}  // namespace nhwc_conv

@@ -1,0 +1,38 @@
+// The body of the last step; its contract is FinishArgs in kernels.h.
+
+// As expressions of one lane and of vectors: a comparison that is false for NaN and for -0 keeps them.
+template <class A, Activation ACTIVATION, class V> inline V activate(V sum) {
+  if (ACTIVATION == Activation::relu) return sum < V{} ? V{} : sum;
+  return sum;
+}
+
+// Narrower vectors for the rest of a row: where sums are finished in their place, none may be finished twice.
+template <class S, class A, Activation ACTIVATION, int LANES>
+inline void finish_row(const A* from, S* to, int64_t n, int64_t N) {
+  for (; n + LANES <= N; n += LANES) {
+    store<A, LANES>(to + n, activate<A, ACTIVATION>(load<A, LANES>(from + n)));
+  }
+  if (LANES > 1 && n < N) finish_row<S, A, ACTIVATION, (LANES > 1 ? LANES / 2 : 1)>(from, to, n, N);
+}
+
+template <class S, class A, Activation ACTIVATION> void finish_by(const FinishArgs<S, A>& t) {
+  for (int64_t m = 0; m < t.M; ++m) {
+    const A* from = t.from + m * t.from_m;
+    S* to = t.to + m * t.to_m;
+    if (t.to_n == 1) {
+      finish_row<S, A, ACTIVATION, NHWC_ISA_VECTOR_BYTES / sizeof(A)>(from, to, 0, t.N);
+    } else {
+      for (int64_t n = 0; n < t.N; ++n) {
+        store<A, 1>(to + n * t.to_n, activate<A, ACTIVATION>(load<A, 1>(from + n)));
+      }
+    }
+  }
+}
+
+template <class S, class A> void finish(const FinishArgs<S, A>& t) {
+  if (t.activation == Activation::relu) {
+    finish_by<S, A, Activation::relu>(t);
+  } else {
+    finish_by<S, A, Activation::none>(t);
+  }
+}
