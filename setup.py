@@ -40,12 +40,17 @@ def sources():
     return [ROOT / "setup.py", *(p for p in (ROOT / "csrc").rglob("*") if p.is_file())]
 
 
-def build_id():
-    """Digest of the sources, so that a test can tell whether a loaded extension is built from them."""
+def digest_of(files):
+    """Of their names and contents."""
     digest = hashlib.sha256()
-    for path in sorted(p.relative_to(ROOT).as_posix() for p in sources()):
+    for path in sorted(p.relative_to(ROOT).as_posix() for p in files):
         digest.update(path.encode() + b"\0" + (ROOT / path).read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def build_id():
+    """Digest of the sources, so that a test can tell whether a loaded extension is built from them."""
+    return digest_of(sources())
 
 
 class BuildPerInstructionSet(build_ext):
@@ -61,18 +66,27 @@ class BuildPerInstructionSet(build_ext):
             (ROOT / "csrc/kernels/isa_table.def").read_text()
         ):
             if architecture in (machine, "any"):
-                objects += self.compiler.compile(
-                    ["csrc/kernels/isa.cpp"],
-                    output_dir=os.path.join(self.build_temp, "isa", name),
-                    macros=[
-                        ("NHWC_ISA_NAME", name),
-                        ("NHWC_ISA_VECTOR_BYTES", vector_bytes),
-                        ("NHWC_ISA_REGISTERS", registers),
-                    ],
-                    extra_postargs=[*KERNEL_FLAGS, *baseline, *flags.split()],
-                )
+                macros = [
+                    ("NHWC_ISA_NAME", name),
+                    ("NHWC_ISA_VECTOR_BYTES", vector_bytes),
+                    ("NHWC_ISA_REGISTERS", registers),
+                ]
+                objects += self.kernels_of(name, macros, [*KERNEL_FLAGS, *baseline, *flags.split()])
         ext.extra_objects = objects
         super().build_extension(ext)
+
+    def kernels_of(self, name, macros, flags):
+        """The objects of a row. They take minutes, so that those that the same command made of the same files stay."""
+        folder = os.path.join(self.build_temp, "isa", name)
+        compilers = [getattr(self.compiler, kind, None) for kind in ("compiler_so", "compiler_so_cxx")]
+        made_from = f"{digest_of((ROOT / 'csrc/kernels').iterdir())} {compilers} {macros} {flags}"
+        stamp, source = Path(folder) / "made_from", ["csrc/kernels/isa.cpp"]
+        objects = self.compiler.object_filenames(source, output_dir=folder)
+        if self.force or not all(map(os.path.exists, [*objects, stamp])) or stamp.read_text() != made_from:
+            stamp.unlink(missing_ok=True)
+            self.compiler.compile(source, output_dir=folder, macros=macros, extra_postargs=flags)
+            stamp.write_text(made_from)
+        return objects
 
     def get_ext_filename(self, fullname):
         """Without the tag of one Python: C++ programs load the library too."""

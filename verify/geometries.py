@@ -11,6 +11,9 @@ from cases import CASES, Case
 CHANNELS = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33]
 OUTPUTS = [1, 2, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 24, 31, 32, 33, 40, 47, 64, 65, 80]
 MOST_PRODUCTS = 400_000  # of one image
+LAYER_CHANNELS = [3, 8, 16, 20, 32, 48, 64, 96, 128, 192, 256, 384, 512]
+LAYER_SIZES = [4, 7, 8, 13, 14, 16, 20, 28, 32]
+MOST_LAYER_PRODUCTS = 8_000_000
 
 
 def _draw(r: random.Random, name: str) -> Case | None:
@@ -36,15 +39,41 @@ def _draw(r: random.Random, name: str) -> Case | None:
     )  # fmt: skip
 
 
-def random_cases(count: int, seed: int) -> Iterator[Case]:
-    """`count` convolutions, no two of the same geometry; always the same ones for a seed."""
+def _draw_layer(r: random.Random, name: str) -> Case | None:
+    kernel = r.choice([1, 1, 3, 3, 3, 3, 5, 7])
+    stride, dilation = r.choice([1, 1, 1, 2]), r.choice([1, 1, 1, 2])
+    c, o, groups = r.choice(LAYER_CHANNELS), r.choice(LAYER_CHANNELS), r.choice([1, 1, 1, 1, 2, 8, 32, 0])
+    if groups == 0:  # depthwise
+        groups, o = c, c * r.choice([1, 1, 1, 2])
+    if c % groups or o % groups:
+        return None
+    h, w = r.choice(LAYER_SIZES), r.choice(LAYER_SIZES)
+    if h * w * kernel * kernel * (c // groups) * o > MOST_LAYER_PRODUCTS:
+        return None
+    return Case(
+        name, (r.choice([1, 1, 2, 5]), h, w, c), (kernel, kernel, c // groups, o),
+        stride=stride, padding=dilation * (kernel // 2), dilation=dilation, groups=groups, bias=r.random() < 0.5,
+    )  # fmt: skip
+
+
+def _distinct(draw, name: str, count: int, seed: int) -> Iterator[Case]:
     r, seen = random.Random(seed), set()
     while len(seen) < count:
-        case = _draw(r, f"random_{seed}_{len(seen)}")
+        case = draw(r, f"{name}_{seed}_{len(seen)}")
         key = case and (case.x, case.w, case.stride, case.padding, case.dilation, case.groups)
         if case and key not in seen:
             seen.add(key)
             yield case
+
+
+def random_cases(count: int, seed: int) -> Iterator[Case]:
+    """`count` convolutions, no two of the same geometry; always the same ones for a seed."""
+    return _distinct(_draw, "random", count, seed)
+
+
+def random_layers(count: int, seed: int) -> Iterator[Case]:
+    """The same of a network's kind, with more channels: square kernels and the padding that keeps the size."""
+    return _distinct(_draw_layer, "layer", count, seed)
 
 
 def table_cases() -> list[Case]:
