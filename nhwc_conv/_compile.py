@@ -14,6 +14,7 @@ from torch.nn.modules.module import _has_any_global_hook as has_global_hook
 
 from . import _extension, _flags
 from ._geometry import op_geometry, padding_argument
+from ._geometry.dtypes import COMPUTED
 from ._ops import ops
 from ._ops.memory_format import is_result_channels_last
 from ._ops.weight_order import HWIO
@@ -25,7 +26,6 @@ CONV2D = (
     torch.ops.aten.conv2d.default,
     torch.ops.aten.conv2d.padding,
 )
-DTYPES = (torch.float32, torch.float64)
 NHWC, NCHW = {3: (1, 2, 0), 4: (0, 2, 3, 1)}, {3: (2, 0, 1), 4: (0, 3, 1, 2)}  # by number of dimensions
 
 TOO_LATE = (
@@ -217,7 +217,7 @@ def is_ours(result: Any, x: Any, weight: Any) -> bool:
     return all(
         isinstance(t, Tensor)
         and t.dtype == weight.dtype
-        and t.dtype in DTYPES
+        and t.dtype in COMPUTED
         and t.device.type == "cpu"
         and t.layout == torch.strided
         for t in (weight, x, result)  # what is no tensor has no dtype

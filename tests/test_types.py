@@ -144,18 +144,16 @@ def test_what_is_wrong_is_wrong_to_the_checker_too() -> None:
 
 
 def parameters_of(signature: Callable[..., Any]) -> list[tuple[str, object]]:
+    """Names of parameters, and `...` where one has a default, whose value the schema has."""
     parameters = list(inspect.signature(signature).parameters.values())[1:]
-    return [(p.name, () if p.default is p.empty else p.default) for p in parameters]
+    return [(p.name, p.default) for p in parameters]
 
 
 def arguments_of(op: Any) -> list[tuple[str, object]]:
-    """Names and defaults of an op's arguments, and () where one has none."""
-    found = []
-    for argument in op.default._schema.arguments:
-        default = argument.default_value if argument.has_default_value() else ()
-        # One number stands for both axes, and torch knows it as two.
-        found.append((argument.name, default[0] if isinstance(default, list) else default))
-    return found
+    return [
+        (argument.name, ... if argument.has_default_value() else inspect.Parameter.empty)
+        for argument in op.default._schema.arguments
+    ]
 
 
 def test_signatures_of_ops_are_their_schemas() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch.utils._pytree import tree_leaves
 
+from .._geometry.dtypes import COMPUTED
 from .classes import CONVOLUTION, Subclasses, why_left
 from .report import ConvertReport
 
@@ -59,7 +60,7 @@ def held_aside(model: torch.nn.Module) -> dict[torch.nn.Module, str]:
 def note(module: torch.nn.Module) -> str:
     """What is to be said of a convolution that is converted."""
     tensor = next(module.parameters(), None)
-    if tensor is None or (tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)):
+    if tensor is None or (tensor.device.type == "cpu" and tensor.dtype in COMPUTED):
         return ""
     return (
         f"{str(tensor.dtype).removeprefix('torch.')} on {tensor.device.type} is computed by aten convolution"

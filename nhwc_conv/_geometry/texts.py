@@ -7,6 +7,8 @@ from typing import NoReturn
 
 import torch
 
+from . import dtypes
+
 RANK = "Expected 3D (unbatched) or 4D (batched) input to {op}, but got {name} of size: {size}"
 RANKS = (  # of the drop-in for torch.nn.Conv2d
     "Expected {dims}-dimensional input for {dims}-dimensional weight {weight}, but got {actual}-dimensional "
@@ -79,7 +81,7 @@ OUTPUT_SIZE_AND_PADDING = (
 OUTPUT_SIZE = "requested an output size of {size}, but valid sizes range from {least} to {most}"
 OVERFLOW = "expected the {what} to have at most {limit} elements, but got size {size}"
 GRAD = "expected grad to be of size {expected}, but got grad of size {actual}"
-PACKABLE = "expected w to be float32 or float64 to be packed, but got {dtype}"
+PACKABLE = f"expected w to be {dtypes.NAMES} to be packed, but got {{dtype}}"
 NOT_SCRIPTABLE = (
     "torch.jit.script cannot compile nhwc_conv.{name}: use torch.jit.trace or torch.export, or script the model that "
     "nhwc_conv.revert gives back"

@@ -1,9 +1,20 @@
 """The ops as PyTorch sees them: schemas, fakes, gradients, transforms, autocast, and what computes them.
 
-A new forward op is one line in schema.FORWARD_OPS and one in fallback.ALGORITHMS.
+A new forward op is one line in schema.FORWARD_OPS and one in fallback.ALGORITHMS. Defaults of arguments stand in the
+schemas alone: functions behind the ops take all arguments, and `schema.completed` adds what PyTorch leaves out.
 """
 
-from . import aten, autocast, constant, fake, fallback, flops, functorch, packed, sharding  # noqa: F401
+from . import (  # noqa: F401
+    aten,
+    autocast,
+    fake,
+    fallback,
+    flops,
+    functorch,
+    packed,
+    sharding,
+    without_derivatives,
+)
 from .autocast import cast_as_active
 from .autograd import SHORTCUTS, is_transformed, nothing_listens
 from .schema import FORWARD_OPS, ops

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from .._geometry import Geometry, extent, known_ints
 from .checked import checked_forward, checked_input, checked_weight
-from .schema import library
+from .schema import completed, library
 from .weight_order import HWIO, OIHW
 
 
-def aten_conv2d(x: Tensor, w: Tensor, bias: Tensor | None = None, *geometry: Any) -> Tensor:
+def aten_conv2d(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
     g = checked_forward(x, w, bias, *geometry)
     return result(convolution(x, w, bias, g), g.out_shape)
 
@@ -108,4 +108,4 @@ for _name, _function in (
     ("_aten_conv2d_input", aten_conv2d_input),
     ("_aten_conv2d_weight", aten_conv2d_weight),
 ):
-    library.impl(_name, _function, "CompositeExplicitAutograd")
+    library.impl(_name, completed(_name, _function), "CompositeExplicitAutograd")

@@ -29,9 +29,9 @@ def autocast_kernel(name: str, key: str) -> Callable[..., Tensor]:
     op = overload(name)
     excluded = DispatchKeySet(getattr(DispatchKey, key))
 
-    def kernel(x: Tensor, w: Tensor, bias: Tensor | None = None, *geometry: Any) -> Tensor:
+    def kernel(*args: Any) -> Tensor:
         device_type = KEYS[key] or torch._C._get_privateuse1_backend_name()
-        tensors = _cast((x, w, bias), device_type)
+        tensors, geometry = _cast(args[:3], device_type), args[3:]
         with _ExcludeDispatchKeyGuard(excluded):
             return op(*tensors, *geometry)
 

@@ -20,32 +20,32 @@ from .._geometry import (
 def checked_forward(
     x: Tensor,
     w: Tensor,
-    bias: Tensor | None = None,
-    stride: Sequence[int] = (1,),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    groups: int = 1,
-    auto_pad: int = 0,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    auto_pad: int,
 ) -> Geometry:
     check_tensors(x=x, w=w, bias=bias)
     bias_shape = None if bias is None else bias.shape
     return forward_geometry(x.shape, w.shape, bias_shape, stride, padding, dilation, groups, auto_pad)
 
 
-def checked_winograd(x: Tensor, w: Tensor, *args: Any, **kwargs: Any) -> Geometry:
-    return check_winograd(checked_forward(x, w, *args, **kwargs))
+def checked_winograd(*args: Any) -> Geometry:
+    return check_winograd(checked_forward(*args))
 
 
 def checked_input(
     grad: Tensor,
     w: Tensor,
     input_size: Sequence[int],
-    stride: Sequence[int] = (1,),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    groups: int = 1,
-    auto_pad: int = 0,
-    algorithm: int = 0,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    auto_pad: int,
+    algorithm: int,
 ) -> Geometry:
     check_tensors(grad=grad, w=w)
     steps = stride, padding, dilation
@@ -56,12 +56,12 @@ def checked_weight(
     grad: Tensor,
     x: Tensor,
     kernel_size: Sequence[int],
-    stride: Sequence[int] = (1,),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    groups: int = 1,
-    auto_pad: int = 0,
-    algorithm: int = 0,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    auto_pad: int,
+    algorithm: int,
 ) -> Geometry:
     check_tensors(grad=grad, x=x)
     steps = stride, padding, dilation

@@ -13,7 +13,7 @@ from .. import reference
 from .._geometry import Geometry
 from .aten import aten_conv2d, aten_conv2d_input, aten_conv2d_weight, result
 from .checked import checked_forward, checked_input, checked_weight, checked_winograd
-from .schema import library
+from .schema import completed, library
 
 ALGORITHMS = {
     "im2col": reference.conv_im2col,
@@ -24,7 +24,7 @@ ALGORITHMS = {
 
 
 def fallback_forward(algorithm: Callable[..., reference.Array]) -> Callable[..., Tensor]:
-    def forward(x: Tensor, w: Tensor, bias: Tensor | None = None, *geometry: Any) -> Tensor:
+    def forward(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
         checked = checked_winograd if algorithm is reference.conv_winograd else checked_forward
         g = checked(x, w, bias, *geometry)
         if not _is_for_numpy(x):
@@ -67,7 +67,10 @@ def _tensor(array: reference.Array) -> Tensor:
     return result(torch.from_numpy(array), array.shape)
 
 
-for _name, _algorithm in ALGORITHMS.items():
-    library.impl(_name, fallback_forward(_algorithm), "CompositeExplicitAutograd")
-library.impl("conv2d_input", fallback_input, "CompositeExplicitAutograd")
-library.impl("conv2d_weight", fallback_weight, "CompositeExplicitAutograd")
+FALLBACKS: dict[str, Callable[..., Tensor]] = {
+    **{name: fallback_forward(algorithm) for name, algorithm in ALGORITHMS.items()},
+    "conv2d_input": fallback_input,
+    "conv2d_weight": fallback_weight,
+}
+for _name, _fallback in FALLBACKS.items():
+    library.impl(_name, completed(_name, _fallback), "CompositeExplicitAutograd")

@@ -12,7 +12,7 @@ from torch._ops import OpOverload
 from .autocast import cast_as_active
 from .batching import BATCHING
 from .derivatives import RULES, Gradients, Rule, overload, remember
-from .schema import library
+from .schema import completed, library
 
 
 def transformed_function(rule: Rule) -> type[torch.autograd.Function]:
@@ -68,14 +68,13 @@ TRANSFORMED = {rule: transformed_function(rule) for rule in set(RULES.values())}
 def transform_kernel(name: str, rule: Rule) -> Callable[..., Tensor]:
     op = overload(name)
     apply: Callable[..., Any] = TRANSFORMED[rule].apply
-    defaults = (1, 1), (0, 0), (1, 1), 1, 0, *(() if rule.is_forward else (0,))
 
-    def kernel(a: Tensor, b: Tensor, extra: Any = None, *geometry: Any) -> Tensor:
+    def kernel(a: Tensor, b: Tensor, extra: Any, *geometry: Any) -> Tensor:
         if rule.is_forward:  # here, since what this Function saves must be what the op computes with
             a, b, extra = cast_as_active(a, b, extra)
-        return apply(op, a, b, extra, *geometry, *defaults[len(geometry) :])
+        return apply(op, a, b, extra, *geometry)
 
-    return kernel
+    return completed(name, kernel)
 
 
 for _name, _rule in RULES.items():

@@ -16,15 +16,15 @@ from torch import Tensor
 from .._geometry import texts
 from .aten import convolution, input_gradient, nchw, padded
 from .checked import checked_forward, checked_input, checked_weight, checked_winograd
-from .schema import FORWARD_OPS
+from .schema import FORWARD_OPS, completed
 from .weight_order import in_hwio
 
 
-def forward(x: Tensor, w: Tensor, bias: Tensor | None = None, *geometry: Any) -> Tensor:
+def forward(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
     return convolution(x, w, bias, checked_forward(x, w, bias, *geometry)).contiguous()
 
 
-def winograd(x: Tensor, w: Tensor, bias: Tensor | None = None, *geometry: Any) -> Tensor:
+def winograd(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
     return convolution(x, w, bias, checked_winograd(x, w, bias, *geometry)).contiguous()
 
 
@@ -45,7 +45,7 @@ def conv2d_weight(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geometry
     return taps[:, :, : g.KH, : g.KW].permute(2, 3, 0, 1).contiguous()
 
 
-def pack_weight(w: Tensor, groups: int = 1, winograd: bool = True, oihw: bool = False) -> Tensor:
+def pack_weight(w: Tensor, groups: int, winograd: bool, oihw: bool) -> Tensor:
     """The weight itself: four dimensions, which no packing has, tell conv2d_packed so."""
     return in_hwio(w, oihw).clone()
 
@@ -54,14 +54,14 @@ def conv2d_packed(
     x: Tensor,
     packed: Tensor,
     weight_size: Sequence[int],
-    bias: Tensor | None = None,
-    stride: Sequence[int] = (1,),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    groups: int = 1,
-    auto_pad: int = 0,
-    weight: Tensor | None = None,
-    oihw: bool = False,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    auto_pad: int,
+    weight: Tensor | None,
+    oihw: bool,
 ) -> Tensor:
     if weight is None and packed.dim() != 4:
         texts.fail(texts.PACKED_BEFORE_EXPORT)
@@ -69,7 +69,7 @@ def conv2d_packed(
     return forward(x, w, bias, stride, padding, dilation, groups, auto_pad)
 
 
-FORMS: dict[str, Callable[..., Tensor]] = {
+_forms: dict[str, Callable[..., Tensor]] = {
     **{name: forward for name in FORWARD_OPS},
     "winograd": winograd,
     "conv2d_input": conv2d_input,
@@ -77,3 +77,4 @@ FORMS: dict[str, Callable[..., Tensor]] = {
     "pack_weight": pack_weight,
     "conv2d_packed": conv2d_packed,
 }
+FORMS = {name: completed(name, form) for name, form in _forms.items()}

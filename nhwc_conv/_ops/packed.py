@@ -14,14 +14,15 @@ from torch import Tensor
 
 from .. import _extension
 from .._geometry import check_dense, check_tensors, forward_geometry, holds, texts
-from .schema import library, ops
+from .._geometry.dtypes import COMPUTED
+from .schema import completed, library, ops
 from .weight_order import in_hwio
 
 HEADER = 16  # elements; csrc/conv/packed_weights.h has as many of 64 bits
 
 
 def check_packable(w: Tensor) -> None:
-    if w.dtype not in (torch.float32, torch.float64):
+    if w.dtype not in COMPUTED:
         texts.fail(texts.PACKABLE, dtype=texts.dtype_name(w.dtype))
 
 
@@ -34,12 +35,12 @@ def checked_weight(w: Tensor, groups: int, oihw: bool) -> Tensor:
     return w
 
 
-def pack_weight(w: Tensor, groups: int = 1, winograd: bool = True, oihw: bool = False) -> Tensor:
+def pack_weight(w: Tensor, groups: int, winograd: bool, oihw: bool) -> Tensor:
     w = checked_weight(w, groups, oihw)
     return torch.cat((w.new_zeros(HEADER), w.reshape(-1)))
 
 
-def fake_pack_weight(w: Tensor, groups: int = 1, winograd: bool = True, oihw: bool = False) -> Tensor:
+def fake_pack_weight(w: Tensor, groups: int, winograd: bool, oihw: bool) -> Tensor:
     w = checked_weight(w, groups, oihw)
     if _extension.module is not None and w.device.type in ("cpu", "meta"):
         name, shape = str(w.dtype).removeprefix("torch."), tuple(map(int, w.shape))
@@ -51,14 +52,14 @@ def conv2d_packed(
     x: Tensor,
     packed: Tensor,
     weight_size: Sequence[int],
-    bias: Tensor | None = None,
-    stride: Sequence[int] = (1,),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    groups: int = 1,
-    auto_pad: int = 0,
-    weight: Tensor | None = None,
-    oihw: bool = False,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    auto_pad: int,
+    weight: Tensor | None,
+    oihw: bool,
 ) -> Tensor:
     check_packable(packed)
     check_tensors(x=x, w=packed, bias=bias)
@@ -76,14 +77,14 @@ def fake_packed(
     x: Tensor,
     packed: Tensor,
     weight_size: Sequence[int],
-    bias: Tensor | None = None,
-    stride: Sequence[int] = (1,),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    groups: int = 1,
-    auto_pad: int = 0,
-    weight: Tensor | None = None,
-    oihw: bool = False,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    auto_pad: int,
+    weight: Tensor | None,
+    oihw: bool,
 ) -> Tensor:
     check_packable(packed)
     check_tensors(x=x, w=packed, bias=bias)
@@ -106,7 +107,9 @@ def checked_fallback(packed: Tensor, weight: Tensor, weight_size: Sequence[int],
     return w
 
 
-library.impl("pack_weight", pack_weight, "CompositeExplicitAutograd")
-library.impl("conv2d_packed", conv2d_packed, "CompositeExplicitAutograd")
-torch.library.register_fake("nhwc_conv::pack_weight", fake_pack_weight, lib=library)
-torch.library.register_fake("nhwc_conv::conv2d_packed", fake_packed, lib=library)
+for _name, _fallback, _fake in (
+    ("pack_weight", pack_weight, fake_pack_weight),
+    ("conv2d_packed", conv2d_packed, fake_packed),
+):
+    library.impl(_name, completed(_name, _fallback), "CompositeExplicitAutograd")
+    torch.library.register_fake(f"nhwc_conv::{_name}", completed(_name, _fake), lib=library)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -10,6 +12,8 @@ from .. import _extension
 
 if TYPE_CHECKING:
     from .signatures import Ops
+
+T = TypeVar("T")
 
 GEOMETRY = "int[2] stride=1, int[2] padding=0, int[2] dilation=1, int groups=1, int auto_pad=0"
 FORWARD = f"(Tensor x, Tensor w, Tensor? bias=None, {GEOMETRY}) -> Tensor"
@@ -40,3 +44,23 @@ for _name, _schema in (ATEN_SCHEMAS if _extension.available else {**SCHEMAS, **A
     library.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
 
 ops: Ops = torch.ops.nhwc_conv  # type: ignore[assignment]  # its attributes are made when they are asked for
+
+
+def _defaults(name: str) -> tuple[Any, ...]:
+    values = (argument.default_value for argument in getattr(ops, name).default._schema.arguments)
+    return tuple(tuple(v) if isinstance(v, list) else v for v in values)
+
+
+# By op, of each of its arguments in order: None where there is none; a pair where one number stands for both axes.
+DEFAULTS = {name: _defaults(name) for name in (*SCHEMAS, *ATEN_SCHEMAS)}
+
+
+def completed(name: str, function: Callable[..., T]) -> Callable[..., T]:
+    """`function`, which takes all arguments of an op, as a kernel: PyTorch leaves out last ones that are defaults."""
+    defaults = DEFAULTS[name]
+
+    @wraps(function)
+    def call(*args: Any) -> T:
+        return function(*args, *defaults[len(args) :])
+
+    return call

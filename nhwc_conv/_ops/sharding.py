@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from .schema import FORWARD_OPS, ops
+from .schema import FORWARD_OPS, completed, ops
 
 # Of the arguments, by their names in the schemas: the dimension of the batch N, the input channels C, the output
 # channels O. A result of a forward op has those of `grad`.
@@ -37,7 +37,7 @@ RESULTS = {
 
 
 def acceptable_shardings(names: Sequence[str], result: str) -> Callable[..., list[Any]]:
-    """The function of an op's arguments, called `names`, that register_sharding asks for placements."""
+    """The function of all arguments of an op, called `names`, that register_sharding asks for placements."""
     from torch.distributed.tensor import Partial, Replicate, Shard
 
     def place(name: str, axis: str, rank: int, otherwise: Any) -> Any:
@@ -45,11 +45,11 @@ def acceptable_shardings(names: Sequence[str], result: str) -> Callable[..., lis
         return otherwise if dim is None else Shard(dim % rank if name in ("x", "grad") else dim)
 
     def shardings(*args: Any) -> list[Any]:
-        given = {name: value for name, value in zip(names, args, strict=False) if value is not None}
+        given = {name: value for name, value in zip(names, args, strict=True) if value is not None}
         tensors = [name for name in names if name in AXES and name in given]
         rank = args[0].ndim
         axes = "N" * (rank == 4)
-        if given.get("groups", 1) == 1 and "packed" not in tensors:
+        if given["groups"] == 1 and "packed" not in tensors:
             axes += "OC"
         found: list[tuple[list[Any], list[Any]]] = [([Replicate()], [Replicate() for _ in tensors])]
         for axis in axes:
@@ -76,7 +76,7 @@ def register() -> None:
     for name, result in RESULTS.items():
         op = getattr(ops, name).default
         arguments = [argument.name for argument in op._schema.arguments]
-        register_sharding(op)(acceptable_shardings(arguments, result))
+        register_sharding(op)(completed(name, acceptable_shardings(arguments, result)))
         # What DTensor remembers of a call must be told apart by all that follows the first tensors. Left to itself,
         # register_sharding looks for the first plain int: another stride would get the shape of the stride before.
         static = next(i for i, argument in enumerate(arguments) if argument not in AXES)

@@ -1,4 +1,7 @@
-"""The ops for type checkers and editors, to which torch.ops tells nothing: what the schemas say, as signatures."""
+"""The ops for type checkers and editors, to which torch.ops tells nothing: what the schemas say, as signatures.
+
+`= ...` is a default, whose value the schema has.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ class ForwardOp(Protocol):
         self,
         x: Tensor,
         w: Tensor,
-        bias: Tensor | None = None,
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
-        groups: int = 1,
-        auto_pad: int = 0,
+        bias: Tensor | None = ...,
+        stride: int | Sequence[int] = ...,
+        padding: int | Sequence[int] = ...,
+        dilation: int | Sequence[int] = ...,
+        groups: int = ...,
+        auto_pad: int = ...,
     ) -> Tensor: ...
 
 
@@ -33,12 +36,12 @@ class InputGradientOp(Protocol):
         grad: Tensor,
         w: Tensor,
         input_size: Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
-        groups: int = 1,
-        auto_pad: int = 0,
-        algorithm: int = 0,
+        stride: int | Sequence[int] = ...,
+        padding: int | Sequence[int] = ...,
+        dilation: int | Sequence[int] = ...,
+        groups: int = ...,
+        auto_pad: int = ...,
+        algorithm: int = ...,
     ) -> Tensor: ...
 
 
@@ -50,19 +53,19 @@ class WeightGradientOp(Protocol):
         grad: Tensor,
         x: Tensor,
         kernel_size: Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
-        groups: int = 1,
-        auto_pad: int = 0,
-        algorithm: int = 0,
+        stride: int | Sequence[int] = ...,
+        padding: int | Sequence[int] = ...,
+        dilation: int | Sequence[int] = ...,
+        groups: int = ...,
+        auto_pad: int = ...,
+        algorithm: int = ...,
     ) -> Tensor: ...
 
 
 class PackOp(Protocol):
     default: OpOverload
 
-    def __call__(self, w: Tensor, groups: int = 1, winograd: bool = True, oihw: bool = False) -> Tensor: ...
+    def __call__(self, w: Tensor, groups: int = ..., winograd: bool = ..., oihw: bool = ...) -> Tensor: ...
 
 
 class PackedOp(Protocol):
@@ -73,14 +76,14 @@ class PackedOp(Protocol):
         x: Tensor,
         packed: Tensor,
         weight_size: Sequence[int],
-        bias: Tensor | None = None,
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
-        groups: int = 1,
-        auto_pad: int = 0,
-        weight: Tensor | None = None,
-        oihw: bool = False,
+        bias: Tensor | None = ...,
+        stride: int | Sequence[int] = ...,
+        padding: int | Sequence[int] = ...,
+        dilation: int | Sequence[int] = ...,
+        groups: int = ...,
+        auto_pad: int = ...,
+        weight: Tensor | None = ...,
+        oihw: bool = ...,
     ) -> Tensor: ...
 
 

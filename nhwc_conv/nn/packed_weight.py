@@ -13,6 +13,7 @@ from torch.autograd.graph import increment_version
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .. import _extension
+from .._geometry.dtypes import COMPUTED
 from .._ops import ops
 
 
@@ -49,7 +50,7 @@ def is_packable(parameter: Tensor | None) -> TypeGuard[torch.nn.Parameter]:
         and not parameter.is_inference()  # keeps no version; raises for a parameter without a shape yet
         and type(parameter) is torch.nn.Parameter  # no DTensor, for one
         and parameter.device.type == "cpu"
-        and parameter.dtype in (torch.float32, torch.float64)
+        and parameter.dtype in COMPUTED
     )
 
 

@@ -17,19 +17,19 @@ from .schema import library, ops
 NAMES = ("pack_weight", "conv2d_packed", "_aten_conv2d", "_aten_conv2d_input", "_aten_conv2d_weight")
 
 
-def without_derivatives(name: str) -> Callable[..., Tensor]:
+def autograd_kernel(name: str) -> Callable[..., Tensor]:
     overload = getattr(ops, name).default
 
-    def kernel(*args: Any, **kwargs: Any) -> Tensor:
+    def kernel(*args: Any) -> Tensor:
         if name in FORMS and is_exporting_to_onnx(args[0]):
-            return FORMS[name](*args, **kwargs)
-        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)]
+            return FORMS[name](*args)
+        tensors = [a for a in args if isinstance(a, torch.Tensor)]
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             texts.fail(texts.NO_GRADIENT, op=name)
         if forward_ad._current_level >= 0 and any(map(_has_tangent, tensors)):
             texts.fail(texts.NO_TANGENT, op=name)
         with torch._C._AutoDispatchBelowAutograd():
-            return overload(*args, **kwargs)
+            return overload(*args)
 
     return kernel
 
@@ -39,4 +39,4 @@ def _has_tangent(t: Tensor) -> bool:
 
 
 for _name in NAMES:
-    library.impl(_name, without_derivatives(_name), "Autograd")
+    library.impl(_name, autograd_kernel(_name), "Autograd")
