@@ -25,7 +25,7 @@ ARGUED = ROOT / "verify/equivalent.json"
 # Enough of the table to reach every path: the largest ones take most of the time.
 LARGE = {"many_weights_3x3", "many_weights_split_taps", "winograd_chunks"}
 SURVIVED, SAME = "survived", "same code"
-TIMEOUT = 150  # seconds; the whole run without a fault takes a tenth
+TIMEOUT = 240  # seconds; the whole run without a fault takes a fifth
 
 
 def cases() -> list:
