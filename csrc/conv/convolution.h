@@ -12,8 +12,7 @@ namespace nhwc_conv {
 
 struct ConvPlan {
   std::variant<ViewPlan, PanelPlan, PiecesPlan, PlanesPlan, LanewisePlan, WinogradPlan> kind;
-  bool prepacked;            // weights were packed ahead of the call,
-  int64_t prepacked_offset;  // and what the runner reads of them begins here
+  int64_t prepacked_offset;  // of what the runner reads of weights that were packed ahead of the call
   int64_t lanes_row;         // not zero: a dense runner reads weights that were packed for lanes, in rows of so many
 
   const PlanMemory& memory() const {
@@ -42,7 +41,6 @@ ConvPlan make_plan(const Kernels<S, A>& kernels, const ConvGeometry& g, const Im
                    const WeightView<const S>& w, const Result<S, A>& result, Algorithm algorithm, int threads,
                    const Prepacked* prepacked = nullptr) {
   ConvPlan plan = {};
-  plan.prepacked = prepacked != nullptr;
   const bool lanewise = is_lanewise<A>(kernels, g), transformed = prepacked && keeps_winograd(*prepacked, g);
   if (takes_winograd<A>(algorithm, g, transformed ? WinogradWeights::prepacked : WinogradWeights::given)) {
     plan.kind = make_winograd_plan(kernels, g, threads, result, prepacked);

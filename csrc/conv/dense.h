@@ -55,16 +55,15 @@ template <class S, class A> class DenseWeights {
   // The panel of a tile of columns: its taps one after the other, in each a row of columns for every channel; of the
   // dot form, the whole group.
   A* panel(int64_t group, int64_t tile) const {
-    const int64_t depth = g_.h.kernel * g_.w.kernel * g_.C_per_group();
-    if (form_.dot) return packed_ + group * form_.columns.columns * depth;
-    return packed_ + depth * (group * form_.columns.padded_columns() + form_.columns.begin(tile));
+    const ColumnTiles& columns = form_.columns;
+    return packed_ + g_.depth() * (form_.dot ? group * columns.columns : columns.padded_before(group, tile));
   }
 
-  int64_t pack_items() const { return g_.groups * form_.columns.tiles * g_.h.kernel * g_.w.kernel; }
+  int64_t pack_items() const { return g_.groups * form_.columns.tiles * g_.taps(); }
 
   void pack(int64_t item) const {
     const ColumnTiles& columns = form_.columns;
-    const int64_t Cg = g_.C_per_group(), taps = g_.h.kernel * g_.w.kernel;
+    const int64_t Cg = g_.C_per_group(), taps = g_.taps();
     const int64_t t = item % taps, tile = item / taps % columns.tiles, group = item / taps / columns.tiles;
     const S* from = tap(group, tile, t / g_.w.kernel, t % g_.w.kernel);
     if (form_.dot) {
@@ -120,6 +119,7 @@ template <class S, class A> class DenseProduct {
       : weights(o.kernels, o.g, plan.form, o.w, o.packed), plan_(plan), o_(o) {}
 
   const DenseWeights<S, A> weights;
+  int64_t pack_items() const { return plan_.pack_weights ? weights.pack_items() : 0; }
 
   // Its sums go to an image of all channels.
   Column<A> column(int64_t group, int64_t tile, const ImageView<A>& sums) const {
@@ -143,7 +143,7 @@ template <class S, class A> class DenseProduct {
     } else {
       column.args.set_b(in_place<A>(weights.tap(group, tile, 0, 0)), o_.w.i, o_.w.j, o_.w.c);
     }
-    column.args.b_n = dot ? g.h.kernel * g.w.kernel * Cg : 1;
+    column.args.b_n = dot ? g.depth() : 1;
     column.args.columns = tiles.size(tile);
     column.args.bias = o_.bias == nullptr ? nullptr : o_.bias + o;
     column.sums = sums;

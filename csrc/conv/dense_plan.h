@@ -62,19 +62,18 @@ template <class S, class A> class DensePlanner {
  private:
   static constexpr int64_t kSize = sizeof(A);
 
-  int64_t depth() const { return g_.h.kernel * g_.w.kernel * g_.C_per_group(); }
   int64_t pixels() const { return g_.N * g_.h.output * g_.w.output; }
   int64_t inputs() const { return g_.N * g_.h.input * g_.w.input * g_.C_per_group(); }
   // Outputs in a row that share all taps.
   int64_t interior() const { return g_.w.interior().size(); }
   bool is_viewed() const { return dense_.im2col() ? layout_.rows_contiguous : layout_.channels_contiguous; }
-  bool has_broken_rows() const { return dense_.im2col() && g_.w.dilation != 1 && g_.w.kernel != 1; }
+  bool rows_run_on() const { return g_.w.dilation == 1 || g_.w.kernel == 1; }
+  bool has_broken_rows() const { return dense_.im2col() && !rows_run_on(); }
 
   // By geometry alone, not by layout: blocks, and with them the bits of the result, follow from it.
   void choose_algorithm(Algorithm algorithm) {
-    const bool rows_run_on = g_.w.dilation == 1 || g_.w.kernel == 1;
     const bool short_taps = g_.w.kernel > 1 && g_.C_per_group() * kSize <= kShortTapBytes;
-    const bool im2col_suits = rows_run_on && (g_.groups == 1 || short_taps);
+    const bool im2col_suits = rows_run_on() && (g_.groups == 1 || short_taps);
     dense_.algorithm = named_ ? algorithm : im2col_suits ? Algorithm::im2col : Algorithm::matmul;
     const int64_t run = has_broken_rows() ? g_.h.output * g_.w.output : max(interior(), 1);
     const int64_t inner = dense_.inner_depth(g_);
@@ -88,7 +87,7 @@ template <class S, class A> class DensePlanner {
   // The boundaries of blocks show in the last bits, so nothing that depends on N or on the layout may move them.
   void choose_blocks() {
     const int64_t widest = min(dense_.form.columns.total, kWidestTile) * dense_.form.columns.lanes;
-    const int64_t blocks = max(ceil_div(depth() * widest * kSize, kBlockWeightBytes), 1);
+    const int64_t blocks = max(ceil_div(g_.depth() * widest * kSize, kBlockWeightBytes), 1);
     dense_.row_blocks = min(blocks, max(g_.h.kernel, 1));
     const int64_t inner = dense_.inner_depth(g_);
     dense_.inner_blocks = min(ceil_div(blocks, dense_.row_blocks), max(inner, 1));
@@ -100,7 +99,7 @@ template <class S, class A> class DensePlanner {
     const bool reused = dense_.form.columns.tiles > 1 && pixels() > kFewestTilesToPack * dense_.rows;
     dense_.prepacked = prepacked_ != nullptr;
     dense_.pack_weights = dense_.prepacked || dense_.form.dot || !layout_.weights_usable || reused;
-    packed_ = g_.groups * depth() * dense_.form.columns.padded_columns();
+    packed_ = g_.groups * g_.depth() * dense_.form.columns.padded_columns();
     dense_.packed_elements = dense_.pack_weights ? packed_ : 0;
   }
 
@@ -109,7 +108,7 @@ template <class S, class A> class DensePlanner {
   bool takes_pieces() const {
     const bool whole_input = is_viewed() || (!has_broken_rows() && inputs() * kSize <= kManyWeightBytes);
     const bool all_inside = interior() == g_.w.output && g_.h.interior().size() == g_.h.output;
-    const bool deep = (dense_.im2col() && all_inside ? depth() : g_.C_per_group()) >= kFlatPiece / 2;
+    const bool deep = (dense_.im2col() && all_inside ? g_.depth() : g_.C_per_group()) >= kFlatPiece / 2;
     const bool very_many = packed_ * kSize >= kVeryManyWeightBytes;
     const int64_t most_pixels = very_many ? kSharingPixels : prepacked_ ? kVeryFewPixels : kFewPixels;
     return dense_.pack_weights && !dense_.form.dot && whole_input && deep && pixels() <= most_pixels &&
@@ -172,7 +171,7 @@ template <class S, class A> class DensePlanner {
     plan.source = "fields";
     choose_items(plan, false);
     // Rows of a panel stand a cache line more than a multiple of one apart, so that they do not share cache sets.
-    plan.row_elements = (ceil_div(depth(), kPanelGap) + 1) * kPanelGap;
+    plan.row_elements = (ceil_div(g_.depth(), kPanelGap) + 1) * kPanelGap;
     plan.scratch_elements = plan.panel_elements() + result_.scratch_elements(plan.item_outputs());
     return plan;
   }
@@ -184,9 +183,10 @@ template <class S, class A> class DensePlanner {
     plan.source = plan.staged ? "pixels" : "view";
     choose_items(plan, plan.staged);
     // With one tap, or a stride, most inputs are new to the tile that reads them, and its rows lie too near each other
-    // for the hardware to tell which comes next. Pixels a page apart share cache sets with those still in use.
-    const bool are_new = g_.h.kernel * g_.w.kernel == 1 || g_.w.stride > 1;
-    plan.prefetch = are_new && g_.w.stride * g_.C * kSize < kPageBytes;
+    // for the hardware to tell which comes next. Pixels a page apart share cache sets with those still in use; the dot
+    // form does not ask.
+    const bool are_new = g_.taps() == 1 || g_.w.stride > 1;
+    plan.prefetch = are_new && !plan.form.dot && g_.w.stride * g_.C * kSize < kPageBytes;
     const int64_t inputs = g_.h.reach(plan.item_height) * g_.w.reach(plan.item_width) * g_.C_per_group();
     plan.scratch_elements = (plan.staged ? inputs : 0) + result_.scratch_elements(plan.item_outputs());
     return plan;

@@ -40,20 +40,20 @@ template <class S, class A> class Forward {
   }
 
   PlanMemory memory() const {
-    return {plan_.prepacked ? 0 : plan_.memory().packed_elements, plan_.memory().scratch_elements};
+    return {weights_.packed ? 0 : plan_.memory().packed_elements, plan_.memory().scratch_elements};
   }
 
   void run(const Parallel& parallel, A* workspace) const {
     // Not written unless it is the workspace.
-    A* const packed = plan_.prepacked ? const_cast<A*>(weights_.packed) : workspace;
-    A* const scratch = workspace + memory().packed_elements;
+    A* const packed = weights_.packed ? const_cast<A*>(weights_.packed) : workspace;
+    const PlanMemory wanted = memory();
+    A* const scratch = workspace + wanted.packed_elements;
     with_runner<S, A>(plan_, {kernels_, g_, x_, weights_.view, bias_, result_, packed}, [&](const auto& runner) {
-      if (!plan_.prepacked) {
+      if (!weights_.packed) {
         for_each_item(parallel, runner.pack_items(), [&](int64_t item, int64_t) { runner.pack(item); });
       }
-      for_each_item(parallel, runner.items(), [&](int64_t item, int64_t slot) {
-        runner.run(item, scratch + slot * plan_.memory().scratch_elements);
-      });
+      for_each_item(parallel, runner.items(),
+                    [&](int64_t item, int64_t slot) { runner.run(item, scratch + slot * wanted.scratch_elements); });
     });
   }
 

@@ -89,6 +89,8 @@ struct ConvGeometry {
   Axis h, w;
   int64_t C_per_group() const { return C / groups; }
   int64_t O_per_group() const { return O / groups; }
+  int64_t taps() const { return h.kernel * w.kernel; }
+  int64_t depth() const { return taps() * C_per_group(); }  // products summed for an output
 };
 
 }  // namespace nhwc_conv

@@ -106,7 +106,7 @@ template <class S, class A> class InputGradient {
 
   // In their own type, since phases read them as they would read what was given.
   void copy_weights(const Parallel& parallel, S* to) const {
-    for_each_item(parallel, g_.h.kernel * g_.w.kernel, [&](int64_t tap, int64_t) {
+    for_each_item(parallel, g_.taps(), [&](int64_t tap, int64_t) {
       const S* from = given_.data + tap / g_.w.kernel * given_.i + tap % g_.w.kernel * given_.j;
       if constexpr (std::is_same_v<S, A>) {
         kernels_.rearrange({from, given_.c, given_.o, to + tap * w_.j, w_.c, g_.C, g_.O});

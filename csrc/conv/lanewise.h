@@ -40,7 +40,7 @@ template <class S, class A> class LanewiseRunner {
  public:
   LanewiseRunner(const LanewisePlan& plan, const Operands<S, A>& o) : plan_(plan), o_(o) {}
 
-  int64_t pack_items() const { return plan_.pack_weights ? o_.g.h.kernel * o_.g.w.kernel : 0; }
+  int64_t pack_items() const { return plan_.pack_weights ? o_.g.taps() : 0; }
   void pack(int64_t item) const { pack_lanes(o_.kernels, o_.g, o_.w, plan_.packed_row, item, o_.packed); }
   int64_t items() const { return plan_.items(o_.g); }
 

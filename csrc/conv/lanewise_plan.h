@@ -62,7 +62,7 @@ template <class A> bool collides(const Arithmetic<A>& kernels, const ConvGeometr
   const int64_t size = sizeof(A), step = pixel * size;
   if (kernels.lanewise[0].lanes * size >= kLineBytes || step % kLineBytes != 0) return false;
   const int64_t pixels = g.h.kernel * ((kMaxLanewiseRows - 1) * g.w.stride + g.w.kernel);
-  return pixels + g.h.kernel * g.w.kernel > kCacheWays * cache_sets(step);
+  return pixels + g.taps() > kCacheWays * cache_sets(step);
 }
 
 // Whether rows are staged with their padding: always, or where that is faster.
@@ -113,7 +113,7 @@ LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry
   plan.layout.padded = pads_rows<A>(kernels, g, padding);
   plan.layout.staged = plan.layout.padded || !groups_are_channels(g) || !can_view<A>(x);
   choose_items<S, A>(g, x, plan.layout.staged ? kLanewiseItemBytes : kReadOnceBytes, threads, plan);
-  const int64_t taps = g.h.kernel * g.w.kernel, lanes = kernels.lanewise[0].lanes;
+  const int64_t taps = g.taps(), lanes = kernels.lanewise[0].lanes;
   plan.pack_weights = !lanes_in_order || (plan.layout.staged && collides<A>(kernels, g, g.O));
   plan.packed_row = spread<A>(g.O);
   plan.packed_elements = plan.pack_weights ? taps * g.C_per_group() * plan.packed_row : 0;

@@ -47,7 +47,7 @@ template <class S, class A> struct GradientOperands {
   ImageView<const S> x, grad;
   A* dw;
 
-  int64_t elements() const { return g.h.kernel * g.w.kernel * g.C_per_group() * g.O; }
+  int64_t elements() const { return g.depth() * g.O; }
 };
 
 }  // namespace nhwc_conv

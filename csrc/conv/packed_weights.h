@@ -49,13 +49,12 @@ template <class S, class A> class PackedWeights {
   // Of `weights` only kernel sizes, C, O and groups are read.
   PackedWeights(const Kernels<S, A>& kernels, const ConvGeometry& weights, bool with_winograd)
       : kernels_(kernels), g_(weights), with_winograd_(with_winograd), for_lanes_(is_lanewise<A>(kernels, weights)) {
-    const int64_t depth = g_.h.kernel * g_.w.kernel * g_.C_per_group();
     if (for_lanes_) {
-      layout_.direct_elements = depth * spread<A>(g_.O);
+      layout_.direct_elements = g_.depth() * spread<A>(g_.O);
       return;
     }
     layout_.form = choose_form<A>(kernels, g_.O_per_group(), kPackedRun, g_.w.kernel * g_.C_per_group());
-    layout_.direct_elements = g_.groups * depth * layout_.form.columns.padded_columns();
+    layout_.direct_elements = g_.groups * g_.depth() * layout_.form.columns.padded_columns();
     if (with_winograd && !layout_.form.dot) {
       layout_.winograd_elements = winograd_prepacked_elements<A>(g_, layout_.form.columns);
     }
@@ -72,7 +71,7 @@ template <class S, class A> class PackedWeights {
     std::memcpy(static_cast<void*>(buffer), &header, sizeof(header));
     A* const direct = buffer + kPackedHeader<A>;
     if (for_lanes_) {
-      for_each_item(parallel, g_.h.kernel * g_.w.kernel,
+      for_each_item(parallel, g_.taps(),
                     [&](int64_t item, int64_t) { pack_lanes(kernels_, g_, w, spread<A>(g_.O), item, direct); });
       return;
     }

@@ -19,7 +19,7 @@ template <class S, class A> class PanelRunner {
  public:
   PanelRunner(const PanelPlan& plan, const Operands<S, A>& o) : plan_(plan), o_(o), product_(plan, o) {}
 
-  int64_t pack_items() const { return plan_.pack_weights ? product_.weights.pack_items() : 0; }
+  int64_t pack_items() const { return product_.pack_items(); }
   void pack(int64_t item) const { product_.weights.pack(item); }
   int64_t items() const { return region_items(plan_, o_.g); }
 

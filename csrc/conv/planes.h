@@ -34,7 +34,7 @@ template <class A> bool takes_planes(const Arithmetic<A>& kernels, const ConvGeo
     if (g.groups > 1 || whole || run >= kLongDotRun * kernels.dot_lanes) return false;
   }
   if (g.w.stride != 1 || g.w.output < lanes) return false;
-  if (g.groups == 1 && g.h.kernel * g.w.kernel < kFewestPlaneTaps) return false;
+  if (g.groups == 1 && g.taps() < kFewestPlaneTaps) return false;
   const int64_t most_outputs = g.groups == 1 ? lanes - 1 : lanes;
   if (2 * g.O_per_group() > most_outputs || (g.w.kernel - 1) * g.w.dilation > g.w.output) return false;
   // Rows between taps far apart would be staged for each row of outputs.
@@ -72,7 +72,7 @@ template <class S, class A> class PlanesRunner {
  public:
   PlanesRunner(const PlanesPlan& plan, const Operands<S, A>& o) : plan_(plan), o_(o), product_(plan, o) {}
 
-  int64_t pack_items() const { return plan_.pack_weights ? product_.weights.pack_items() : 0; }
+  int64_t pack_items() const { return product_.pack_items(); }
   void pack(int64_t item) const { product_.weights.pack(item); }
   int64_t items() const {
     return ceil_div(o_.g.groups, plan_.item_groups) * o_.g.N * ceil_div(o_.g.h.output, plan_.item_height);

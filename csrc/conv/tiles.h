@@ -26,6 +26,8 @@ struct ColumnTiles {
   int64_t padded(int64_t tile) const { return vectors_of(tile) * lanes; }
   int64_t widest() const { return int64_t(vectors) * lanes; }
   int64_t padded_columns() const { return total * lanes; }
+  // Of groups before, and of tiles before in this one.
+  int64_t padded_before(int64_t group, int64_t tile) const { return group * padded_columns() + begin(tile); }
 };
 
 // The form of the tile kernels, and with it the layout of packed weights.

@@ -16,7 +16,7 @@ template <class S, class A> class ViewRunner {
  public:
   ViewRunner(const ViewPlan& plan, const Operands<S, A>& o) : plan_(plan), o_(o), product_(plan, o) {}
 
-  int64_t pack_items() const { return plan_.pack_weights ? product_.weights.pack_items() : 0; }
+  int64_t pack_items() const { return product_.pack_items(); }
   void pack(int64_t item) const { product_.weights.pack(item); }
   int64_t items() const { return region_items(plan_, o_.g); }
 
@@ -28,8 +28,7 @@ template <class S, class A> class ViewRunner {
     const ImageView<const A> image =
         plan_.staged ? stage_pixels(o_.kernels, o_.x, at.n, inputs, scratch) : of_image(in_place<A>(o_.x), at.n);
     const ImageView<const A> x = from_group(image, g, at.group);
-    const ImageView<A> sums =
-        o_.result.sums(at.n, outputs, scratch + (plan_.staged ? inputs.pixels() * g.C_per_group() : 0));
+    const ImageView<A> sums = o_.result.sums(at.n, outputs, scratch + (plan_.staged ? inputs.elements() : 0));
     for (int64_t tile = at.tiles.begin; tile < at.tiles.end; ++tile) {
       const Column<A> column = product_.column(at.group, tile, sums);
       for (int64_t b = 0; b < plan_.blocks(); ++b) run_block(column, product_.block(b), x, at.ys, at.xs);

@@ -104,7 +104,7 @@ template <class S, class A> class DenseWeightGradient {
     args.mode = mode;
     // Sums stand as [KH][KW][C/groups][O], or swapped as [O][KH][KW][C/groups].
     const int64_t Cg = o_.g.C_per_group(), tap = (rows.i * o_.g.w.kernel + rows.j) * Cg;
-    args.c_m = plan_.swapped() ? o_.g.h.kernel * o_.g.w.kernel * Cg : o_.g.O;
+    args.c_m = plan_.swapped() ? o_.g.depth() : o_.g.O;
     stage_.each_tile(block, [&](Range columns, const ImageView<const A>& right) {
       const int64_t column = rows.group * by_columns.channels + columns.begin;
       args.set_b(first_pixel(by_columns, right) + column, by_columns.h.stride * right.h, 0,

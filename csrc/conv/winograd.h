@@ -48,13 +48,10 @@ template <class S, class A> class TransformedWeights {
   }
 
   PointMatrices<A> packed_chunk(int64_t group, int64_t tile, int64_t block) const {
-    const int64_t before = columns_before(group, tile) * (o_.g.C_per_group() + plan_.depth_blocks * kPointGap);
+    const int64_t before =
+        plan_.columns.padded_before(group, tile) * (o_.g.C_per_group() + plan_.depth_blocks * kPointGap);
     const int64_t rows = depth(block).begin * plan_.columns.padded(tile) + block * kPointGap;
     return chunk_at(o_.packed + winograd_points(plan_.patch) * (before + rows), tile, block);
-  }
-
-  int64_t columns_before(int64_t group, int64_t tile) const {
-    return group * plan_.columns.padded_columns() + plan_.columns.begin(tile);
   }
 
   // part: of the block's channels, counted in it.
@@ -64,7 +61,7 @@ template <class S, class A> class TransformedWeights {
     WeightView<const S> w = o_.w;
     w.data += group * w.group + plan_.columns.begin(tile) * w.o + first * w.c;
     if (plan_.from_panels) {
-      const A* panel = o_.packed + 9 * Cg * columns_before(group, tile);
+      const A* panel = o_.packed + o_.g.depth() * plan_.columns.padded_before(group, tile);
       transform_rows({panel + first * width, 3 * Cg * width, Cg * width, width, 1, 0}, to);
     } else if (std::is_same_v<S, A> && w.o == 1) {
       transform_rows({in_place<A>(w.data), w.i, w.j, w.c, 1, 0}, to);
