@@ -1,4 +1,7 @@
-"""The arguments of an op, checked, as a Geometry: what every implementation in Python begins with."""
+"""The arguments of an op, checked, as a Geometry: what every implementation in Python begins with.
+
+`geometry` is what follows in the schemas; _geometry/checks.py names it.
+"""
 
 from __future__ import annotations
 
@@ -17,52 +20,20 @@ from .._geometry import (
 )
 
 
-def checked_forward(
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    auto_pad: int,
-) -> Geometry:
+def checked_forward(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Geometry:
     check_tensors(x=x, w=w, bias=bias)
-    bias_shape = None if bias is None else bias.shape
-    return forward_geometry(x.shape, w.shape, bias_shape, stride, padding, dilation, groups, auto_pad)
+    return forward_geometry(x.shape, w.shape, None if bias is None else bias.shape, *geometry)
 
 
 def checked_winograd(*args: Any) -> Geometry:
     return check_winograd(checked_forward(*args))
 
 
-def checked_input(
-    grad: Tensor,
-    w: Tensor,
-    input_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    auto_pad: int,
-    algorithm: int,
-) -> Geometry:
+def checked_input(grad: Tensor, w: Tensor, input_size: Sequence[int], *geometry: Any) -> Geometry:
     check_tensors(grad=grad, w=w)
-    steps = stride, padding, dilation
-    return input_geometry(grad.shape, w.shape, input_size, *steps, groups, auto_pad, algorithm)
+    return input_geometry(grad.shape, w.shape, input_size, *geometry)
 
 
-def checked_weight(
-    grad: Tensor,
-    x: Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    auto_pad: int,
-    algorithm: int,
-) -> Geometry:
+def checked_weight(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geometry: Any) -> Geometry:
     check_tensors(grad=grad, x=x)
-    steps = stride, padding, dilation
-    return weight_geometry(grad.shape, x.shape, kernel_size, *steps, groups, auto_pad, algorithm)
+    return weight_geometry(grad.shape, x.shape, kernel_size, *geometry)

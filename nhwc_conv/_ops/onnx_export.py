@@ -51,22 +51,13 @@ def pack_weight(w: Tensor, groups: int, winograd: bool, oihw: bool) -> Tensor:
 
 
 def conv2d_packed(
-    x: Tensor,
-    packed: Tensor,
-    weight_size: Sequence[int],
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    auto_pad: int,
-    weight: Tensor | None,
-    oihw: bool,
+    x: Tensor, packed: Tensor, weight_size: Sequence[int], bias: Tensor | None, *others: Any
 ) -> Tensor:
+    *geometry, weight, oihw = others
     if weight is None and packed.dim() != 4:
         texts.fail(texts.PACKED_BEFORE_EXPORT)
     w = packed if weight is None else in_hwio(weight, oihw)
-    return forward(x, w, bias, stride, padding, dilation, groups, auto_pad)
+    return forward(x, w, bias, *geometry)
 
 
 _forms: dict[str, Callable[..., Tensor]] = {

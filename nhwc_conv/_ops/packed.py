@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,18 +50,9 @@ def fake_pack_weight(w: Tensor, groups: int, winograd: bool, oihw: bool) -> Tens
 
 
 def conv2d_packed(
-    x: Tensor,
-    packed: Tensor,
-    weight_size: Sequence[int],
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    auto_pad: int,
-    weight: Tensor | None,
-    oihw: bool,
+    x: Tensor, packed: Tensor, weight_size: Sequence[int], bias: Tensor | None, *others: Any
 ) -> Tensor:
+    *geometry, weight, oihw = others
     check_packable(packed)
     check_tensors(x=x, w=packed, bias=bias)
     if weight is None:
@@ -70,27 +62,16 @@ def conv2d_packed(
         weight = weight.view(weight_size)
     else:  # nothing is gained by the packing
         weight = checked_fallback(packed, weight, weight_size, oihw)
-    return ops.conv2d(x, weight, bias, stride, padding, dilation, groups, auto_pad)
+    return ops.conv2d(x, weight, bias, *geometry)
 
 
 def fake_packed(
-    x: Tensor,
-    packed: Tensor,
-    weight_size: Sequence[int],
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    auto_pad: int,
-    weight: Tensor | None,
-    oihw: bool,
+    x: Tensor, packed: Tensor, weight_size: Sequence[int], bias: Tensor | None, *others: Any
 ) -> Tensor:
+    *geometry, weight, oihw = others
     check_packable(packed)
     check_tensors(x=x, w=packed, bias=bias)
-    bias_shape = None if bias is None else bias.shape
-    steps = stride, padding, dilation
-    g = forward_geometry(x.shape, weight_size, bias_shape, *steps, groups, auto_pad)
+    g = forward_geometry(x.shape, weight_size, None if bias is None else bias.shape, *geometry)
     if weight is not None:
         checked_fallback(packed, weight, weight_size, oihw)
     elif packed.dim() != 1 or holds(packed.numel() < HEADER + prod(weight_size)):
