@@ -131,6 +131,7 @@ GROUPS = [
 PLANES = [
     Case("planes_of_8", (2, 6, 20, 40), (3, 3, 8, 40), padding=1, groups=5, bias=True),
     Case("planes_of_4", (1, 7, 37, 12), (3, 3, 4, 12), padding=1, groups=3),
+    Case("planes_of_4_wide", (1, 7, 37, 12), (2, 3, 4, 12), padding=1, groups=3),
     Case("planes_of_6_to_5", (1, 6, 19, 12), (2, 3, 6, 10), padding=(2, 3), dilation=(1, 2), groups=2),
     Case("planes_stride_down", (1, 9, 18, 18), (3, 2, 9, 14), (2, 1), (1, 0), groups=2, bias=True),
     Case("planes_unpadded", (1, 5, 40, 34), (3, 3, 17, 8), groups=2),
