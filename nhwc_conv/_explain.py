@@ -30,7 +30,7 @@ def explain(
     Args:
         x_shape: [N, H, W, C] or [H, W, C]; w_shape: [KH, KW, C/groups, O].
         stride, padding, dilation, groups, algorithm: as for nhwc_conv.conv2d.
-        dtype: torch.float32 or torch.float64.
+        dtype: torch.float32, torch.float64, torch.bfloat16 or torch.float16.
         direction: "forward", "input_gradient" or "weight_gradient".
 
     Returns:

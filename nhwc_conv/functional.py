@@ -76,8 +76,9 @@ def conv2d(
     spreads to the 4x4 tiles that read it, and an output whose inputs are all zero may be a tiny number.
 
     Returns:
-        [N, OH, OW, O] (or [OH, OW, O]), contiguous, in the dtype of x. float32 and float64 on CPU are
-        computed by this package, everything else by aten convolution. Differentiable in x, w and bias any
+        [N, OH, OW, O] (or [OH, OW, O]), contiguous, in the dtype of x. float32, float64, bfloat16
+        and float16 on CPU are computed by this package (the last two in float32, rounded once), everything
+        else by aten convolution. Differentiable in x, w and bias any
         number of times.
 
     Raises:

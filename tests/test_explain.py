@@ -212,7 +212,11 @@ def test_intensity():
     [
         (dict(direction="sideways"), ValueError, "direction must be .*'weight_gradient', but got 'sideways'"),
         (dict(algorithm="nonsense"), ValueError, "algorithm must be .*, but got 'nonsense'"),
-        (dict(dtype=torch.bfloat16), ValueError, "dtype must be 'float32' or 'float64', but got 'bfloat16'"),
+        (
+            dict(dtype=torch.int8),
+            ValueError,
+            "dtype must be 'float32', 'float64', 'bfloat16' or 'float16', but got 'int8'",
+        ),
         (dict(padding="full"), ValueError, "Invalid padding string: padding='full'"),
         (dict(stride=1.5), TypeError, "stride=1.5"),
         (dict(groups=3), RuntimeError, "groups=3"),

@@ -246,9 +246,9 @@ def test_packed_ops_have_no_silent_gradient():
         torch.ops.nhwc_conv.conv2d_packed(x, packed, w.shape)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int32])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int32])
 def test_other_dtypes_cannot_be_packed(dtype):
-    with pytest.raises(RuntimeError, match="float32 or float64"):
+    with pytest.raises(RuntimeError, match="float32, float64, bfloat16 or float16 to be packed"):
         torch.ops.nhwc_conv.pack_weight(torch.ones(1, 1, 4, 4, dtype=dtype))
 
 

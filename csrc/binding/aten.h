@@ -1,4 +1,4 @@
-// The way back into the dispatcher: dtypes without a kernel here, and the bias where its values are no neighbours.
+// The way back into the dispatcher, for dtypes without a kernel here.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -31,13 +31,6 @@ Tensor call_python_op(const char* op, const char* name, const Tensor& first, con
          ": other types are computed by the Python package nhwc_conv, which this process has not imported");
   }
   return call_op<Tensor>(op, first, others...);
-}
-
-// The bias itself, or a copy whose values are neighbours.
-inline Tensor contiguous_bias(const Tensor& bias, const TensorInfo& info) {
-  if (info.sizes[0] == 1 || info.strides[0] == 1) return bias;
-  return call_op<Tensor>("aten::clone", bias,
-                         std::optional<torch::headeronly::MemoryFormat>(torch::headeronly::MemoryFormat::Contiguous));
 }
 
 }  // namespace nhwc_conv

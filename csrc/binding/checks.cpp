@@ -131,11 +131,19 @@ ConvGeometry check_packed(const TensorInfo& x, const TensorInfo& packed, const s
   w.dim = weight_size.size();
   w.sizes = weight_size.data();
   check_packable(w, options.groups);
+  if (is_computed_here(x.dtype)) {
+    const int32_t expected = arithmetic_dtype(x.dtype);
+    if (packed.dtype != expected) {
+      fail("expected packed to be " + dtype_name(expected) + " for x of type " + dtype_name(x.dtype) + ", but got " +
+           dtype_name(packed.dtype));
+    }
+    w.dtype = x.dtype;
+  }
   return check_forward(x, w, bias, options);
 }
 
-void check_packed_weight(const TensorInfo& packed, const TensorInfo& weight, const std::vector<int64_t>& weight_size) {
-  check_same_kind({"weight", "packed", &packed}, {"weight", "weight", &weight});
+void check_packed_weight(const TensorInfo& x, const TensorInfo& weight, const std::vector<int64_t>& weight_size) {
+  check_same_kind({"input", "x", &x}, {"weight", "weight", &weight});
   bool same = weight.dim == 4;
   for (int d = 0; same && d < 4; ++d) same = weight.sizes[d] == weight_size[d];
   if (!same) {

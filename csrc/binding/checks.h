@@ -33,7 +33,7 @@ ConvGeometry check_packed(const TensorInfo& x, const TensorInfo& packed, const s
                           const TensorInfo* bias, const ConvOptions& options);
 
 // A weight that conv2d_packed may compute from
-void check_packed_weight(const TensorInfo& packed, const TensorInfo& weight, const std::vector<int64_t>& weight_size);
+void check_packed_weight(const TensorInfo& x, const TensorInfo& weight, const std::vector<int64_t>& weight_size);
 
 // grad [N, OH, OW, O] or [OH, OW, O], w as above, input_size (H, W)
 ConvGeometry check_input_gradient(const TensorInfo& grad, const TensorInfo& w, const std::vector<int64_t>& input_size,

@@ -19,6 +19,12 @@ template <class Storage, class Arithmetic> struct Types {
   static const Kernels<S, A>& kernels() { return kernels_of<S, A>(active_kernels()); }
 };
 
+// Of tensors whose elements are T.
+template <class T> int32_t dtype_of();
+#define NHWC_STORAGE(S, A, dtype) \
+  template <> inline int32_t dtype_of<S>() { return aoti_torch_dtype_##dtype(); }
+#include "../kernels/storage_types.def"
+
 struct ComputedDtype {
   int32_t number;
   const char* name;
@@ -55,6 +61,14 @@ inline int32_t computed_dtype_named(const std::string& name) {
     if (known.name == name) return known.number;
   }
   throw std::invalid_argument("dtype must be " + computed_dtype_names("'") + ", but got '" + name + "'");
+}
+
+// The dtype of the sums and of packed weights of a dtype that is computed here.
+inline int32_t arithmetic_dtype(int32_t dtype) {
+#define NHWC_STORAGE(S, A, name) \
+  if (dtype == aoti_torch_dtype_##name()) return dtype_of<A>();
+#include "../kernels/storage_types.def"
+  throw std::logic_error("a dtype that is not computed here");
 }
 
 // Returns call(Types<S, A>()) for a dtype that is computed here.

@@ -68,13 +68,17 @@ std::string explain_direction(const std::string& direction, Algorithm algorithm,
   const WeightView<const S> w = {nullptr, g.w.kernel * Cg * g.O, Cg * g.O, g.O, 1, g.O_per_group()};
   if (direction == "forward") {
     const Result<S, A> y = {contiguous_image<S>(g.h.output, g.w.output, g.O)};
-    return explain_pass(Forward<S, A>(kernels, g, algorithm, threads, x, {w, nullptr, {}}, nullptr, y), size);
+    return explain_pass(Forward<S, A>(kernels, g, algorithm, threads, x, {w, nullptr, {}}, {nullptr, 1}, y), size);
   }
   if (is_direct_by_name(algorithm)) algorithm = Algorithm::direct;
   if (direction == "input_gradient") {
     return explain_pass(InputGradient<S, A>(kernels, g, algorithm, threads, grad, w, nullptr), size);
   }
-  return explain_pass(WeightGradient<S, A>(kernels, g, algorithm, threads, x, grad, nullptr), size);
+  // Any address: where the sums are of another type than storage, they are rounded in the end.
+  S place;
+  GradientResult<S, A> gradient_result = {};
+  if (!std::is_same_v<S, A>) gradient_result.rounded = &place;
+  return explain_pass(WeightGradient<S, A>(kernels, g, algorithm, threads, x, grad, gradient_result), size);
 }
 
 [[noreturn]] void refuse(const char* name, const char* expected, const std::string& actual) {

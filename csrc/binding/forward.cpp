@@ -12,14 +12,14 @@ namespace {
 
 template <class S, class A>
 Tensor run(const ConvGeometry& g, Algorithm algorithm, const Tensor& x, const TensorInfo& x_info,
-           const GivenWeights<S, A>& w, const A* bias) {
+           const GivenWeights<S, A>& w, const std::optional<Tensor>& bias) {
   const int64_t y_sizes[4] = {g.N, g.h.output, g.w.output, g.O};
   const Tensor y = empty_contiguous(x_info.dim, y_sizes + 4 - x_info.dim, x_info.dtype);
   if (g.N == 0) return y;
   const Parallel parallel = torch_threads();
   const Result<S, A> to = {{write<S>(y), g.h.output * g.w.output * g.O, g.w.output * g.O, g.O, 1}};
   const Forward<S, A> pass(Types<S, A>::kernels(), g, algorithm, parallel.threads, image_view(read<S>(x), x_info), w,
-                           bias, to);
+                           bias_view<S>(bias), to);
   const Workspace<A> workspace(pass.memory(), parallel.threads);
   pass.run(parallel, workspace.data());
   return y;
@@ -36,12 +36,11 @@ Tensor forward(Algorithm algorithm, const Tensor& x, const Tensor& w, const std:
   if (!is_computed_here(x_info.dtype)) {
     return call_python_op("nhwc_conv::_aten_conv2d", "x", x, w, bias, stride, padding, dilation, groups, auto_pad);
   }
-  const Tensor b = bias ? contiguous_bias(*bias, bias_info) : x;
   return with_types(x_info.dtype, [&](auto types) {
     using S = typename decltype(types)::S;
     using A = typename decltype(types)::A;
     const GivenWeights<S, A> given = {weight_view(read<S>(w), w_info, groups), nullptr, {}};
-    return run<S, A>(g, algorithm, x, x_info, given, bias ? read<A>(b) : nullptr);
+    return run<S, A>(g, algorithm, x, x_info, given, bias);
   });
 }
 
@@ -77,7 +76,7 @@ WeightState state_of(const Tensor& w, const TensorInfo& info) {
 template <class S, class A> Tensor pack(const Tensor& w, const TensorInfo& w_info, int64_t groups, bool with_winograd) {
   const ConvGeometry g = weight_geometry(w_info.sizes, groups);
   const int64_t size = elements_to_pack<S, A>(g, with_winograd);
-  const Tensor result = empty_contiguous(1, &size, w_info.dtype);
+  const Tensor result = empty_contiguous(1, &size, dtype_of<A>());
   // The state first: a change while packing makes this packing stale, not the next one.
   const WeightState state = state_of(w, w_info);
   const PackedWeights<S, A> weights(Types<S, A>::kernels(), g, with_winograd);
@@ -90,19 +89,18 @@ Tensor run_packed(const ConvGeometry& g, const Tensor& x, const TensorInfo& x_in
                   const TensorInfo& packed_info, const std::optional<Tensor>& weight, const TensorInfo* weight_info,
                   const std::optional<Tensor>& bias) {
   const A* data = read<A>(packed);
-  const A* bias_data = bias ? read<A>(*bias) : nullptr;
   if (packed_info.dim == 1 && packed_info.strides[0] == 1 && packed_info.sizes[0] >= kPackedHeader<A>) {
     const PackedHeader header = read_header(data);
     const PackedWeights<S, A> weights(Types<S, A>::kernels(), g, header.with_winograd != 0);
     if (weights.matches(header, packed_info.sizes[0]) &&
         (!weight || header.weight == state_of(*weight, *weight_info))) {
       const GivenWeights<S, A> given = {{}, data + kPackedHeader<A>, weights.layout()};
-      return run<S, A>(g, Algorithm::automatic, x, x_info, given, bias_data);
+      return run<S, A>(g, Algorithm::automatic, x, x_info, given, bias);
     }
   }
   if (!weight) fail("packed was packed for another weight_size, another number of groups or another instruction set");
   const GivenWeights<S, A> given = {weight_view(read<S>(*weight), *weight_info, g.groups), nullptr, {}};
-  return run<S, A>(g, Algorithm::automatic, x, x_info, given, bias_data);
+  return run<S, A>(g, Algorithm::automatic, x, x_info, given, bias);
 }
 
 }  // namespace
@@ -154,13 +152,12 @@ Tensor conv2d_packed(Tensor x, Tensor packed, Sizes weight_size, std::optional<T
   std::optional<HwioInfo> weight_info;
   if (weight) {
     weight_info.emplace(*weight, oihw);
-    check_packed_weight(packed_info, **weight_info, weight_size);
+    check_packed_weight(x_info, **weight_info, weight_size);
   }
-  const std::optional<Tensor> b = bias ? std::optional(contiguous_bias(*bias, bias_info)) : std::nullopt;
   const TensorInfo* info = weight ? &**weight_info : nullptr;
   return with_types(x_info.dtype, [&](auto types) {
     using S = typename decltype(types)::S;
-    return run_packed<S, typename decltype(types)::A>(g, x, x_info, packed, packed_info, weight, info, b);
+    return run_packed<S, typename decltype(types)::A>(g, x, x_info, packed, packed_info, weight, info, bias);
   });
 }
 

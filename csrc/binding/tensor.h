@@ -10,6 +10,7 @@
 #endif
 
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -154,6 +155,13 @@ template <class Pointer> auto image_view(Pointer* data, const TensorInfo& info) 
     next = strides[d] * size;
   }
   return ImageView<Pointer>{data, strides[0], strides[1], strides[2], strides[3]};
+}
+
+// The bias of O values, or none.
+template <class T> BiasView<T> bias_view(const std::optional<Tensor>& bias) {
+  if (!bias) return {nullptr, 1};
+  const TensorInfo info = info_of(*bias);
+  return {read<T>(*bias), info.sizes[0] == 1 ? 1 : info.strides[0]};
 }
 
 template <class T> WeightView<const T> weight_view(const T* data, const TensorInfo& info, int64_t groups) {

@@ -30,17 +30,20 @@ template <class S> void join_pixels(ConvGeometry& g, const ImageView<const S>& x
 
 template <class S, class A> class Forward {
  public:
-  // bias has O values or is null. The result's view may have any strides.
+  // The result's view may have any strides.
   Forward(const Kernels<S, A>& kernels, const ConvGeometry& g, Algorithm algorithm, int threads,
-          const ImageView<const S>& x, const GivenWeights<S, A>& weights, const A* bias, const Result<S, A>& result)
+          const ImageView<const S>& x, const GivenWeights<S, A>& weights, const BiasView<S>& bias,
+          const Result<S, A>& result)
       : kernels_(kernels), g_(g), x_(x), weights_(weights), bias_(bias), result_(result) {
     join_pixels(g_, x_, result_.y);
     const Prepacked* prepacked = weights_.packed ? &weights_.layout : nullptr;
     plan_ = make_plan(kernels, g_, x_, weights_.view, result_, algorithm, threads, prepacked);
   }
 
+  // A bias that is not one run of values of type A is staged behind the packed weights, in whole lines.
   PlanMemory memory() const {
-    return {weights_.packed ? 0 : plan_.memory().packed_elements, plan_.memory().scratch_elements};
+    const int64_t line = kLineBytes / sizeof(A), bias = stages_bias() ? ceil_div(g_.O, line) * line : 0;
+    return {packed_elements() + bias, plan_.memory().scratch_elements};
   }
 
   void run(const Parallel& parallel, A* workspace) const {
@@ -48,7 +51,13 @@ template <class S, class A> class Forward {
     A* const packed = weights_.packed ? const_cast<A*>(weights_.packed) : workspace;
     const PlanMemory wanted = memory();
     A* const scratch = workspace + wanted.packed_elements;
-    with_runner<S, A>(plan_, {kernels_, g_, x_, weights_.view, bias_, result_, packed}, [&](const auto& runner) {
+    const A* bias = in_place<A>(bias_.data);
+    if (stages_bias()) {
+      A* const staged = workspace + packed_elements();
+      kernels_.copy({bias_.data, 0, bias_.step, staged, 0, 1, g_.O});
+      bias = staged;
+    }
+    with_runner<S, A>(plan_, {kernels_, g_, x_, weights_.view, bias, result_, packed}, [&](const auto& runner) {
       if (!weights_.packed) {
         for_each_item(parallel, runner.pack_items(), [&](int64_t item, int64_t) { runner.pack(item); });
       }
@@ -64,11 +73,14 @@ template <class S, class A> class Forward {
   }
 
  private:
+  int64_t packed_elements() const { return weights_.packed ? 0 : plan_.memory().packed_elements; }
+  bool stages_bias() const { return bias_.data != nullptr && (bias_.step != 1 || !std::is_same_v<S, A>); }
+
   const Kernels<S, A>& kernels_;
   ConvGeometry g_;
   ImageView<const S> x_;
   GivenWeights<S, A> weights_;
-  const A* bias_;
+  BiasView<S> bias_;
   Result<S, A> result_;
   ConvPlan plan_;
 };

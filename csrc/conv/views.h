@@ -12,6 +12,12 @@ template <class T> struct ImageView {
   int64_t n, h, w, c;
 };
 
+// Values of all output channels, or none.
+template <class T> struct BiasView {
+  const T* data;
+  int64_t step;
+};
+
 // One image of a batch.
 template <class T> ImageView<T> of_image(const ImageView<T>& images, int64_t n) {
   return {images.data + n * images.n, 0, images.h, images.w, images.c};

@@ -4,11 +4,17 @@
 // lacks.
 #include "kernels.h"
 
+#include <cstring>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 namespace nhwc_conv {
 namespace NHWC_ISA_NAME {
 namespace {
 
 #include "vector.h"
+#include "half.h"
 #include "tile_body.h"
 #include "lanewise_tile_body.h"
 #include "lanewise_3x3_body.h"

@@ -8,6 +8,14 @@
 
 namespace nhwc_conv {
 
+// Storage of half precision, as bits; half.h converts it.
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Float16 {
+  uint16_t bits;
+};
+
 // What a tile kernel does with the old C; see TileArgs. Dot and lanewise kernels know no go_on.
 enum class Mode { fresh, add, go_on };
 

@@ -52,26 +52,12 @@ template <class A, int LANES> struct Mask {
 };
 #endif
 
-// A type of storage whose arithmetic has another type has load<A, LANES>(const S*) and store<A, LANES>(S*, vector) of
-// its own, beside these.
+// Types of storage whose arithmetic has another type have load<A, LANES>(const S*) and store<A, LANES>(S*, vector) of
+// their own: half.h.
 template <class A, int LANES> inline typename Lanes<A, LANES>::vector load(const A* from) {
   return *reinterpret_cast<const typename Lanes<A, LANES>::unaligned*>(from);
 }
 
 template <class A, int LANES> inline void store(A* to, typename Lanes<A, LANES>::vector value) {
   *reinterpret_cast<typename Lanes<A, LANES>::unaligned*>(to) = value;
-}
-
-// to[k*to_k + n] = from[k*from_k + n] for k < K, n < N, by vectors of LANES or, where N is less, of half as many. The
-// last vector of a row stands back from its end.
-template <class A, int LANES = NHWC_ISA_VECTOR_BYTES / sizeof(A), class S>
-inline void copy_rows(A* to, int64_t to_k, const S* from, int64_t from_k, int64_t K, int64_t N) {
-  if (N < LANES) {
-    if (LANES > 1) copy_rows<A, (LANES > 1 ? LANES / 2 : 1)>(to, to_k, from, from_k, K, N);
-    return;
-  }
-  for (int64_t k = 0; k < K; ++k, to += to_k, from += from_k) {
-    for (int64_t n = 0; n + LANES < N; n += LANES) store<A, LANES>(to + n, load<A, LANES>(from + n));
-    store<A, LANES>(to + N - LANES, load<A, LANES>(from + N - LANES));
-  }
 }

@@ -1,4 +1,4 @@
-"""The ops without the extension: NumPy for float32 and float64 on CPU, aten for everything else."""
+"""The ops without the extension: NumPy on CPU for the dtypes that it computes, aten for everything else."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import reference
 from .._geometry import Geometry
+from .._geometry.dtypes import ARITHMETIC
 from .aten import aten_conv2d, aten_conv2d_input, aten_conv2d_weight, result
 from .checked import checked_forward, checked_input, checked_weight, checked_winograd
 from .schema import completed, library
@@ -30,7 +31,7 @@ def fallback_forward(algorithm: Callable[..., reference.Array]) -> Callable[...,
         if not _is_for_numpy(x):
             return aten_conv2d(x, w, bias, *geometry)
         b = None if bias is None else _array(bias)
-        return _tensor(algorithm(_array(x), _array(w), bias=b, **_explicit(g)))
+        return _tensor(algorithm(_array(x), _array(w), bias=b, **_explicit(g)), x.dtype)
 
     return forward
 
@@ -39,18 +40,22 @@ def fallback_input(grad: Tensor, w: Tensor, input_size: Sequence[int], *geometry
     g = checked_input(grad, w, input_size, *geometry)
     if not _is_for_numpy(grad):
         return aten_conv2d_input(grad, w, input_size, *geometry)
-    return _tensor(reference.conv_input_gradient(_array(grad), _array(w), (g.H, g.W), **_explicit(g)))
+    return _tensor(
+        reference.conv_input_gradient(_array(grad), _array(w), (g.H, g.W), **_explicit(g)), grad.dtype
+    )
 
 
 def fallback_weight(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geometry: Any) -> Tensor:
     g = checked_weight(grad, x, kernel_size, *geometry)
     if not _is_for_numpy(grad):
         return aten_conv2d_weight(grad, x, kernel_size, *geometry)
-    return _tensor(reference.conv_weight_gradient(_array(grad), _array(x), (g.KH, g.KW), **_explicit(g)))
+    return _tensor(
+        reference.conv_weight_gradient(_array(grad), _array(x), (g.KH, g.KW), **_explicit(g)), x.dtype
+    )
 
 
 def _is_for_numpy(t: Tensor) -> bool:
-    return t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64)
+    return t.device.type == "cpu" and t.dtype in ARITHMETIC
 
 
 def _explicit(g: Geometry) -> dict[str, Any]:
@@ -59,12 +64,13 @@ def _explicit(g: Geometry) -> dict[str, Any]:
 
 
 def _array(t: Tensor) -> reference.Array:
+    # Halves are computed in float32, as by the extension.
     # Not t.numpy(), which forbids for good to resize the storage: FSDP frees a gathered weight that way.
-    return numpy.from_dlpack(t.detach())
+    return numpy.from_dlpack(t.detach().to(ARITHMETIC[t.dtype]))
 
 
-def _tensor(array: reference.Array) -> Tensor:
-    return result(torch.from_numpy(array), array.shape)
+def _tensor(array: reference.Array, dtype: torch.dtype) -> Tensor:
+    return result(torch.from_numpy(array).to(dtype), array.shape)
 
 
 FALLBACKS: dict[str, Callable[..., Tensor]] = {

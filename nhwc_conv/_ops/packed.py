@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .. import _extension
 from .._geometry import check_dense, check_tensors, forward_geometry, holds, texts
-from .._geometry.dtypes import COMPUTED
+from .._geometry.dtypes import ARITHMETIC
 from .schema import completed, library, ops
 from .weight_order import in_hwio
 
@@ -23,8 +23,19 @@ HEADER = 16  # elements; csrc/conv/packed_weights.h has as many of 64 bits
 
 
 def check_packable(w: Tensor) -> None:
-    if w.dtype not in COMPUTED:
+    if w.dtype not in ARITHMETIC:
         texts.fail(texts.PACKABLE, dtype=texts.dtype_name(w.dtype))
+
+
+def check_packed(x: Tensor, packed: Tensor, bias: Tensor | None) -> None:
+    check_packable(packed)
+    if x.dtype not in ARITHMETIC:
+        check_tensors(x=x, w=packed, bias=bias)
+    elif packed.dtype != ARITHMETIC[x.dtype]:
+        names = {"expected": ARITHMETIC[x.dtype], "dtype": x.dtype, "actual": packed.dtype}
+        texts.fail(texts.PACKED_DTYPE, **{name: texts.dtype_name(dtype) for name, dtype in names.items()})
+    check_tensors(x=x, bias=bias)
+    check_dense(packed=packed)
 
 
 def checked_weight(w: Tensor, groups: int, oihw: bool) -> Tensor:
@@ -38,30 +49,33 @@ def checked_weight(w: Tensor, groups: int, oihw: bool) -> Tensor:
 
 def pack_weight(w: Tensor, groups: int, winograd: bool, oihw: bool) -> Tensor:
     w = checked_weight(w, groups, oihw)
-    return torch.cat((w.new_zeros(HEADER), w.reshape(-1)))
+    return torch.cat((w.new_zeros(HEADER), w.reshape(-1))).to(ARITHMETIC[w.dtype])
 
 
 def fake_pack_weight(w: Tensor, groups: int, winograd: bool, oihw: bool) -> Tensor:
     w = checked_weight(w, groups, oihw)
+    dtype = ARITHMETIC[w.dtype]
     if _extension.module is not None and w.device.type in ("cpu", "meta"):
         name, shape = str(w.dtype).removeprefix("torch."), tuple(map(int, w.shape))
-        return w.new_empty(_extension.module.packed_size(name, shape, groups, winograd))
-    return w.new_empty(HEADER + w.numel())
+        return w.new_empty(_extension.module.packed_size(name, shape, groups, winograd), dtype=dtype)
+    return w.new_empty(HEADER + w.numel(), dtype=dtype)
 
 
 def conv2d_packed(
     x: Tensor, packed: Tensor, weight_size: Sequence[int], bias: Tensor | None, *others: Any
 ) -> Tensor:
     *geometry, weight, oihw = others
-    check_packable(packed)
-    check_tensors(x=x, w=packed, bias=bias)
+    check_packed(x, packed, bias)
     if weight is None:
         weight = packed[HEADER:]
         if packed[:HEADER].any() or weight.numel() != prod(weight_size):
             texts.fail(texts.PACKED)
         weight = weight.view(weight_size)
+        if packed.dtype != x.dtype:
+            wide = None if bias is None else bias.to(packed.dtype)
+            return ops.conv2d(x.to(packed.dtype), weight, wide, *geometry).to(x.dtype)
     else:  # nothing is gained by the packing
-        weight = checked_fallback(packed, weight, weight_size, oihw)
+        weight = checked_fallback(x, weight, weight_size, oihw)
     return ops.conv2d(x, weight, bias, *geometry)
 
 
@@ -69,19 +83,18 @@ def fake_packed(
     x: Tensor, packed: Tensor, weight_size: Sequence[int], bias: Tensor | None, *others: Any
 ) -> Tensor:
     *geometry, weight, oihw = others
-    check_packable(packed)
-    check_tensors(x=x, w=packed, bias=bias)
+    check_packed(x, packed, bias)
     g = forward_geometry(x.shape, weight_size, None if bias is None else bias.shape, *geometry)
     if weight is not None:
-        checked_fallback(packed, weight, weight_size, oihw)
+        checked_fallback(x, weight, weight_size, oihw)
     elif packed.dim() != 1 or holds(packed.numel() < HEADER + prod(weight_size)):
         texts.fail(texts.PACKED)  # the rest is in the header
     return x.new_empty(g.out_shape)
 
 
-def checked_fallback(packed: Tensor, weight: Tensor, weight_size: Sequence[int], oihw: bool) -> Tensor:
-    """The weight to compute from where `packed` is not a packing of it, as [KH, KW, C/groups, O]."""
-    check_tensors(packed=packed, weight=weight)
+def checked_fallback(x: Tensor, weight: Tensor, weight_size: Sequence[int], oihw: bool) -> Tensor:
+    """The weight to compute from where what is packed is not a packing of it, as [KH, KW, C/groups, O]."""
+    check_tensors(x=x, weight=weight)
     w = in_hwio(weight, oihw)
     if w.dim() != 4 or any(holds(a != b) for a, b in zip(w.shape, weight_size, strict=True)):
         texts.fail(texts.PACKED_WEIGHT, expected=tuple(weight_size), actual=w.shape)

@@ -65,7 +65,7 @@ T* run_forward(const Call<T>& call, Algorithm algorithm, const nhwc_conv::GivenW
   const int64_t* s = layout.strides;
   const nhwc_conv::Result<T, T> to = {{y, s[0], s[1], s[2], s[3]}, finish.activation};
   run_pass(call, nhwc_conv::Forward<T, T>(call.kernels, g, algorithm, call.threads, call.tensors.x, weights,
-                                          call.tensors.bias, to));
+                                          {call.tensors.bias, 1}, to));
   return finish.order == Order::contiguous ? y : gather(call.memory.gathered, call.place, layout, sizes, y);
 }
 
@@ -102,7 +102,7 @@ template <class T> T* weight_gradient(const Call<T>& call, Algorithm algorithm) 
   const nhwc_conv::ConvGeometry& g = call.g;
   T* dw = poisoned<T>(call.memory.result, call.place, g.h.kernel * g.w.kernel * g.C_per_group() * g.O);
   run_pass(call, nhwc_conv::WeightGradient<T, T>(call.kernels, g, algorithm, call.threads, call.tensors.x,
-                                                 call.tensors.grad, dw));
+                                                 call.tensors.grad, {dw, nullptr}));
   return dw;
 }
 
