@@ -45,8 +45,8 @@ def compile_backend(
 
     Where this package is installed its name is enough; elsewhere, and always,
     `torch.compile(model, backend=nhwc_conv.compile_backend)`. The model needs no change and keeps its NCHW tensors and
-    OIHW weights; gradients are this package's too. Taken are 2-d convolutions of float32, float64, bfloat16 and float16 tensors on CPU, by
-    F.conv2d (torch.conv2d), nn.Conv2d or torch.ops.aten.conv2d; any other stays as it is.
+    OIHW weights; gradients are this package's too. Taken are 2-d convolutions of float32, float64, bfloat16 and float16
+    tensors on CPU, by F.conv2d (torch.conv2d), nn.Conv2d or torch.ops.aten.conv2d; any other stays as it is.
 
     Args:
         graph, example_inputs: from torch.compile.

@@ -44,6 +44,7 @@ TAKEN = {
     "valid": (lambda x, w, b: torch.conv2d(x, w, b, (2, 1), "valid"), {}),
     "depthwise": (lambda x, w, b: F.conv2d(x, w, b, padding=1, groups=4), dict(groups=4)),
     "float32": (lambda x, w, b: F.conv2d(x, w, b), dict(dtype=torch.float32)),
+    "bfloat16": (lambda x, w, b: F.conv2d(x, w, b), dict(dtype=torch.bfloat16)),
     "unbatched": (lambda x, w, b: F.conv2d(x, w, b), dict(shape=(9, 8))),
     "aten": (lambda x, w, b: torch.ops.aten.conv2d(x, w, b, [2, 2]), {}),
     "aten.default": (lambda x, w, b: torch.ops.aten.conv2d.default(x, w, b, [2, 2]), {}),
@@ -67,7 +68,6 @@ def autocast(x, w, b):
 
 
 LEFT = {
-    "bfloat16": (lambda x, w, b: F.conv2d(x, w, b), dict(dtype=torch.bfloat16)),
     "autocast": (autocast, dict(dtype=torch.float32)),
     "transposed": (lambda x, w, b: F.conv_transpose2d(x, w.transpose(0, 1), b), {}),
     "conv1d": (lambda x, w, b: F.conv1d(x[:, :, 0], w[:, :, 0], b), {}),

@@ -32,6 +32,36 @@ template <int LANES> struct HalfBits {
   }
 };
 
+#if defined(__AVX2__)
+// In one step each, of which the compiler makes several. The bits fit, so that nothing is saturated.
+template <> struct HalfBits<8> {
+  typedef Lanes<uint32_t, 8>::vector U;
+  typedef Lanes<float, 8>::vector F;
+  static U load(const uint16_t* from) {
+    return same_bits<U>(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+  }
+  static void store(uint16_t* to, U bits) {
+    const __m256i all = same_bits<__m256i>(bits);
+    const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), packed);
+  }
+};
+#endif
+#if defined(__AVX512F__)
+// Masked, by a mask of ones: what GCC has without one makes it warn of a value that is undefined on purpose.
+template <> struct HalfBits<16> {
+  typedef Lanes<uint32_t, 16>::vector U;
+  typedef Lanes<float, 16>::vector F;
+  static U load(const uint16_t* from) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    return same_bits<U>(_mm512_maskz_cvtepu16_epi32(-1, bits));
+  }
+  static void store(uint16_t* to, U bits) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_maskz_cvtepi32_epi16(-1, same_bits<__m512i>(bits)));
+  }
+};
+#endif
+
 template <class A, int LANES> inline typename Lanes<A, LANES>::vector load(const BFloat16* from) {
   return same_bits<typename Lanes<A, LANES>::vector>(HalfBits<LANES>::load(&from->bits) << 16);
 }
@@ -41,7 +71,7 @@ template <class A, int LANES> inline void store(BFloat16* to, typename Lanes<A, 
   const U bits = same_bits<U>(value);
   const U rounded = (bits + (0x7fff + (bits >> 16 & 1))) >> 16;
   // Rounding could carry a NaN over to an infinity.
-  HalfBits<LANES>::store(&to->bits, (bits & 0x7fffffff) > 0x7f800000 ? (bits & 0) + 0x7fc0 : rounded);
+  HalfBits<LANES>::store(&to->bits, value == value ? rounded : (bits & 0) + 0x7fc0);
 }
 
 // float16 by integers, for processors, and vectors, without instructions for it.
@@ -86,7 +116,6 @@ template <> struct Float16Lanes<8> {
 };
 #endif
 #if defined(__AVX512F__)
-// Masked, by a mask of ones: what GCC has without one makes it warn of a value that is undefined on purpose.
 template <> struct Float16Lanes<16> {
   static Lanes<float, 16>::vector load(const uint16_t* from) {
     return _mm512_maskz_cvtph_ps(-1, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));

@@ -152,14 +152,12 @@ def check_winograd(g: Geometry) -> Geometry:
 
 def check_tensors(**tensors: Tensor | None) -> None:
     """Raises unless all named tensors (None: left out) are dense, of the dtype and on the device of the first one."""
-    check_dense(**tensors)
+    check_devices(**tensors)
     (a, first), *others = tensors.items()
     assert first is not None
     for b, other in others:
         if other is None:
             continue
-        if other.device != first.device:
-            texts.fail(texts.DEVICE, a=a, device_a=first.device, b=b, device_b=other.device)
         for name, dtype in ((a, first.dtype), (b, other.dtype)):
             if dtype not in texts.CONVOLVED_DTYPES:
                 texts.fail(texts.CONVOLVED, name=name, dtype=texts.dtype_name(dtype))
@@ -169,6 +167,16 @@ def check_tensors(**tensors: Tensor | None) -> None:
                 **{"role_a": texts.ROLES[a].capitalize(), "a": a, "dtype_a": texts.dtype_name(first.dtype)},
                 **{"role_b": texts.ROLES[b], "b": b, "dtype_b": texts.dtype_name(other.dtype)},
             )
+
+
+def check_devices(**tensors: Tensor | None) -> None:
+    """Raises unless all named tensors (None: left out) are dense and on the device of the first one."""
+    check_dense(**tensors)
+    (a, first), *others = tensors.items()
+    assert first is not None
+    for b, other in others:
+        if other is not None and other.device != first.device:
+            texts.fail(texts.DEVICE, a=a, device_a=first.device, b=b, device_b=other.device)
 
 
 def check_dense(**tensors: Tensor | None) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import _extension
-from .._geometry import check_dense, check_tensors, forward_geometry, holds, texts
+from .._geometry import check_dense, check_devices, check_tensors, forward_geometry, holds, texts
 from .._geometry.dtypes import ARITHMETIC
 from .schema import completed, library, ops
 from .weight_order import in_hwio
@@ -34,8 +34,8 @@ def check_packed(x: Tensor, packed: Tensor, bias: Tensor | None) -> None:
     elif packed.dtype != ARITHMETIC[x.dtype]:
         names = {"expected": ARITHMETIC[x.dtype], "dtype": x.dtype, "actual": packed.dtype}
         texts.fail(texts.PACKED_DTYPE, **{name: texts.dtype_name(dtype) for name, dtype in names.items()})
+    check_devices(x=x, packed=packed)
     check_tensors(x=x, bias=bias)
-    check_dense(packed=packed)
 
 
 def checked_weight(w: Tensor, groups: int, oihw: bool) -> Tensor:

@@ -54,9 +54,9 @@ template <class T> void expect_equal(const Memory& memory, const T* result, cons
   if (result == nullptr) return failed("the header of packed weights is not recognised");
   if (!memory.intact()) failed("wrote beside a buffer");
   for (size_t e = 0; e < expected.size(); ++e) {
-    if (result[e] != T(expected[e])) {
+    if (value_of(result[e]) != nearest<T>(expected[e])) {
       std::ostringstream text;
-      text << "element " << e << " is " << result[e] << ", should be " << expected[e];
+      text << "element " << e << " is " << value_of(result[e]) << ", should be " << nearest<T>(expected[e]);
       return failed(text.str().c_str());
     }
   }
@@ -78,7 +78,9 @@ template <class T> void within(const Memory& memory, const T* result, const std:
   if (result == nullptr) return failed("the header of packed weights is not recognised");
   if (!memory.intact()) failed("wrote beside a buffer");
   for (size_t e = 0; e < expected.size(); ++e) {
-    if (!(std::abs(double(result[e]) - expected[e]) <= limit)) return failed("error beyond the bound");
+    // Half precision rounds what is within the bound.
+    const double rounding = sizeof(T) == 2 ? std::ldexp(std::abs(expected[e]) + limit, -kDigits<T>) : 0;
+    if (!(std::abs(value_of(result[e]) - expected[e]) <= limit + rounding)) return failed("error beyond the bound");
   }
 }
 
@@ -93,23 +95,27 @@ template <class T, class Run>
 void expect_finished(std::vector<T> expected, const Memory& memory, int64_t turn, const Run& run) {
   const Finish finish = {turn % 2 ? Activation::relu : Activation::none, Order(turn % kOrders)};
   if (finish.activation == Activation::relu) {
-    for (T& value : expected) value = value < 0 ? T(0) : value;
+    for (T& value : expected) value = value_of(value) < 0 ? stored<T>(0) : value;
   }
   const T* result = run(finish);
   if (!memory.intact()) failed("wrote beside a buffer");
-  if (std::memcmp(result, expected.data(), expected.size() * sizeof(T)) != 0) {
-    failed("bits of a finished result, or of one with another layout, differ");
+  for (size_t e = 0; e < expected.size(); ++e) {
+    // What an activation makes 0 could have been rounded to -0.
+    const bool zeros = sizeof(T) == 2 && value_of(result[e]) == 0 && value_of(expected[e]) == 0;
+    if (!zeros && std::memcmp(&result[e], &expected[e], sizeof(T)) != 0) {
+      return failed("bits of a finished result, or of one with another layout, differ");
+    }
   }
 }
 
-template <class T>
+template <class T, class A>
 void check(const Problem& p, const nhwc_conv::KernelTable& table, const char* dtype, const Options& options,
            int64_t turn, Memory& memory) {
   constexpr int kForwards = sizeof(kForward) / sizeof(kForward[0]), kChoices = sizeof(kChosen) / sizeof(kChosen[0]);
-  const nhwc_conv::Kernels<T, T>& kernels = nhwc_conv::kernels_of<T, T>(table);
+  const nhwc_conv::Kernels<T, A>& kernels = nhwc_conv::kernels_of<T, A>(table);
   Bits<T> y[kForwards], y_packed[kChoices], dx[kChoices], dw[kChoices];
   // Upper bounds of sum |products| of each pass.
-  const double unit = std::numeric_limits<T>::epsilon() / 2, image = p.g.N * p.g.h.output * p.g.w.output;
+  const double unit = std::numeric_limits<A>::epsilon() / 2, image = p.g.N * p.g.h.output * p.g.w.output;
   const double y_size = largest(p.y_sizes);
   const double w_size = largest(p.integers.w), grad_size = largest(p.integers.grad), x_size = largest(p.integers.x);
   const double dx_size = w_size * grad_size * p.g.h.kernel * p.g.w.kernel * p.g.O_per_group();
@@ -136,7 +142,7 @@ void check(const Problem& p, const nhwc_conv::KernelTable& table, const char* dt
       };
       const Tensors<T> tensors =
           real ? lay_out<T>(memory, place, p, p.reals, orders) : lay_out<T>(memory, place, p, p.integers, orders);
-      const Call<T> call = {kernels, p.g, tensors, memory, place, count};
+      const Call<T, A> call = {kernels, p.g, tensors, memory, place, count};
       for (int a = 0; a < kForwards; ++a) {
         if (!kForward[a].applies(p.g)) continue;
         enter(p, table.name, dtype, kForward[a].name, count);
@@ -168,8 +174,14 @@ int run(const Options& options) {
       if (!options.isa.empty() && options.isa != nhwc_conv::usable_instruction_set(t)) continue;
       nhwc_conv::select_kernels(nhwc_conv::usable_instruction_set(t));
       const nhwc_conv::KernelTable& table = nhwc_conv::active_kernels();
-      check<float>(p, table, "float32", options, problems + t, memory);
-      check<double>(p, table, "float64", options, problems + t + 1, memory);
+      check<float, float>(p, table, "float32", options, problems + t, memory);
+      check<double, double>(p, table, "float64", options, problems + t + 1, memory);
+      // In turn: they differ in conversions alone.
+      if (problems % 2) {
+        check<nhwc_conv::BFloat16, float>(p, table, "bfloat16", options, problems + t, memory);
+      } else {
+        check<nhwc_conv::Float16, float>(p, table, "float16", options, problems + t, memory);
+      }
       ++sets;
     }
   }

@@ -4,7 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
+
+#include "storage.h"
 
 namespace verify {
 
@@ -33,7 +34,7 @@ class Arena {
 // NaN: what is read without having been written shows in the result.
 template <class T> T* poisoned(Arena& arena, Place place, int64_t elements) {
   T* data = static_cast<T*>(arena.place(place, elements * sizeof(T)));
-  for (int64_t e = 0; e < elements; ++e) data[e] = std::numeric_limits<T>::quiet_NaN();
+  for (int64_t e = 0; e < elements; ++e) data[e] = stored<T>(std::numeric_limits<double>::quiet_NaN());
   return data;
 }
 

@@ -31,20 +31,20 @@ constexpr NamedAlgorithm kForward[] = {
 };
 constexpr NamedAlgorithm kChosen[] = {kForward[2], kForward[3], kForward[4]};
 
-template <class T> struct Call {
-  const nhwc_conv::Kernels<T, T>& kernels;
+template <class S, class A> struct Call {
+  const nhwc_conv::Kernels<S, A>& kernels;
   const nhwc_conv::ConvGeometry& g;
-  const Tensors<T>& tensors;
+  const Tensors<S>& tensors;
   Memory& memory;
   Place place;
   int threads;
 };
 
 // Runs a pass in a workspace of exactly the elements that it asks for.
-template <class T, class Pass> void run_pass(const Call<T>& call, const Pass& pass) {
+template <class S, class A, class Pass> void run_pass(const Call<S, A>& call, const Pass& pass) {
   const nhwc_conv::PlanMemory memory = pass.memory();
   const int64_t elements = memory.packed_elements + memory.scratch_elements * call.threads;
-  T* workspace = poisoned<T>(call.memory.workspace, call.place, elements);
+  A* workspace = poisoned<A>(call.memory.workspace, call.place, elements);
   call.memory.inputs_read_only(true);
   pass.run(threads(call.threads), workspace);
   call.memory.inputs_read_only(false);
@@ -56,53 +56,60 @@ struct Finish {
   Order order = Order::contiguous;
 };
 
-template <class T>
-T* run_forward(const Call<T>& call, Algorithm algorithm, const nhwc_conv::GivenWeights<T, T>& weights, Finish finish) {
+template <class S, class A>
+S* run_forward(const Call<S, A>& call, Algorithm algorithm, const nhwc_conv::GivenWeights<S, A>& weights,
+               Finish finish) {
   const nhwc_conv::ConvGeometry& g = call.g;
   const int64_t sizes[4] = {g.N, g.h.output, g.w.output, g.O};
   const Layout layout = layout_of(finish.order, sizes);
-  T* y = poisoned<T>(call.memory.result, call.place, layout.elements);
+  S* y = poisoned<S>(call.memory.result, call.place, layout.elements);
   const int64_t* s = layout.strides;
-  const nhwc_conv::Result<T, T> to = {{y, s[0], s[1], s[2], s[3]}, finish.activation};
-  run_pass(call, nhwc_conv::Forward<T, T>(call.kernels, g, algorithm, call.threads, call.tensors.x, weights,
+  const nhwc_conv::Result<S, A> to = {{y, s[0], s[1], s[2], s[3]}, finish.activation};
+  run_pass(call, nhwc_conv::Forward<S, A>(call.kernels, g, algorithm, call.threads, call.tensors.x, weights,
                                           {call.tensors.bias, 1}, to));
   return finish.order == Order::contiguous ? y : gather(call.memory.gathered, call.place, layout, sizes, y);
 }
 
-template <class T> T* forward(const Call<T>& call, Algorithm algorithm, Finish finish = {}) {
-  return run_forward<T>(call, algorithm, {call.tensors.w, nullptr, {}}, finish);
+template <class S, class A> S* forward(const Call<S, A>& call, Algorithm algorithm, Finish finish = {}) {
+  return run_forward<S, A>(call, algorithm, {call.tensors.w, nullptr, {}}, finish);
 }
 
 // pack_weight and then conv2d_packed; null where the header is not recognised.
-template <class T> T* forward_packed(const Call<T>& call, Algorithm algorithm, Finish finish = {}) {
-  const nhwc_conv::PackedWeights<T, T> weights(call.kernels, call.g, algorithm != Algorithm::direct);
+template <class S, class A> S* forward_packed(const Call<S, A>& call, Algorithm algorithm, Finish finish = {}) {
+  const nhwc_conv::PackedWeights<S, A> weights(call.kernels, call.g, algorithm != Algorithm::direct);
   // Winograd never wins where lanes do not run over the output channels of one group, and cannot read such weights.
-  if (weights.layout().form.dot || nhwc_conv::is_lanewise<T>(call.kernels, call.g)) algorithm = Algorithm::direct;
+  if (weights.layout().form.dot || nhwc_conv::is_lanewise<A>(call.kernels, call.g)) algorithm = Algorithm::direct;
   const int64_t size = weights.elements();
-  T* packed = poisoned<T>(call.memory.packed, call.place, size);
+  A* packed = poisoned<A>(call.memory.packed, call.place, size);
   call.memory.inputs_read_only(true);
   weights.pack(threads(call.threads), call.tensors.w, {}, size, packed);
   call.memory.inputs_read_only(false);
   if (!weights.matches(nhwc_conv::read_header(packed), size)) return nullptr;
   call.memory.packed.read_only(true);
-  T* y = run_forward<T>(call, algorithm, {{}, packed + nhwc_conv::kPackedHeader<T>, weights.layout()}, finish);
+  S* y = run_forward<S, A>(call, algorithm, {{}, packed + nhwc_conv::kPackedHeader<A>, weights.layout()}, finish);
   call.memory.packed.read_only(false);
   return y;
 }
 
-template <class T> T* input_gradient(const Call<T>& call, Algorithm algorithm) {
+template <class S, class A> S* input_gradient(const Call<S, A>& call, Algorithm algorithm) {
   const nhwc_conv::ConvGeometry& g = call.g;
-  T* dx = poisoned<T>(call.memory.result, call.place, g.N * g.h.input * g.w.input * g.C);
-  run_pass(call, nhwc_conv::InputGradient<T, T>(call.kernels, g, algorithm, call.threads, call.tensors.grad,
+  S* dx = poisoned<S>(call.memory.result, call.place, g.N * g.h.input * g.w.input * g.C);
+  run_pass(call, nhwc_conv::InputGradient<S, A>(call.kernels, g, algorithm, call.threads, call.tensors.grad,
                                                 call.tensors.w, dx));
   return dx;
 }
 
-template <class T> T* weight_gradient(const Call<T>& call, Algorithm algorithm) {
+template <class S, class A> S* weight_gradient(const Call<S, A>& call, Algorithm algorithm) {
   const nhwc_conv::ConvGeometry& g = call.g;
-  T* dw = poisoned<T>(call.memory.result, call.place, g.h.kernel * g.w.kernel * g.C_per_group() * g.O);
-  run_pass(call, nhwc_conv::WeightGradient<T, T>(call.kernels, g, algorithm, call.threads, call.tensors.x,
-                                                 call.tensors.grad, {dw, nullptr}));
+  S* dw = poisoned<S>(call.memory.result, call.place, g.h.kernel * g.w.kernel * g.C_per_group() * g.O);
+  nhwc_conv::GradientResult<S, A> to = {};
+  if constexpr (std::is_same_v<S, A>) {
+    to.sums = dw;
+  } else {
+    to.rounded = dw;
+  }
+  run_pass(call, nhwc_conv::WeightGradient<S, A>(call.kernels, g, algorithm, call.threads, call.tensors.x,
+                                                 call.tensors.grad, to));
   return dw;
 }
 

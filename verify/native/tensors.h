@@ -44,7 +44,7 @@ T* lay_out(Arena& arena, Place place, const Layout& layout, const int64_t sizes[
   for (int64_t a = 0; a < sizes[0]; ++a) {
     for (int64_t b = 0; b < sizes[1]; ++b) {
       for (int64_t c = 0; c < sizes[2]; ++c) {
-        for (int64_t d = 0; d < sizes[3]; ++d) data[a * s[0] + b * s[1] + c * s[2] + d * s[3]] = T(*value++);
+        for (int64_t d = 0; d < sizes[3]; ++d) data[a * s[0] + b * s[1] + c * s[2] + d * s[3]] = stored<T>(*value++);
       }
     }
   }
