@@ -114,7 +114,7 @@ def verify(name, case, dtype, pass_, result):
 def add_options(parser, rounds):
     """What compare.py and scaling.py measure, and how long."""
     parser.add_argument("--pass", dest="pass_", choices=PASSES, default="forward")
-    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--dtype", choices=["float32", "float64", "bfloat16", "float16"], default="float32")
     parser.add_argument("--layers", default="", help="regular expression on the names")
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--seconds", type=float, default=0.02, help="per contender and round")

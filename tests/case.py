@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 DTYPES = [torch.float32, torch.float64]
+HALVES = [torch.bfloat16, torch.float16]
 
 
 @dataclass(frozen=True)

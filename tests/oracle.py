@@ -58,14 +58,30 @@ def gamma(n, dtype):
     return n * u / (1 - n * u)
 
 
+def sums_of(dtype):
+    """The dtype in which sums are made."""
+    return torch.float32 if dtype.itemsize == 2 else dtype
+
+
+def rounded(bound, expected, dtype):
+    """The bound of what sums within `bound` of `expected` become: half precision rounds them, to the nearest."""
+    return bound + rounding(dtype) * (expected.abs() + bound)
+
+
+def rounding(dtype):
+    """The relative error that storage adds to a sum."""
+    return torch.finfo(dtype).eps / 2 if dtype.itemsize == 2 else 0
+
+
 def assert_close(actual, expected, magnitude, n):
-    """|actual - expected| <= (gamma_n of its dtype + gamma_n of the oracle's) * magnitude, elementwise.
+    """|actual - expected| <= (gamma_n of its sums + gamma_n of the oracle's) * magnitude, elementwise, and `rounded`.
 
     Higham's bound for a sum of n products in any order, where magnitude is the sum of their absolute
     values. The map is linear in each argument: magnitude is the oracle applied to absolute values.
     """
     assert actual.shape == expected.shape
-    bound = (gamma(n, actual.dtype) + gamma(n, torch.float64)) * magnitude
+    bound = (gamma(n, sums_of(actual.dtype)) + gamma(n, torch.float64)) * magnitude
+    bound = rounded(bound, expected, actual.dtype)
     error = (actual.double() - expected).abs()
     bad = ~(error <= bound)
     if bad.any():
@@ -81,9 +97,10 @@ def assert_close_to_largest(actual, expected, magnitude):
     assert actual.shape == expected.shape
     if actual.numel() == 0:
         return
-    u = torch.finfo(actual.dtype).eps / 2
-    error = (actual.double() - expected).abs().max()
-    assert error <= 40 * u * magnitude.max(), f"{error / u / magnitude.max():.3g} u * sum |x||w|"
+    u = torch.finfo(sums_of(actual.dtype)).eps / 2
+    error = (actual.double() - expected).abs()
+    beyond = (error - rounded(40 * u * magnitude.max(), expected, actual.dtype)).max()
+    assert beyond <= 0, f"{beyond / u / magnitude.max():.3g} u * sum |x||w| beyond 40"
 
 
 def check_forward(case, actual, x, w, bias=None):

@@ -3,13 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from case import HALVES
 from cases import BY_NAME, CASES
 from torch.profiler import profile
 
 import nhwc_conv
 
 OPS = torch.ops.nhwc_conv
-HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "f16"])
+with_halves = pytest.mark.parametrize("dtype", HALVES, ids=["bf16", "f16"])
 
 
 def wide(t):
@@ -35,7 +36,7 @@ def arguments(case, dtype):
     return x, w, bias, case.grad_like(OPS.im2col(x, w, bias, **case.geometry))
 
 
-@HALVES
+@with_halves
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_is_float32_rounded(case, dtype, isa):
     halves = arguments(case, dtype)
@@ -45,7 +46,7 @@ def test_is_float32_rounded(case, dtype, isa):
         assert torch.equal(result, expected), name
 
 
-@HALVES
+@with_halves
 @pytest.mark.parametrize(
     "name",
     [
@@ -70,7 +71,7 @@ def test_layouts_and_threads_change_no_bit(name, dtype, isa, threads):
             assert torch.equal(call(*strided), expected)
 
 
-@HALVES
+@with_halves
 @pytest.mark.parametrize("outputs", [1, 2, 3, 4, 8, 16, 19])
 def test_every_number_is_converted_as_torch_does(outputs, dtype, isa):
     """All 65,536 of them, times numbers that make denormal results, ties and results beyond the largest number."""
@@ -85,7 +86,7 @@ def test_every_number_is_converted_as_torch_does(outputs, dtype, isa):
     assert (same | expected.isnan()).all()
 
 
-@HALVES
+@with_halves
 def test_no_aten_convolution_and_no_copy_of_a_tensor(dtype):
     x, w = torch.randn(2, 14, 14, 32).to(dtype), torch.randn(3, 3, 32, 32).to(dtype).requires_grad_()
     with profile() as seen:
@@ -94,7 +95,7 @@ def test_no_aten_convolution_and_no_copy_of_a_tensor(dtype):
     assert not [n for n in names if "convolution" in n or n in ("aten::copy_", "aten::to", "aten::clone")]
 
 
-@HALVES
+@with_halves
 def test_gradients_of_every_argument(dtype):
     torch.manual_seed(0)
     x, w = torch.randn(2, 9, 8, 6, dtype=dtype), torch.randn(3, 3, 6, 10, dtype=dtype)
@@ -108,7 +109,7 @@ def test_gradients_of_every_argument(dtype):
         assert error < 4 * torch.finfo(dtype).eps
 
 
-@HALVES
+@with_halves
 def test_packed_weights_are_float32_and_others_are_refused(dtype):
     x, w = torch.randn(1, 6, 6, 8).to(dtype), torch.randn(3, 3, 8, 8).to(dtype)
     packed = OPS.pack_weight(w)
@@ -121,7 +122,7 @@ def test_packed_weights_are_float32_and_others_are_refused(dtype):
             OPS.conv2d_packed(x.to("meta"), bad.to("meta"), w.shape)
 
 
-@HALVES
+@with_halves
 def test_a_model_that_is_prepacked(dtype):
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.ReLU(), torch.nn.Conv2d(16, 8, 1)).to(
         dtype

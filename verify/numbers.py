@@ -6,6 +6,7 @@ from collections import Counter
 
 import oracle
 import torch
+from case import HALVES
 from cases import DTYPES, LAYERS, Case
 
 import nhwc_conv
@@ -52,7 +53,7 @@ def exactness(count: int, seed: int) -> dict:
         expected = {"conv2d_input": dx, "conv2d_weight": dw}
         for isa in extension.instruction_sets():
             extension.set_instruction_set(isa)
-            for dtype in DTYPES:
+            for dtype in (*DTYPES, *HALVES):
                 turn += 1
                 data = [t if t is None else t.to(dtype) for t in (x, w, bias, grad)]
                 data[0], data[1], data[3] = (
@@ -62,7 +63,7 @@ def exactness(count: int, seed: int) -> dict:
                 with nhwc_conv.flags(winograd=False):
                     for name, result in _calls(case, *data, EXACT):
                         calls += 1
-                        if not torch.equal(result.double(), expected.get(name, y)):
+                        if not torch.equal(result, expected.get(name, y).to(dtype)):
                             wrong.append(f"{name} {isa} {dtype} {case}")
     return dict(geometries=count, calls=calls, wrong=wrong)
 
@@ -72,8 +73,9 @@ def errors(count: int, seed: int) -> dict:
     torch.set_num_threads(1)
     worst, wrong, calls = {}, [], 0
     for case in [*(table_cases() if seed == 0 else ()), *random_cases(count, 1000 + seed)]:
-        for dtype in DTYPES:
-            u = torch.finfo(dtype).eps / 2
+        for dtype in (*DTYPES, *HALVES):
+            sums = oracle.sums_of(dtype)
+            u = torch.finfo(sums).eps / 2
             x, w, bias = case.tensors(dtype)
             grad = case.grad_like(oracle.forward(case, x, w, bias).to(dtype))
             y, size = oracle.forward(case, x, w, bias), oracle.forward(case, x.abs(), w.abs(), _abs(bias))
@@ -94,8 +96,12 @@ def errors(count: int, seed: int) -> dict:
                         magnitude, limit = magnitude.amax((-3, -2, -1), keepdim=True), promise.bound
                     else:
                         # The oracle's own rounding, in float64, counts too.
-                        limit = (oracle.gamma(terms, dtype) + oracle.gamma(terms, torch.float64)) / u
-                    off = (result.double() - value).abs()
+                        limit = (oracle.gamma(terms, sums) + oracle.gamma(terms, torch.float64)) / u
+                    # Of the sum: what half precision adds by rounding is taken off.
+                    off = ((result.double() - value).abs() - oracle.rounding(dtype) * value.abs()).clamp_min(
+                        0
+                    )
+                    off /= 1 + oracle.rounding(dtype)
                     units = float((off / (u * magnitude).clamp_min(1e-300)).max()) if off.numel() else 0.0
                     if not units <= limit:
                         wrong.append(f"{name} {isa} {dtype} {units:.1f} units: {case}")
@@ -124,7 +130,7 @@ def bits(count: int, seed: int) -> dict:
     layers = [case for case in LAYERS if len(case.x) == 4] if seed == 0 else []
     for case in [*layers, *random_cases(count, 2000 + seed)]:
         generator = torch.Generator().manual_seed(seed)
-        for dtype in DTYPES:
+        for dtype in (*DTYPES, *HALVES):
             _, w, bias = case.tensors(dtype)
             batch = torch.randn(8, *case.x[1:], generator=generator, dtype=dtype)
             grads = case.grad_like(oracle.forward(case, batch, w)).to(dtype)
