@@ -138,3 +138,16 @@ def test_a_model_that_is_prepacked(dtype):
         expected = F.conv2d(hidden.double(), last.weight.double(), last.bias.double())
         error = (converted(x).double() - expected).abs().max() / expected.abs().max()
         assert error < 4 * torch.finfo(dtype).eps
+
+
+@with_halves
+def test_opcheck(dtype):
+    case = BY_NAME["kernel_3x3"]
+    x, w, bias, grad = arguments(case, dtype)
+    for op, tensors in (
+        (OPS.conv2d, (x, w, bias)),
+        (OPS.conv2d_input, (grad, w, case.x[-3:-1])),
+        (OPS.conv2d_weight, (grad, x, case.w[:2])),
+        (OPS.conv2d_packed, (x, OPS.pack_weight(w), list(w.shape), bias)),
+    ):
+        torch.library.opcheck(op.default, tensors, case.geometry)
