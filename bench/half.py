@@ -19,7 +19,10 @@ def measure(case, dtype, pass_, rounds, seconds):
     functions = []
     for name, of in chosen:
         function = contenders.contender(name, case, of, pass_)
-        contenders.verify(name, case, of, pass_, function())
+        # F.conv2d's gradients are sums in half precision where the processor has no instructions for it: right as far
+        # as those are, and beyond the bound of this package's.
+        if name not in contenders.RIVALS or pass_ == "forward":
+            contenders.verify(name, case, of, pass_, function())
         functions.append(function)
     calls = [max(1, round(seconds / seconds_per_call(function, 1))) for function in functions]
     times = [[] for _ in functions]
