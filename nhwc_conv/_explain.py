@@ -54,7 +54,8 @@ def explain(
         `partials`: sums over parts of the batch and the image that a weight gradient adds at the end;
         `winograd_tile`, `block_tiles`: of Winograd forward and input gradient, outputs of a patch along an axis, and
             patches transformed together;
-        `workspace_shared`, `workspace_per_thread`: bytes;
+        `workspace_shared`, `workspace_per_thread`: bytes; a bias that is of bfloat16 or float16, or whose values are no
+            neighbours, takes room in the dtype of the sums besides, in whole lines of 64 bytes;
         `flops`: multiplications and additions, padding counted;
         `arithmetic_intensity`: flops per byte of x, w and result.
 
