@@ -13,7 +13,7 @@ from pathlib import Path
 
 import layers  # noqa: F401  (puts the package and tests/ on the path)
 import torch
-from timing import seconds_per_call
+from timing import measure
 from torch import nn
 
 import nhwc_conv
@@ -99,19 +99,6 @@ def verify_training(build, x):
     print(f"  gradients: original off by {theirs:.2g}, converted by {ours:.2g}, relative to their norm")
     if not ours <= SAFETY * theirs:
         raise SystemExit("the converted network's gradients are off by more than rounding")
-
-
-def measure(functions, rounds, seconds):
-    """{name: [seconds per call of each round]}, contenders in turn, so that a drifting clock hits all alike."""
-    calls = {}
-    for name, function in functions.items():
-        function()
-        calls[name] = max(1, round(seconds / seconds_per_call(function, 1)))
-    times = {name: [] for name in functions}
-    for _ in range(rounds):
-        for name, function in functions.items():
-            times[name].append(seconds_per_call(function, calls[name]))
-    return times
 
 
 def draw(results, machine, path):

@@ -8,28 +8,23 @@ import statistics
 
 import contenders
 import torch
-from timing import seconds_per_call
+from timing import measure
 
 from nhwc_conv._extension import module as extension
 
 
-def measure(case, dtype, pass_, rounds, seconds):
+def medians(case, dtype, pass_, rounds, seconds):
     """Median seconds of conv2d in `dtype` and in float32, and of the better F.conv2d in `dtype`."""
-    chosen = [("conv2d", dtype), ("conv2d", torch.float32), *((name, dtype) for name in contenders.RIVALS)]
-    functions = []
-    for name, of in chosen:
-        function = contenders.contender(name, case, of, pass_)
+    chosen = {"half": ("conv2d", dtype), "float32": ("conv2d", torch.float32)}
+    chosen |= {name: (name, dtype) for name in contenders.RIVALS}
+    functions = {}
+    for key, (name, of) in chosen.items():
+        functions[key] = contenders.contender(name, case, of, pass_)
         # F.conv2d's gradients are sums in half precision where the processor has no instructions for it: right as far
         # as those are, and beyond the bound of this package's.
         if name not in contenders.RIVALS or pass_ == "forward":
-            contenders.verify(name, case, of, pass_, function())
-        functions.append(function)
-    calls = [max(1, round(seconds / seconds_per_call(function, 1))) for function in functions]
-    times = [[] for _ in functions]
-    for _ in range(rounds):
-        for function, count, found in zip(functions, calls, times, strict=True):
-            found.append(seconds_per_call(function, count))
-    half, single, *rivals = map(statistics.median, times)
+            contenders.verify(name, case, of, pass_, functions[key]())
+    half, single, *rivals = map(statistics.median, measure(functions, rounds, seconds).values())
     return half, single, min(rivals)
 
 
@@ -47,7 +42,7 @@ def main():
     for case in contenders.chosen_layers(parser, options.layers):
         with contenders.grad_mode(options.pass_):
             dtype = getattr(torch, options.dtype)
-            half, *others = measure(case, dtype, options.pass_, options.rounds, options.seconds)
+            half, *others = medians(case, dtype, options.pass_, options.rounds, options.seconds)
         ratios.append([other / half for other in others])
         print(f"{case.name:30} {half * 1e6:9.0f} {ratios[-1][0]:7.2f}x {ratios[-1][1]:8.2f}x", flush=True)
     by_column = list(zip(*ratios, strict=True))

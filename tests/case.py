@@ -7,6 +7,7 @@ import torch
 
 DTYPES = [torch.float32, torch.float64]
 HALVES = [torch.bfloat16, torch.float16]
+COMPUTED = [*DTYPES, *HALVES]
 
 
 @dataclass(frozen=True)

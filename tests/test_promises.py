@@ -5,8 +5,8 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from case import HALVES
-from cases import BY_NAME, CASES, DTYPES, LAYERS
+from case import COMPUTED
+from cases import BY_NAME, CASES, LAYERS
 from memory import allocated
 from oracle import same_bits
 from torch.profiler import ProfilerActivity, profile
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.needs_extension
 OPS = ["im2col", "matmul", "conv2d"]
 PASSES = ["forward", "input_gradient", "weight_gradient"]
 every_op = pytest.mark.parametrize("op", OPS)
-every_dtype = pytest.mark.parametrize("dtype", [*DTYPES, *HALVES], ids=["f32", "f64", "bf16", "f16"])
+every_dtype = pytest.mark.parametrize("dtype", COMPUTED, ids=["f32", "f64", "bf16", "f16"])
 FOREIGN = re.compile(
     r"aten::.*(conv|mm|mkldnn|matmul|linear|einsum|dot|mv|xnnpack)|mkldnn|onednn", re.IGNORECASE
 )

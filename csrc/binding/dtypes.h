@@ -63,20 +63,17 @@ inline int32_t computed_dtype_named(const std::string& name) {
   throw std::invalid_argument("dtype must be " + computed_dtype_names("'") + ", but got '" + name + "'");
 }
 
-// The dtype of the sums and of packed weights of a dtype that is computed here.
-inline int32_t arithmetic_dtype(int32_t dtype) {
-#define NHWC_STORAGE(S, A, name) \
-  if (dtype == aoti_torch_dtype_##name()) return dtype_of<A>();
-#include "../kernels/storage_types.def"
-  throw std::logic_error("a dtype that is not computed here");
-}
-
 // Returns call(Types<S, A>()) for a dtype that is computed here.
 template <class Call> auto with_types(int32_t dtype, const Call& call) {
 #define NHWC_STORAGE(S, A, name) \
   if (dtype == aoti_torch_dtype_##name()) return call(Types<S, A>());
 #include "../kernels/storage_types.def"
   throw std::logic_error("a dtype that is not computed here");
+}
+
+// The dtype of the sums and of packed weights of a dtype that is computed here.
+inline int32_t arithmetic_dtype(int32_t dtype) {
+  return with_types(dtype, [](auto types) { return dtype_of<typename decltype(types)::A>(); });
 }
 
 }  // namespace nhwc_conv

@@ -74,11 +74,7 @@ std::string explain_direction(const std::string& direction, Algorithm algorithm,
   if (direction == "input_gradient") {
     return explain_pass(InputGradient<S, A>(kernels, g, algorithm, threads, grad, w, nullptr), size);
   }
-  // Any address: where the sums are of another type than storage, they are rounded in the end.
-  S place;
-  GradientResult<S, A> gradient_result = {};
-  if (!std::is_same_v<S, A>) gradient_result.rounded = &place;
-  return explain_pass(WeightGradient<S, A>(kernels, g, algorithm, threads, x, grad, gradient_result), size);
+  return explain_pass(WeightGradient<S, A>(kernels, g, algorithm, threads, x, grad, nullptr), size);
 }
 
 [[noreturn]] void refuse(const char* name, const char* expected, const std::string& actual) {

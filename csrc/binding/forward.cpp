@@ -12,14 +12,14 @@ namespace {
 
 template <class S, class A>
 Tensor run(const ConvGeometry& g, Algorithm algorithm, const Tensor& x, const TensorInfo& x_info,
-           const GivenWeights<S, A>& w, const std::optional<Tensor>& bias) {
+           const GivenWeights<S, A>& w, const BiasView<S>& bias) {
   const int64_t y_sizes[4] = {g.N, g.h.output, g.w.output, g.O};
   const Tensor y = empty_contiguous(x_info.dim, y_sizes + 4 - x_info.dim, x_info.dtype);
   if (g.N == 0) return y;
   const Parallel parallel = torch_threads();
   const Result<S, A> to = {{write<S>(y), g.h.output * g.w.output * g.O, g.w.output * g.O, g.O, 1}};
   const Forward<S, A> pass(Types<S, A>::kernels(), g, algorithm, parallel.threads, image_view(read<S>(x), x_info), w,
-                           bias_view<S>(bias), to);
+                           bias, to);
   const Workspace<A> workspace(pass.memory(), parallel.threads);
   pass.run(parallel, workspace.data());
   return y;
@@ -40,7 +40,7 @@ Tensor forward(Algorithm algorithm, const Tensor& x, const Tensor& w, const std:
     using S = typename decltype(types)::S;
     using A = typename decltype(types)::A;
     const GivenWeights<S, A> given = {weight_view(read<S>(w), w_info, groups), nullptr, {}};
-    return run<S, A>(g, algorithm, x, x_info, given, bias);
+    return run<S, A>(g, algorithm, x, x_info, given, bias_view<S>(bias, bias_info));
   });
 }
 
@@ -87,7 +87,7 @@ template <class S, class A> Tensor pack(const Tensor& w, const TensorInfo& w_inf
 template <class S, class A>
 Tensor run_packed(const ConvGeometry& g, const Tensor& x, const TensorInfo& x_info, const Tensor& packed,
                   const TensorInfo& packed_info, const std::optional<Tensor>& weight, const TensorInfo* weight_info,
-                  const std::optional<Tensor>& bias) {
+                  const BiasView<S>& bias) {
   const A* data = read<A>(packed);
   if (packed_info.dim == 1 && packed_info.strides[0] == 1 && packed_info.sizes[0] >= kPackedHeader<A>) {
     const PackedHeader header = read_header(data);
@@ -157,7 +157,8 @@ Tensor conv2d_packed(Tensor x, Tensor packed, Sizes weight_size, std::optional<T
   const TensorInfo* info = weight ? &**weight_info : nullptr;
   return with_types(x_info.dtype, [&](auto types) {
     using S = typename decltype(types)::S;
-    return run_packed<S, typename decltype(types)::A>(g, x, x_info, packed, packed_info, weight, info, bias);
+    return run_packed<S, typename decltype(types)::A>(g, x, x_info, packed, packed_info, weight, info,
+                                                      bias_view<S>(bias, bias_info));
   });
 }
 

@@ -157,10 +157,9 @@ template <class Pointer> auto image_view(Pointer* data, const TensorInfo& info) 
   return ImageView<Pointer>{data, strides[0], strides[1], strides[2], strides[3]};
 }
 
-// The bias of O values, or none.
-template <class T> BiasView<T> bias_view(const std::optional<Tensor>& bias) {
+// The bias of O values, or none; then `info` is not read.
+template <class T> BiasView<T> bias_view(const std::optional<Tensor>& bias, const TensorInfo& info) {
   if (!bias) return {nullptr, 1};
-  const TensorInfo info = info_of(*bias);
   return {read<T>(*bias), info.sizes[0] == 1 ? 1 : info.strides[0]};
 }
 

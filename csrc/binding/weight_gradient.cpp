@@ -27,14 +27,8 @@ Tensor conv2d_weight(Tensor grad, Tensor x, Sizes kernel_size, Sizes stride, Siz
       return dw;
     }
     const Parallel parallel = torch_threads();
-    GradientResult<S, A> to = {};
-    if constexpr (std::is_same_v<S, A>) {
-      to.sums = write<A>(dw);
-    } else {
-      to.rounded = write<S>(dw);
-    }
     const WeightGradient<S, A> pass(types.kernels(), g, gradient_algorithm(algorithm), parallel.threads,
-                                    image_view(read<S>(x), x_info), image_view(read<S>(grad), grad_info), to);
+                                    image_view(read<S>(x), x_info), image_view(read<S>(grad), grad_info), write<S>(dw));
     const Workspace<A> workspace(pass.memory(), parallel.threads);
     pass.run(parallel, workspace.data());
     return dw;

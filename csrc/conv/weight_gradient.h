@@ -22,18 +22,12 @@ template <class S> void join_single_pixels(ConvGeometry& g, ImageView<const S>& 
   g.N = 1;
 }
 
-// [KH, KW, C/groups, O], contiguous: of type A, in which it is summed, or rounded to S in the end. The other is null.
-template <class S, class A> struct GradientResult {
-  A* sums;
-  S* rounded;
-};
-
 template <class S, class A> class WeightGradient {
  public:
-  // x [N, H, W, C] and grad [N, OH, OW, O], any strides.
+  // x [N, H, W, C] and grad [N, OH, OW, O], any strides; dw [KH, KW, C/groups, O], contiguous.
   WeightGradient(const Kernels<S, A>& kernels, const ConvGeometry& g, Algorithm algorithm, int threads,
-                 const ImageView<const S>& x, const ImageView<const S>& grad, const GradientResult<S, A>& dw)
-      : o_{kernels, g, x, grad, dw.sums}, rounded_(dw.rounded) {
+                 const ImageView<const S>& x, const ImageView<const S>& grad, S* dw)
+      : o_{kernels, g, x, grad, reinterpret_cast<A*>(dw)}, dw_(dw) {
     if (takes_winograd<A>(algorithm, g, WinogradWeights::gradient, g.N)) {
       plan_ = make_winograd_gradient_plan(kernels, g, threads);
       return;
@@ -49,7 +43,7 @@ template <class S, class A> class WeightGradient {
   // Sums that are rounded in the end come first.
   PlanMemory memory() const {
     PlanMemory wanted = std::visit([](const PlanMemory& memory) { return memory; }, plan_);
-    if (rounded_ != nullptr) wanted.packed_elements += o_.elements();
+    if (kRounds) wanted.packed_elements += o_.elements();
     return wanted;
   }
   Explanation explain() const {
@@ -57,16 +51,19 @@ template <class S, class A> class WeightGradient {
   }
   void run(const Parallel& parallel, A* workspace) const {
     Operands o = o_;
-    if (rounded_ != nullptr) {
+    if (kRounds) {
       o.dw = workspace;
       workspace += o.elements();
     }
     std::visit([&](const auto& plan) { runner_of(plan, o).run(parallel, workspace); }, plan_);
-    if (rounded_ != nullptr) round(parallel, o.dw);
+    if (kRounds) round(parallel, o.dw);
   }
 
  private:
   using Operands = GradientOperands<S, A>;
+  // Else sums are made in the result.
+  static constexpr bool kRounds = !std::is_same_v<S, A>;
+
   static DenseWeightGradient<S, A> runner_of(const DenseGradientPlan& plan, const Operands& o) { return {plan, o}; }
   static LanewiseWeightGradient<S, A> runner_of(const LanewiseGradientPlan& plan, const Operands& o) {
     return {plan, o};
@@ -79,12 +76,12 @@ template <class S, class A> class WeightGradient {
     const int64_t chunk = 16 * 1024, elements = o_.elements();
     for_each_item(parallel, ceil_div(elements, chunk), [&](int64_t item, int64_t) {
       const int64_t begin = item * chunk, count = min(elements - begin, chunk);
-      o_.kernels.finish({sums + begin, count, rounded_ + begin, count, 1, 1, count, Activation::none});
+      o_.kernels.finish({sums + begin, count, dw_ + begin, count, 1, 1, count, Activation::none});
     });
   }
 
   Operands o_;
-  S* rounded_;
+  S* dw_;
   std::variant<DenseGradientPlan, LanewiseGradientPlan, WinogradGradientPlan> plan_;
 };
 

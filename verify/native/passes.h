@@ -102,14 +102,8 @@ template <class S, class A> S* input_gradient(const Call<S, A>& call, Algorithm 
 template <class S, class A> S* weight_gradient(const Call<S, A>& call, Algorithm algorithm) {
   const nhwc_conv::ConvGeometry& g = call.g;
   S* dw = poisoned<S>(call.memory.result, call.place, g.h.kernel * g.w.kernel * g.C_per_group() * g.O);
-  nhwc_conv::GradientResult<S, A> to = {};
-  if constexpr (std::is_same_v<S, A>) {
-    to.sums = dw;
-  } else {
-    to.rounded = dw;
-  }
   run_pass(call, nhwc_conv::WeightGradient<S, A>(call.kernels, g, algorithm, call.threads, call.tensors.x,
-                                                 call.tensors.grad, to));
+                                                 call.tensors.grad, dw));
   return dw;
 }
 
