@@ -45,6 +45,7 @@ template <class Pass> std::string explain_pass(const Pass& pass, int64_t element
   if (*plan.runner == 0) return json.closed();
   json.text("runner", plan.runner).text("instruction_set", active_kernels().name).text("source", plan.source);
   json.list("reduction", plan.reduction).list("tile", plan.tile).flag("packed_weights", plan.packed_weights);
+  if (plan.pairs) json.flag("pairs", true);
   if (plan.reduction_blocks[0] > 0) json.list("reduction_blocks", plan.reduction_blocks);
   const std::pair<const char*, int64_t> numbers[] = {{"winograd_tile", plan.winograd_tile},
                                                      {"block_tiles", plan.block_tiles},

@@ -2,10 +2,12 @@
 // one per phase.
 #pragma once
 
+#include <optional>
 #include <variant>
 
 #include "dense_plan.h"
 #include "lanewise.h"
+#include "pairs.h"
 #include "winograd.h"
 
 namespace nhwc_conv {
@@ -14,12 +16,15 @@ struct ConvPlan {
   std::variant<ViewPlan, PanelPlan, PiecesPlan, PlanesPlan, LanewisePlan, WinogradPlan> kind;
   int64_t prepacked_offset;  // of what the runner reads of weights that were packed ahead of the call
   int64_t lanes_row;         // not zero: a dense runner reads weights that were packed for lanes, in rows of so many
+  std::optional<ConvGeometry> pairs;  // what is computed, if by pairs
 
   const PlanMemory& memory() const {
     return std::visit([](const auto& plan) -> const PlanMemory& { return plan; }, kind);
   }
   Explanation explain(const ConvGeometry& g) const {
-    return std::visit([&](const auto& plan) { return plan.explain(g); }, kind);
+    Explanation explanation = std::visit([&](const auto& plan) { return plan.explain(pairs.value_or(g)); }, kind);
+    explanation.pairs = pairs.has_value();
+    return explanation;
   }
 };
 
@@ -42,7 +47,12 @@ ConvPlan make_plan(const Kernels<S, A>& kernels, const ConvGeometry& g, const Im
                    const Prepacked* prepacked = nullptr) {
   ConvPlan plan = {};
   const bool lanewise = is_lanewise<A>(kernels, g), transformed = prepacked && keeps_winograd(*prepacked, g);
-  if (takes_winograd<A>(algorithm, g, transformed ? WinogradWeights::prepacked : WinogradWeights::given)) {
+  const bool pairs = prepacked ? packs_pairs(kernels, g) : takes_pairs(kernels, g, algorithm);
+  const double direct_cost = pairs ? kPairProductCost : 1;
+  const auto weights = transformed ? WinogradWeights::prepacked : WinogradWeights::given;
+  // Panels of pairs hold nothing that Winograd could transform.
+  const bool has_weights = !prepacked || transformed || !pairs;
+  if (has_weights && takes_winograd<A>(algorithm, g, weights, 1, direct_cost)) {
     plan.kind = make_winograd_plan(kernels, g, threads, result, prepacked);
     if (transformed) plan.prepacked_offset = prepacked->direct_elements;
     return plan;
@@ -55,10 +65,19 @@ ConvPlan make_plan(const Kernels<S, A>& kernels, const ConvGeometry& g, const Im
     return plan;
   }
   if (prepacked && lanewise) plan.lanes_row = spread<A>(g.O);
-  const DenseLayout layout = dense_layout<S, A>(g, x, weights_of<S, A>(plan, g, w, nullptr));
   const DenseForm* form = prepacked && !lanewise ? &prepacked->form : nullptr;
-  const DensePlanner<S, A> planner(kernels, g, layout, algorithm, threads, result, form);
-  std::visit([&](const auto& kind) { plan.kind = kind; }, planner.plan());
+  const auto plan_dense = [&](const auto& dense_kernels, const ConvGeometry& of, const auto& view, const auto& weight) {
+    const DensePlanner planner(dense_kernels, of, view, weight, algorithm, threads, result, form);
+    std::visit([&](const auto& kind) { plan.kind = kind; }, planner.plan());
+  };
+  if constexpr (kHasPairs<S, A>) {
+    if (pairs) {
+      plan.pairs = in_pairs(g);
+      plan_dense(*kernels.pairs, *plan.pairs, in_pairs(x, g), in_pairs(w, g));
+      return plan;
+    }
+  }
+  plan_dense(kernels, g, x, weights_of<S, A>(plan, g, w, nullptr));
   return plan;
 }
 
@@ -76,6 +95,21 @@ template <class S, class A> struct RunnerOf {
 
 template <class S, class A, class Use>
 void with_runner(const ConvPlan& plan, Operands<S, A> operands, const Use& use) {
+  if constexpr (kHasPairs<S, A>) {
+    if (plan.pairs) {
+      const Operands<S, BFloat16Pair> o = {*operands.kernels.pairs,
+                                           *plan.pairs,
+                                           in_pairs(operands.x, operands.g),
+                                           in_pairs(operands.w, operands.g),
+                                           operands.bias,
+                                           operands.result,
+                                           elements_in<BFloat16Pair>(operands.packed)};
+      if (const ViewPlan* view = std::get_if<ViewPlan>(&plan.kind)) use(ViewRunner<S, BFloat16Pair>(*view, o));
+      if (const PiecesPlan* pieces = std::get_if<PiecesPlan>(&plan.kind))
+        use(PiecesRunner<S, BFloat16Pair>(*pieces, o));
+      return;
+    }
+  }
   operands.w = weights_of<S, A>(plan, operands.g, operands.w, operands.packed);
   operands.packed += plan.prepacked_offset;
   std::visit([&](const auto& kind) { use(RunnerOf<S, A>{operands}(kind)); }, plan.kind);

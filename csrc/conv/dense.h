@@ -70,8 +70,15 @@ template <class S, class A> class DenseWeights {
       kernels_.copy({from, w_.o, w_.c, panel(group, tile) + t * Cg, taps * Cg, columns.columns, Cg});
     } else {
       const int64_t width = columns.padded(tile);
-      kernels_.copy({from, w_.c, w_.o, panel(group, tile) + t * Cg * width, width, Cg, columns.size(tile)});
+      pack_channels(from, {0, Cg}, panel(group, tile) + t * Cg * width, tile);
     }
+  }
+
+  // Some channels of a tap, which begins at `from`, into rows of the tile's columns.
+  void pack_channels(const S* from, Range channels, A* to, int64_t tile) const {
+    const bool ends_in_one_value = w_.one_value && channels.end == g_.C_per_group();
+    kernels_.pack({from + channels.begin * w_.c, w_.c, w_.o, to, form_.columns.padded(tile), channels.size(),
+                   form_.columns.size(tile), ends_in_one_value});
   }
 
  private:
@@ -88,7 +95,7 @@ template <class A> struct Column {
   const TileFn<A>* packing_kernels;  // likewise; the dot form has none
   int max_rows;
   TileArgs<A> args;
-  ImageView<A> sums;  // of an image, from the tile's first channel on
+  ImageView<Sum<A>> sums;  // of an image, from the tile's first channel on
 };
 
 // A part of the reduction: kernel rows, and a range within one (over KW*C for im2col, over C for matmul).
@@ -122,7 +129,7 @@ template <class S, class A> class DenseProduct {
   int64_t pack_items() const { return plan_.pack_weights ? weights.pack_items() : 0; }
 
   // Its sums go to an image of all channels.
-  Column<A> column(int64_t group, int64_t tile, const ImageView<A>& sums) const {
+  Column<A> column(int64_t group, int64_t tile, const ImageView<Sum<A>>& sums) const {
     const ColumnTiles& tiles = plan_.form.columns;
     const ConvGeometry& g = o_.g;
     const int64_t o = group * g.O_per_group() + tiles.begin(tile);
@@ -168,7 +175,7 @@ template <class S, class A> class DenseProduct {
   static TileArgs<A> args(const Column<A>& column, const Block& block) {
     TileArgs<A> args = column.args;
     args.mode = block.first ? Mode::fresh : Mode::add;
-    if (!block.first) args.bias = kNothing<A>.values;
+    if (!block.first) args.bias = kNothing<Sum<A>>.values;
     return args;
   }
 

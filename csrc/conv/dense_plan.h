@@ -24,8 +24,9 @@ template <class S, class A>
 DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const S>& x, const WeightView<const S>& w) {
   const int64_t Cg = g.C_per_group();
   DenseLayout layout;
-  layout.channels_contiguous = std::is_same_v<S, A> && (x.c == 1 || Cg == 1);
-  layout.rows_contiguous = layout.channels_contiguous && (g.w.kernel == 1 || (g.w.dilation == 1 && x.w == Cg));
+  layout.channels_contiguous = can_view<A>(x) || (std::is_same_v<S, A> && Cg == 1);
+  const int64_t pixel = in_place<A>(x).w;
+  layout.rows_contiguous = layout.channels_contiguous && (g.w.kernel == 1 || (g.w.dilation == 1 && pixel == Cg));
   layout.weights_usable = std::is_same_v<S, A> && (w.o == 1 || g.O_per_group() == 1) && w.c > 0 &&
                           (g.w.kernel <= 1 || w.j == Cg * w.c) && (g.h.kernel <= 1 || w.i == g.w.kernel * Cg * w.c);
   return layout;
@@ -34,11 +35,12 @@ DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const S>& x, con
 template <class S, class A> class DensePlanner {
  public:
   // prepacked: the form of weights that are packed already, or null.
-  DensePlanner(const Kernels<S, A>& kernels, const ConvGeometry& g, const DenseLayout& layout, Algorithm algorithm,
-               int threads, const Result<S, A>& result, const DenseForm* prepacked)
+  DensePlanner(const Kernels<S, A>& kernels, const ConvGeometry& g, const ImageView<const S>& x,
+               const WeightView<const S>& w, Algorithm algorithm, int threads, const Result<S, Sum<A>>& result,
+               const DenseForm* prepacked)
       : kernels_(kernels),
         g_(g),
-        layout_(layout),
+        layout_(dense_layout<S, A>(g, x, w)),
         named_(is_direct_by_name(algorithm)),
         threads_(threads),
         result_(result),
@@ -49,10 +51,12 @@ template <class S, class A> class DensePlanner {
   }
 
   DenseChoice plan() const {
-    if (!named_ && dense_.blocks() == 1 && takes_planes<A>(kernels_, g_)) {
-      DensePlan dense = dense_;
-      dense.algorithm = Algorithm::matmul;
-      return make_planes_plan(kernels_, g_, dense, threads_, result_);
+    if constexpr (!kIsPair<A>) {
+      if (!named_ && dense_.blocks() == 1 && takes_planes<A>(kernels_, g_)) {
+        DensePlan dense = dense_;
+        dense.algorithm = Algorithm::matmul;
+        return make_planes_plan(kernels_, g_, dense, threads_, result_);
+      }
     }
     if (takes_pieces()) return pieces();
     if (has_broken_rows()) return panel();
@@ -197,7 +201,7 @@ template <class S, class A> class DensePlanner {
   DenseLayout layout_;
   bool named_;
   int threads_;
-  const Result<S, A>& result_;
+  const Result<S, Sum<A>>& result_;
   const DenseForm* prepacked_;
   DensePlan dense_ = {};
   int64_t packed_;  // elements, where weights are packed

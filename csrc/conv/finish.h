@@ -8,6 +8,12 @@
 
 namespace nhwc_conv {
 
+// Scratch holds elements that are multiplied and sums alike: both are as large.
+template <class A> A* elements_in(Sum<A>* scratch) {
+  static_assert(sizeof(A) == sizeof(Sum<A>), "workspaces are counted in sums");
+  return reinterpret_cast<A*>(scratch);
+}
+
 // Where results of storage type S go, and what is done to complete sums of type A on the way. Sums are made in the
 // result itself where it can hold them, else in the item's scratch.
 template <class S, class A> struct Result {
@@ -28,7 +34,8 @@ template <class S, class A> struct Result {
   }
 
   // To be called once all sums of the region are complete.
-  void finish(const Kernels<S, A>& kernels, int64_t n, const Region& region, const ImageView<A>& sums) const {
+  template <class T>
+  void finish(const Kernels<S, T>& kernels, int64_t n, const Region& region, const ImageView<A>& sums) const {
     if (holds_sums() && activation == Activation::none) return;
     const auto offset = [&](const auto& view, int64_t row) {
       return row * view.h + region.xs.begin * view.w + region.channels.begin * view.c;

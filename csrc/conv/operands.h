@@ -21,6 +21,7 @@ struct Explanation {
   std::array<int64_t, 3> reduction;
   std::array<int64_t, 2> tile, reduction_blocks;
   int64_t winograd_tile, block_tiles, partials, phases;
+  bool pairs;  // of channels are multiplied; then the reduction counts them
 };
 
 // The memory that a plan wants.
@@ -35,8 +36,8 @@ template <class S, class A> struct Operands {
   const ConvGeometry& g;
   ImageView<const S> x;
   WeightView<const S> w;
-  const A* bias;  // null, or O values
-  Result<S, A> result;
+  const Sum<A>* bias;  // null, or O values
+  Result<S, Sum<A>> result;
   A* packed;  // packed_elements of the plan, or what was packed ahead of the call
 };
 

@@ -26,7 +26,7 @@ inline bool operator==(const WeightState& a, const WeightState& b) {
 struct PackedHeader {
   int64_t elements;  // of the whole buffer
   int64_t with_winograd, kernel_h, kernel_w, C_per_group, O, groups;
-  int64_t form;  // 0 columns, 1 dot, 2 lanes over all groups
+  int64_t form;  // 0 columns, 1 dot, 2 lanes over all groups, 3 columns of pairs
   int64_t lanes, vectors;
   WeightState weight;
 };
@@ -48,13 +48,18 @@ template <class S, class A> class PackedWeights {
  public:
   // Of `weights` only kernel sizes, C, O and groups are read.
   PackedWeights(const Kernels<S, A>& kernels, const ConvGeometry& weights, bool with_winograd)
-      : kernels_(kernels), g_(weights), with_winograd_(with_winograd), for_lanes_(is_lanewise<A>(kernels, weights)) {
+      : kernels_(kernels),
+        g_(weights),
+        with_winograd_(with_winograd),
+        for_lanes_(is_lanewise<A>(kernels, weights)),
+        in_pairs_(packs_pairs(kernels, weights)) {
     if (for_lanes_) {
       layout_.direct_elements = g_.depth() * spread<A>(g_.O);
       return;
     }
     layout_.form = choose_form<A>(kernels, g_.O_per_group(), kPackedRun, g_.w.kernel * g_.C_per_group());
-    layout_.direct_elements = g_.groups * g_.depth() * layout_.form.columns.padded_columns();
+    const int64_t depth = in_pairs_ ? in_pairs(g_).depth() : g_.depth();
+    layout_.direct_elements = g_.groups * depth * layout_.form.columns.padded_columns();
     if (with_winograd && !layout_.form.dot) {
       layout_.winograd_elements = winograd_prepacked_elements<A>(g_, layout_.form.columns);
     }
@@ -75,8 +80,17 @@ template <class S, class A> class PackedWeights {
                     [&](int64_t item, int64_t) { pack_lanes(kernels_, g_, w, spread<A>(g_.O), item, direct); });
       return;
     }
-    const DenseWeights<S, A> weights(kernels_, g_, layout_.form, w, direct);
-    for_each_item(parallel, weights.pack_items(), [&](int64_t item, int64_t) { weights.pack(item); });
+    const auto pack_dense = [&](const auto& weights) {
+      for_each_item(parallel, weights.pack_items(), [&](int64_t item, int64_t) { weights.pack(item); });
+    };
+    if constexpr (kHasPairs<S, A>) {
+      if (in_pairs_) {
+        const ConvGeometry pairs = in_pairs(g_);
+        pack_dense(DenseWeights<S, BFloat16Pair>(*kernels_.pairs, pairs, layout_.form, in_pairs(w, g_),
+                                                 elements_in<BFloat16Pair>(direct)));
+      }
+    }
+    if (!in_pairs_) pack_dense(DenseWeights<S, A>(kernels_, g_, layout_.form, w, direct));
     if (layout_.winograd_elements == 0) return;
     WinogradPlan plan = {};
     plan.patch = 4;
@@ -95,7 +109,7 @@ template <class S, class A> class PackedWeights {
 
  private:
   PackedHeader header_of(int64_t size, const WeightState& state) const {
-    const int64_t form = for_lanes_ ? 2 : layout_.form.dot ? 1 : 0;
+    const int64_t form = for_lanes_ ? 2 : in_pairs_ ? 3 : layout_.form.dot ? 1 : 0;
     return {size,
             with_winograd_ ? 1 : 0,
             g_.h.kernel,
@@ -111,7 +125,7 @@ template <class S, class A> class PackedWeights {
 
   const Kernels<S, A>& kernels_;
   const ConvGeometry& g_;
-  bool with_winograd_, for_lanes_;
+  bool with_winograd_, for_lanes_, in_pairs_;
   Prepacked layout_ = {};
 };
 

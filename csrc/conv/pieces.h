@@ -31,11 +31,11 @@ template <class S, class A> class PiecesRunner {
   void pack(int64_t) const {}
   int64_t items() const { return o_.g.groups * plan_.column_shares; }
 
-  void run(int64_t index, A* scratch) const {
+  void run(int64_t index, Sum<A>* scratch) const {
     const ConvGeometry& g = o_.g;
     Item item = start(index, scratch);
     for (int64_t n = 0; n < g.N && plan_.staged; ++n) {
-      stage_pixels(o_.kernels, o_.x, n, item.inputs, scratch + n * item.inputs.elements());
+      stage_pixels(o_.kernels, o_.x, n, item.inputs, elements_in<A>(scratch) + n * item.inputs.elements());
     }
     // In the order of memory all tiles take a piece before the next one, else one tile takes all its pieces.
     const int64_t together = item.in_order ? item.tiles.size() : 1;
@@ -54,9 +54,10 @@ template <class S, class A> class PiecesRunner {
   struct Item {
     int64_t group;
     Range tiles;
-    Region inputs, outputs;      // of each image
-    ImageView<const A> x;        // from the group's first channel on
-    A *packed, *apart, *result;  // a piece, sums of later blocks, those that the result cannot hold
+    Region inputs, outputs;  // of each image
+    ImageView<const A> x;    // from the group's first channel on
+    A* packed;               // a piece
+    Sum<A>*apart, *result;   // sums of later blocks, those that the result cannot hold
     // Whether HWIO weights are taken in the order of memory: if the sums of all columns stay in the cache meanwhile.
     // Whether the first tile packs a piece while it multiplies: rows of weights, all as far apart.
     bool in_order, packed_by_tile;
@@ -76,17 +77,18 @@ template <class S, class A> class PiecesRunner {
     }
   };
 
-  Item start(int64_t index, A* scratch) const {
+  Item start(int64_t index, Sum<A>* scratch) const {
     const ConvGeometry& g = o_.g;
     Item item = {};
     item.group = index / plan_.column_shares;
     item.tiles = share_of(plan_.form.columns.tiles, index % plan_.column_shares, plan_.column_shares);
     item.inputs = {{0, g.h.input}, {0, g.w.input}, channels_of(item.group, g.C_per_group())};
     item.outputs = {{0, g.h.output}, {0, g.w.output}, outputs_of(g, item.group, plan_.form.columns.of(item.tiles))};
-    item.x = from_group(plan_.staged ? staged_pixels<A>(item.inputs, scratch) : in_place<A>(o_.x), g, item.group);
+    item.x = from_group(plan_.staged ? staged_pixels<A>(item.inputs, elements_in<A>(scratch)) : in_place<A>(o_.x), g,
+                        item.group);
     if (plan_.staged) item.x.n = item.inputs.elements();
-    item.packed = scratch + plan_.staged_elements;
-    item.apart = item.packed + plan_.piece_elements;
+    item.packed = elements_in<A>(scratch) + plan_.staged_elements;
+    item.apart = scratch + plan_.staged_elements + plan_.piece_elements;
     item.result = item.apart + plan_.sum_elements;
     const int64_t sum_bytes = g.N * item.outputs.elements() * static_cast<int64_t>(sizeof(A));
     item.in_order = !plan_.prepacked && o_.w.o == 1 && sum_bytes <= kPieceRowsBytes;
@@ -95,7 +97,7 @@ template <class S, class A> class PiecesRunner {
     return item;
   }
 
-  ImageView<A> sums(const Item& item, int64_t n) const {
+  ImageView<Sum<A>> sums(const Item& item, int64_t n) const {
     return o_.result.sums(n, item.outputs, item.result + n * item.outputs.elements());
   }
 
@@ -146,8 +148,9 @@ template <class S, class A> class PiecesRunner {
     for (int64_t i = terms.rows.begin; i < terms.rows.end; ++i) {
       for (int64_t at = terms.inner.begin, end; at < terms.inner.end; at = end) {
         end = min((at / Cg + 1) * Cg, terms.inner.end);
-        o_.kernels.copy(
-            {unpacked(item, piece, i, at), o_.w.c, o_.w.o, to, width, end - at, plan_.form.columns.size(piece.tile)});
+        const int64_t tap = terms.taps.begin + at / Cg;
+        const Range channels = {at % Cg, at % Cg + end - at};
+        product_.weights.pack_channels(product_.weights.tap(item.group, piece.tile, i, tap), channels, to, piece.tile);
         to += (end - at) * width;
       }
     }
@@ -188,13 +191,13 @@ template <class S, class A> class PiecesRunner {
 
   // With all outputs of an image that have the tap. Products of the first block go on in the sums of the result; sums
   // of a later one stand apart until it closes.
-  void multiply(const Column<A>& column, const Item& item, int64_t n, A* apart, Coming& ahead) const {
+  void multiply(const Column<A>& column, const Item& item, int64_t n, Sum<A>* apart, Coming& ahead) const {
     const Axis &h = o_.g.h, &w = o_.g.w;
     const ImageView<const A> x = of_image(item.x, n);
     const Piece& piece = *item.held;
     const int64_t columns = column.args.columns;
-    const ImageView<A> later = {apart, 0, w.output * columns, columns, 1};
-    const ImageView<A>& sums = piece.first_block ? column.sums : later;
+    const ImageView<Sum<A>> later = {apart, 0, w.output * columns, columns, 1};
+    const ImageView<Sum<A>>& sums = piece.first_block ? column.sums : later;
     const Range xs = w.outputs(piece.terms.taps.begin + piece.terms.inner.begin / o_.g.C_per_group());
     const Range ys = xs.empty() ? Range{0, 0} : h.outputs(piece.terms.rows.begin);
     bool packs = n == 0 && item.packed_by_tile;
@@ -225,7 +228,7 @@ template <class S, class A> class PiecesRunner {
     }
     if (piece.first_block || !piece.closes) return;
     for (int64_t at = 0; at < h.output * w.output; ++at) {
-      A* const to = column.sums.data + at / w.output * column.sums.h + at % w.output * column.sums.w;
+      Sum<A>* const to = column.sums.data + at / w.output * column.sums.h + at % w.output * column.sums.w;
       o_.kernels.add(to, apart + at * columns, columns);
     }
   }

@@ -17,14 +17,18 @@
 
 namespace nhwc_conv {
 
-// Memory as it lies, for plans that read it so: they do only where S is A.
+// Memory as it lies, for plans that read it so: they do only where S is A, or A pairs of S.
 template <class A, class S> const A* in_place(const S* data) { return reinterpret_cast<const A*>(data); }
 template <class A, class S> ImageView<const A> in_place(const ImageView<const S>& x) {
-  return {in_place<A>(x.data), x.n, x.h, x.w, x.c};
+  constexpr int64_t values = kIsPair<A> ? 2 : 1;
+  return {in_place<A>(x.data), x.n / values, x.h / values, x.w / values, x.c / values};
 }
 
 // Whether plans may read pixels so.
-template <class A, class S> bool can_view(const ImageView<const S>& x) { return std::is_same_v<S, A> && x.c == 1; }
+template <class A, class S> bool can_view(const ImageView<const S>& x) {
+  if constexpr (kIsPair<A>) return x.c == 2 && x.n % 2 == 0 && x.h % 2 == 0 && x.w % 2 == 0 && !x.one_value;
+  return std::is_same_v<S, A> && x.c == 1;
+}
 
 // What stage_pixels has made of a region, indexed as the image was, within the region.
 template <class A> ImageView<const A> staged_pixels(const Region& region, const A* staged) {
@@ -42,7 +46,8 @@ ImageView<const A> stage_pixels(const Kernels<S, A>& kernels, const ImageView<co
   const bool whole = x.h == width * x.w;
   const int64_t lines = whole ? 1 : region.ys.size(), pixels = whole ? region.pixels() : width;
   for (int64_t line = 0; line < lines; ++line) {
-    kernels.copy({from + line * x.h, x.w, x.c, to + line * width * channels, channels, pixels, channels});
+    A* const row = to + line * width * channels;
+    kernels.copy({from + line * x.h, x.w, x.c, row, channels, pixels, channels, x.one_value});
   }
   return staged_pixels<A>(region, to);
 }

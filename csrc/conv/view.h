@@ -20,15 +20,16 @@ template <class S, class A> class ViewRunner {
   void pack(int64_t item) const { product_.weights.pack(item); }
   int64_t items() const { return region_items(plan_, o_.g); }
 
-  void run(int64_t item, A* scratch) const {
+  void run(int64_t item, Sum<A>* scratch) const {
     const ConvGeometry& g = o_.g;
     const RegionItem at = region_item(plan_, g, item);
     const Region outputs = {at.ys, at.xs, outputs_of(g, at.group, plan_.form.columns.of(at.tiles))};
     const Region inputs = {g.h.inputs(at.ys), g.w.inputs(at.xs), channels_of(at.group, g.C_per_group())};
-    const ImageView<const A> image =
-        plan_.staged ? stage_pixels(o_.kernels, o_.x, at.n, inputs, scratch) : of_image(in_place<A>(o_.x), at.n);
+    const ImageView<const A> image = plan_.staged
+                                         ? stage_pixels(o_.kernels, o_.x, at.n, inputs, elements_in<A>(scratch))
+                                         : of_image(in_place<A>(o_.x), at.n);
     const ImageView<const A> x = from_group(image, g, at.group);
-    const ImageView<A> sums = o_.result.sums(at.n, outputs, scratch + (plan_.staged ? inputs.elements() : 0));
+    const ImageView<Sum<A>> sums = o_.result.sums(at.n, outputs, scratch + (plan_.staged ? inputs.elements() : 0));
     for (int64_t tile = at.tiles.begin; tile < at.tiles.end; ++tile) {
       const Column<A> column = product_.column(at.group, tile, sums);
       for (int64_t b = 0; b < plan_.blocks(); ++b) run_block(column, product_.block(b), x, at.ys, at.xs);
@@ -61,12 +62,12 @@ template <class S, class A> class ViewRunner {
     if (left.none() && !block.first) return;
     const bool down = xs.size() == 1;
     const int64_t count = down ? ys.size() : xs.size(), lines = down ? 1 : ys.size();
-    const ImageView<A>& sums = column.sums;
+    const ImageView<Sum<A>>& sums = column.sums;
     args.c_m = down ? sums.h : sums.w;
     product_.aim(args, column, left, x, ys.begin, xs.begin, down);
     const int64_t most = min(column.max_rows, rows_together<A>(args.a_m));
     const A* a = args.a;
-    A* c = sums.data + ys.begin * sums.h + xs.begin * sums.w;
+    Sum<A>* c = sums.data + ys.begin * sums.h + xs.begin * sums.w;
     for (int64_t line = 0; line < lines; ++line, a += o_.g.h.stride * x.h, c += sums.h) {
       args.a = a;
       args.c = c;
@@ -101,10 +102,10 @@ template <class S, class A> class ViewRunner {
   void run_by_kernel_rows(const Column<A>& column, const Block& block, const ImageView<const A>& x, Range ys,
                           int64_t x0, Range taps_w) const {
     const auto having = [&](int64_t i) { return o_.g.h.outputs(i).within(ys); };
-    A* const to = column.sums.data + ys.begin * column.sums.h + x0 * column.sums.w;
+    Sum<A>* const to = column.sums.data + ys.begin * column.sums.h + x0 * column.sums.w;
     // Those of a later block are complete before they are added.
-    A apart[kMaxTileRows * kMaxTileColumns];
-    A* const sums = block.first ? to : apart;
+    Sum<A> apart[kMaxTileRows * kMaxTileColumns];
+    Sum<A>* const sums = block.first ? to : apart;
     TileArgs<A> args = product_.args(column, block);
     args.mode = Mode::fresh;
     args.c = sums;

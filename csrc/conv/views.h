@@ -10,6 +10,7 @@ namespace nhwc_conv {
 template <class T> struct ImageView {
   T* data;
   int64_t n, h, w, c;
+  bool one_value = false;  // of channels that are pairs (pairs.h): the last has no second value
 };
 
 // Values of all output channels, or none.
@@ -20,7 +21,7 @@ template <class T> struct BiasView {
 
 // One image of a batch.
 template <class T> ImageView<T> of_image(const ImageView<T>& images, int64_t n) {
-  return {images.data + n * images.n, 0, images.h, images.w, images.c};
+  return {images.data + n * images.n, 0, images.h, images.w, images.c, images.one_value};
 }
 
 // Pixels of one image, and some of their channels.
@@ -34,6 +35,7 @@ struct Region {
 template <class T> struct WeightView {
   T* data;
   int64_t i, j, c, o, group;
+  bool one_value = false;  // as of an image
 };
 
 }  // namespace nhwc_conv

@@ -49,8 +49,10 @@ inline bool winograd_fits(const ConvGeometry& g) {
 }
 
 // Whether that is clearly the faster way, counted in products of an input and an output channel, of the pass: C is what
-// the products are summed over. Narrow outputs have no lanes over them, and packings that it cannot read.
-template <class A> bool winograd_wins(const ConvGeometry& g, WinogradWeights weights, int64_t images) {
+// the products are summed over; direct_cost is that of a product of the direct path. Narrow outputs have no lanes over
+// them, and packings that it cannot read.
+template <class A>
+bool winograd_wins(const ConvGeometry& g, WinogradWeights weights, int64_t images, double direct_cost) {
   const int64_t C = g.C_per_group(), O = g.O_per_group(), size = sizeof(A), patch = patch_size(g);
   if (!winograd_fits(g) || C < kFewestWinogradChannels || C * O < kFewestWinogradPairs) return false;
   if (O * size < kFewestWinogradBytes) return false;
@@ -64,15 +66,17 @@ template <class A> bool winograd_wins(const ConvGeometry& g, WinogradWeights wei
     return axis.outputs(0).size() + axis.outputs(1).size() + axis.outputs(2).size();
   };
   const double direct = double(images) * taps_inside(g.h) * taps_inside(g.w) * pairs;
-  return kWinogradMargin * winograd < direct;
+  return kWinogradMargin * winograd < direct_cost * direct;
 }
 
 // By name, or because it is automatic and Winograd wins for this many images. Where a result belongs to one image that
 // is one, so that the batch shows in no bit.
 template <class A>
-bool takes_winograd(Algorithm algorithm, const ConvGeometry& g, WinogradWeights weights, int64_t images = 1) {
+bool takes_winograd(Algorithm algorithm, const ConvGeometry& g, WinogradWeights weights, int64_t images = 1,
+                    double direct_cost = 1) {
   if (algorithm == Algorithm::winograd) return true;
-  return algorithm == Algorithm::automatic && is_winograd_enabled() && winograd_wins<A>(g, weights, images);
+  return algorithm == Algorithm::automatic && is_winograd_enabled() &&
+         winograd_wins<A>(g, weights, images, direct_cost);
 }
 
 inline int64_t depth_blocks_of(const ConvGeometry& g) { return max(ceil_div(g.C_per_group(), kWinogradDepth), 1); }

@@ -32,6 +32,7 @@ bool avx512() {
   return avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
 }
+bool avx512_bf16() { return avx512() && __builtin_cpu_supports("avx512bf16"); }
 #endif
 }  // namespace supported
 
@@ -51,6 +52,7 @@ void fill_tables() {
   for (int t = 0; t < table_count; ++t) {
 #define NHWC_STORAGE(S, A, dtype) tables[t].dtype##_kernels.machine = machine;
 #include "storage_types.def"
+    tables[t].bfloat16_pairs.machine = machine;
   }
 }
 

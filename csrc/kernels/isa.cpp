@@ -10,6 +10,11 @@
 #endif
 
 namespace nhwc_conv {
+#if defined(__AVX512BF16__)
+namespace avx512 {
+void fill(KernelTable& table);
+}
+#endif
 namespace NHWC_ISA_NAME {
 namespace {
 
@@ -24,6 +29,9 @@ namespace {
 #include "finish_body.h"
 #include "winograd_body.h"
 
+#if defined(__AVX512BF16__)
+#include "pairs.h"
+#else
 template <class S, class A> void enter(Kernels<S, A>& kernels) {
   enter_families(kernels);
   enter_lanewise_families(kernels);
@@ -32,12 +40,14 @@ template <class S, class A> void enter(Kernels<S, A>& kernels) {
   kernels.winograd4 = winograd_transforms<A, 4>();
   kernels.rearrange = copy<A, A>;
   kernels.repeat = repeat<A>;
-  kernels.copy = copy<S, A>;
+  kernels.copy = kernels.pack = copy<S, A>;
   kernels.field = field<S, A>;
   kernels.finish = finish<S, A>;
   kernels.add = add<A>;
   kernels.peak = peak<A>;
+  kernels.pairs = nullptr;
 }
+#endif
 
 }  // namespace
 
@@ -45,9 +55,15 @@ template <class S, class A> void enter(Kernels<S, A>& kernels) {
 #define NHWC_TEXT(x) NHWC_TEXT_(x)
 
 void fill(KernelTable& table) {
-  table.name = NHWC_TEXT(NHWC_ISA_NAME);
+#if defined(__AVX512BF16__)
+  avx512::fill(table);
+  enter_pairs(table.bfloat16_pairs);
+  table.bfloat16_kernels.pairs = &table.bfloat16_pairs;
+#else
 #define NHWC_STORAGE(S, A, dtype) enter(table.dtype##_kernels);
 #include "storage_types.def"
+#endif
+  table.name = NHWC_TEXT(NHWC_ISA_NAME);
 }
 
 }  // namespace NHWC_ISA_NAME

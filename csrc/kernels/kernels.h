@@ -16,6 +16,23 @@ struct Float16 {
   uint16_t bits;
 };
 
+// An element of matrices that are multiplied by pairs: two neighbours in the reduction. A product of two of them is the
+// sum of the products of their values.
+struct BFloat16Pair {
+  BFloat16 first, second;
+};
+
+// The type of the sums of products of A.
+template <class A> struct SumOf {
+  typedef A type;
+};
+template <> struct SumOf<BFloat16Pair> {
+  typedef float type;
+};
+template <class A> using Sum = typename SumOf<A>::type;
+template <class A> constexpr bool kIsPair = false;
+template <> constexpr bool kIsPair<BFloat16Pair> = true;
+
 // What a tile kernel does with the old C; see TileArgs. Dot and lanewise kernels know no go_on.
 enum class Mode { fresh, add, go_on };
 
@@ -32,8 +49,9 @@ enum class Mode { fresh, add, go_on };
 //
 // Strides are in elements. C overlaps neither A nor B nor bias. I, J or K may be zero.
 //
-// The order of the sum is fixed: in the first two forms one chain of multiply-adds in the order i, j, k from `start`;
-// in the third one chain per lane, then a fixed tree, then `start`; an old C that is added comes last. So the bits of
+// The order of the sum is fixed: in the first two forms one chain of multiply-adds in the order i, j, k from `start`,
+// of pairs as their instruction has it; in the third one chain per lane, then a fixed tree, then `start`; an old C that
+// is added comes last. So the bits of
 // C[m, n] depend neither on the tile shape nor on where in a tile it stands, and a chain that several calls make, each
 // going on where the one before ended, has the bits of one call.
 //
@@ -45,10 +63,10 @@ template <class T> struct TileArgs {
   const T* b;
   int64_t b_n, b_i, b_j, b_k;
   int64_t I, J, K;
-  T* c;
+  Sum<T>* c;
   int64_t c_m;
   int64_t columns;
-  const T* bias;  // null, or `columns` values
+  const Sum<T>* bias;  // null, or `columns` values
   Mode mode;
   // Only a hint. Broadcast: the lines at ahead[i*ahead_i + j*ahead_j + k*ahead_k] are brought near meanwhile, for
   // later calls. The other forms do not read it. Null, with ahead_k zero, asks for nothing.
@@ -111,12 +129,16 @@ template <class T> struct RepeatArgs {
 // What follows moves data from storage of type S to the arithmetic's type A, or back.
 //
 // Copy of a matrix into rows of `to_k` elements: to[k*to_k + n] = from[k*from_k + n*from_n] for k < K, n < N.
+//
+// Of pairs this is the first value of each. The second stands half a step further along the axis of the reduction,
+// which is n for `copy` and k for `pack`, and is zero at the end of that axis if that pair has `one_value`.
 template <class S, class A> struct CopyArgs {
   const S* from;
   int64_t from_k, from_n;
   A* to;
   int64_t to_k;
   int64_t K, N;
+  bool one_value;
 };
 
 // One receptive field (one row of the im2col matrix), zeros outside the image:
@@ -192,7 +214,7 @@ template <class A> struct Arithmetic {
   void (*rearrange)(const CopyArgs<A, A>&);
   void (*repeat)(const RepeatArgs<A>&);
   // to[n] += from[n] for n < count
-  void (*add)(A* to, const A* from, int64_t count);
+  void (*add)(Sum<A>* to, const Sum<A>* from, int64_t count);
   // Runs `rounds` rounds of multiply-adds on registers alone and returns the number of floating-point operations.
   double (*peak)(int64_t rounds);
 };
@@ -200,8 +222,12 @@ template <class A> struct Arithmetic {
 // These, and the kernels on the way between storage and them.
 template <class S, class A> struct Kernels : Arithmetic<A> {
   void (*copy)(const CopyArgs<S, A>&);
+  void (*pack)(const CopyArgs<S, A>&);
   void (*field)(const FieldArgs<S, A>&);
-  void (*finish)(const FinishArgs<S, A>&);
+  void (*finish)(const FinishArgs<S, Sum<A>>&);
+  // Of products of pairs, where the instruction set has them; else null. Of those there are `rows` of the broadcast
+  // kernels for more columns than dot kernels have, copy, pack, add and finish.
+  const Kernels<S, BFloat16Pair>* pairs;
 };
 
 // All kernels of one instruction set, by dtype.
@@ -209,6 +235,7 @@ struct KernelTable {
   const char* name;
 #define NHWC_STORAGE(S, A, dtype) Kernels<S, A> dtype##_kernels;
 #include "storage_types.def"
+  Kernels<BFloat16, BFloat16Pair> bfloat16_pairs;
 };
 
 template <class S, class A> const Kernels<S, A>& kernels_of(const KernelTable& table);

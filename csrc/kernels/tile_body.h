@@ -10,6 +10,15 @@ template <int STEP, class T> inline T* next_row(T* row, int m, int64_t c_m) {
   return row;
 }
 
+// Products of vectors of B and a value of A. The types of elements that are multiplied in another way have a Product of
+// their own.
+template <class T, int LANES> struct Product {
+  typedef typename Lanes<T, LANES>::vector vector;
+  static vector load_b(const T* from) { return load<T, LANES>(from); }
+  static void store_b(T* to, vector value) { store<T, LANES>(to, value); }
+  static void add(vector& sum, vector right, T left) { sum += right * left; }
+};
+
 // A: type of the accumulators. LANES, VECTORS, ROWS: the tile's shape. COLUMNS_OF_A: rows of C are neighbours in A
 // (a_m = 1), else consecutive products are (a_k = 1): the constant stride becomes part of the instructions. PACKS: B is
 // copied on the way, by stores that hide behind the products.
@@ -27,9 +36,9 @@ void tile(const TileArgs<T>& t) {
   // goes to the stack and back, in every tile (16 output channels, 72 products each: 6 % of the time).
   const TileArgs<T>* args = &t;
   int64_t last = t.columns - LANES, c_m = t.c_m;
-  T* row = t.c;
-  const int LINE = 64 / sizeof(T);  // elements of a cache line
-  const T* line = t.c;
+  A* row = t.c;
+  const int LINE = 64 / sizeof(A);  // sums in a cache line
+  const A* line = t.c;
   int64_t c_step = 0;
   V sum[ROWS][VECTORS];
   if (t.mode == Mode::go_on) {
@@ -82,24 +91,25 @@ void tile(const TileArgs<T>& t) {
       const int64_t ahead_k = args->ahead_k;
       last = args->columns - LANES;
       for (int64_t k = args->K; k > 0; --k) {
-        V right[VECTORS];
+        typename Product<T, LANES>::vector right[VECTORS];
         NHWC_UNROLL(4)
         for (int v = 0; v < TOGETHER; ++v) {
-          right[v] = load<A, LANES>(b + (v == VECTORS - 1 ? last : v * LANES));
-          if (PACKS) store<A, LANES>(packed + (v == VECTORS - 1 ? last : v * LANES), right[v]);
+          right[v] = Product<T, LANES>::load_b(b + (v == VECTORS - 1 ? last : v * LANES));
+          if (PACKS) Product<T, LANES>::store_b(packed + (v == VECTORS - 1 ? last : v * LANES), right[v]);
         }
         NHWC_UNROLL(16)
         for (int m = 0; m < ROWS; ++m) {
-          const A left = a[m / NEAR][m % NEAR * a_m];
+          const T left = a[m / NEAR][m % NEAR * a_m];
           NHWC_UNROLL(4)
-          for (int v = 0; v < TOGETHER; ++v) sum[m][v] += right[v] * left;
+          for (int v = 0; v < TOGETHER; ++v) Product<T, LANES>::add(sum[m][v], right[v], left);
         }
         if (TOGETHER < VECTORS) {
           NHWC_FORGET_MEMORY();
-          right[VECTORS - 1] = load<A, LANES>(b + last);
-          if (PACKS) store<A, LANES>(packed + last, right[VECTORS - 1]);
+          right[VECTORS - 1] = Product<T, LANES>::load_b(b + last);
+          if (PACKS) Product<T, LANES>::store_b(packed + last, right[VECTORS - 1]);
           NHWC_UNROLL(16)
-          for (int m = 0; m < ROWS; ++m) sum[m][VECTORS - 1] += right[VECTORS - 1] * a[m / NEAR][m % NEAR * a_m];
+          for (int m = 0; m < ROWS; ++m)
+            Product<T, LANES>::add(sum[m][VECTORS - 1], right[VECTORS - 1], a[m / NEAR][m % NEAR * a_m]);
         }
         NHWC_UNROLL(4)
         for (int p = 0; p < POINTERS; ++p) a[p] += a_k;
@@ -140,9 +150,11 @@ void tile(const TileArgs<T>& t) {
 // Enters tile<..., ROWS> down to tile<..., 1> into a family.
 template <class T, int LANES, int VECTORS, int ROWS> struct TileRows {
   static void enter(TileFamily<T>& family) {
-    family.rows[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, false, false>;
-    family.packing_rows[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, false, true>;
-    family.columns_of_a[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, true, false>;
+    family.rows[ROWS - 1] = tile<T, Sum<T>, LANES, VECTORS, ROWS, false, false>;
+    if constexpr (!kIsPair<T>) {
+      family.packing_rows[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, false, true>;
+      family.columns_of_a[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, true, false>;
+    }
     TileRows<T, LANES, VECTORS, ROWS - 1>::enter(family);
   }
 };
@@ -170,9 +182,11 @@ template <class T, int LANES> struct NarrowFamilies {
 };
 template <class T> struct NarrowFamilies<T, 1> {
   static void enter(Arithmetic<T>& kernels) {
-    enter_family<T, 1, 1, 8>(kernels);
-    enter_family<T, 1, 2, 6>(kernels);
-    enter_family<T, 1, 3, 4>(kernels);
+    if constexpr (!kIsPair<T>) {
+      enter_family<T, 1, 1, 8>(kernels);
+      enter_family<T, 1, 2, 6>(kernels);
+      enter_family<T, 1, 3, 4>(kernels);
+    }
   }
 };
 

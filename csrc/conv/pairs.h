@@ -1,0 +1,45 @@
+// Convolutions that are multiplied by pairs: two channels of a group are one element, so that a convolution of half as
+// many channels is left, whose views are twice as wide. Of an odd number of channels the last pair has one value.
+#pragma once
+
+#include <type_traits>
+
+#include "lanewise_plan.h"
+#include "planes.h"
+
+namespace nhwc_conv {
+
+template <class S, class A> constexpr bool kHasPairs = std::is_same_v<S, BFloat16> && std::is_same_v<A, float>;
+
+// Whether weights are packed in pairs ahead of the calls: by what is known of them then.
+template <class S, class A> bool packs_pairs(const Kernels<S, A>& kernels, const ConvGeometry& g) {
+  const int64_t Cg = g.C_per_group();
+  const bool whole = Cg % 2 == 0 || (Cg > 1 && g.groups == 1);
+  return kernels.pairs != nullptr && whole && g.O_per_group() > kMaxDotFamilies && !is_lanewise<A>(kernels, g);
+}
+
+// Whether a convolution that no other algorithm takes is multiplied by pairs. Planes and panels know none.
+template <class S, class A> bool takes_pairs(const Kernels<S, A>& kernels, const ConvGeometry& g, Algorithm algorithm) {
+  const bool broken_rows = algorithm == Algorithm::im2col && g.w.kernel > 1 && g.w.dilation > 1;
+  const bool planes = !is_direct_by_name(algorithm) && takes_planes<A>(kernels, g);
+  return packs_pairs(kernels, g) && !broken_rows && !planes;
+}
+
+inline ConvGeometry in_pairs(ConvGeometry g) {
+  g.C = g.groups * ceil_div(g.C_per_group(), 2);
+  return g;
+}
+
+template <class S> ImageView<S> in_pairs(ImageView<S> x, const ConvGeometry& g) {
+  x.c *= 2;
+  x.one_value = g.C_per_group() % 2 != 0;
+  return x;
+}
+
+template <class S> WeightView<S> in_pairs(WeightView<S> w, const ConvGeometry& g) {
+  w.c *= 2;
+  w.one_value = g.C_per_group() % 2 != 0;
+  return w;
+}
+
+}  // namespace nhwc_conv
