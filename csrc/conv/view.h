@@ -23,18 +23,19 @@ template <class S, class A> class ViewRunner {
   void run(int64_t item, Sum<A>* scratch) const {
     const ConvGeometry& g = o_.g;
     const RegionItem at = region_item(plan_, g, item);
-    const Region outputs = {at.ys, at.xs, outputs_of(g, at.group, plan_.form.columns.of(at.tiles))};
     const Region inputs = {g.h.inputs(at.ys), g.w.inputs(at.xs), channels_of(at.group, g.C_per_group())};
     const ImageView<const A> image = plan_.staged
                                          ? stage_pixels(o_.kernels, o_.x, at.n, inputs, elements_in<A>(scratch))
                                          : of_image(in_place<A>(o_.x), at.n);
     const ImageView<const A> x = from_group(image, g, at.group);
-    const ImageView<Sum<A>> sums = o_.result.sums(at.n, outputs, scratch + (plan_.staged ? inputs.elements() : 0));
+    Sum<A>* const room = scratch + (plan_.staged ? inputs.elements() : 0);
     for (int64_t tile = at.tiles.begin; tile < at.tiles.end; ++tile) {
+      const Region outputs = {at.ys, at.xs, outputs_of(g, at.group, plan_.form.columns.of({tile, tile + 1}))};
+      const ImageView<Sum<A>> sums = o_.result.sums(at.n, outputs, room);
       const Column<A> column = product_.column(at.group, tile, sums);
       for (int64_t b = 0; b < plan_.blocks(); ++b) run_block(column, product_.block(b), x, at.ys, at.xs);
+      o_.result.finish(o_.kernels, at.n, outputs, sums);
     }
-    o_.result.finish(o_.kernels, at.n, outputs, sums);
   }
 
  private:

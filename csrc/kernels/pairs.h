@@ -128,10 +128,33 @@ inline void pack_in_pairs(const CopyArgs<BFloat16, BFloat16Pair>& t) {
   for (int64_t n = 0; n < t.N; ++n) t.to[whole.K * t.to_k + n] = {t.from[whole.K * t.from_k + n * t.from_n], {0}};
 }
 
+// Results of pairs, rounded as their products are.
+struct RoundedAsProducts {
+  BFloat16 value;
+};
+inline __m256bh rounded(__m512 sums) { return _mm512_cvtneps_pbh(sums); }
+inline __m128bh rounded(__m256 sums) { return _mm256_cvtneps_pbh(sums); }
+template <class A, int LANES> inline void store(RoundedAsProducts* to, typename Lanes<A, LANES>::vector sums) {
+  if constexpr (LANES >= 8) {
+    const auto values = rounded((typename Intrinsic<LANES>::floats)sums);
+    memcpy(to, &values, sizeof(values));
+  } else {
+    typename Lanes<A, 8>::vector more = {};
+    memcpy(&more, &sums, sizeof(sums));
+    const auto values = rounded((__m256)more);
+    memcpy(to, &values, LANES * sizeof(*to));
+  }
+}
+
+inline void finish_pairs(const FinishArgs<BFloat16, float>& t) {
+  RoundedAsProducts* const to = reinterpret_cast<RoundedAsProducts*>(t.to);
+  finish<RoundedAsProducts, float>({t.from, t.from_m, to, t.to_m, t.to_n, t.M, t.N, t.activation});
+}
+
 inline void enter_pairs(Kernels<BFloat16, BFloat16Pair>& kernels) {
   enter_families(kernels);
   kernels.copy = copy_in_pairs;
   kernels.pack = pack_in_pairs;
-  kernels.finish = finish<BFloat16, float>;
+  kernels.finish = finish_pairs;
   kernels.add = add<float>;
 }
