@@ -1,4 +1,7 @@
-"""bfloat16 and float16: float32's results on the widened inputs, rounded once, by every op on every instruction set."""
+"""bfloat16 and float16: float32's results on the widened inputs, rounded once, by every op on every instruction set.
+
+But for products of pairs of bfloat16 on avx512_bf16: test_pairs.py.
+"""
 
 import pytest
 import torch
@@ -40,7 +43,10 @@ def arguments(case, dtype):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_is_float32_rounded(case, dtype, isa):
     halves = arguments(case, dtype)
+    multiplies_pairs = isa == "avx512_bf16" and dtype == torch.bfloat16
     for name, call in calls(case).items():
+        if multiplies_pairs and name not in ("winograd", "weight"):
+            continue
         result, expected = call(*halves), call(*map(wide, halves)).to(dtype)
         assert result.dtype == dtype, name
         assert torch.equal(result, expected), name

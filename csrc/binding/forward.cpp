@@ -98,7 +98,7 @@ Tensor run_packed(const ConvGeometry& g, const Tensor& x, const TensorInfo& x_in
       return run<S, A>(g, Algorithm::automatic, x, x_info, given, bias);
     }
   }
-  if (!weight) fail("packed was packed for another weight_size, another number of groups or another instruction set");
+  if (!weight) fail("packed was packed for another weight_size, number of groups, instruction set or dtype");
   const GivenWeights<S, A> given = {weight_view(read<S>(*weight), *weight_info, g.groups), nullptr, {}};
   return run<S, A>(g, Algorithm::automatic, x, x_info, given, bias);
 }

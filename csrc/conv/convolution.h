@@ -47,7 +47,7 @@ ConvPlan make_plan(const Kernels<S, A>& kernels, const ConvGeometry& g, const Im
                    const Prepacked* prepacked = nullptr) {
   ConvPlan plan = {};
   const bool lanewise = is_lanewise<A>(kernels, g), transformed = prepacked && keeps_winograd(*prepacked, g);
-  const bool pairs = prepacked ? packs_pairs(kernels, g) : takes_pairs(kernels, g, algorithm);
+  const bool pairs = takes_pairs(kernels, g, algorithm);
   const double direct_cost = pairs ? kPairProductCost : 1;
   const auto weights = transformed ? WinogradWeights::prepacked : WinogradWeights::given;
   // Panels of pairs hold nothing that Winograd could transform.
@@ -105,6 +105,8 @@ void with_runner(const ConvPlan& plan, Operands<S, A> operands, const Use& use) 
                                            operands.result,
                                            elements_in<BFloat16Pair>(operands.packed)};
       if (const ViewPlan* view = std::get_if<ViewPlan>(&plan.kind)) use(ViewRunner<S, BFloat16Pair>(*view, o));
+      if (const PlanesPlan* planes = std::get_if<PlanesPlan>(&plan.kind))
+        use(PlanesRunner<S, BFloat16Pair>(*planes, o));
       if (const PiecesPlan* pieces = std::get_if<PiecesPlan>(&plan.kind))
         use(PiecesRunner<S, BFloat16Pair>(*pieces, o));
       return;

@@ -51,12 +51,10 @@ template <class S, class A> class DensePlanner {
   }
 
   DenseChoice plan() const {
-    if constexpr (!kIsPair<A>) {
-      if (!named_ && dense_.blocks() == 1 && takes_planes<A>(kernels_, g_)) {
-        DensePlan dense = dense_;
-        dense.algorithm = Algorithm::matmul;
-        return make_planes_plan(kernels_, g_, dense, threads_, result_);
-      }
+    if (!named_ && dense_.blocks() == 1 && takes_planes<A>(kernels_, g_)) {
+      DensePlan dense = dense_;
+      dense.algorithm = Algorithm::matmul;
+      return make_planes_plan(kernels_, g_, dense, threads_, result_);
     }
     if (takes_pieces()) return pieces();
     if (has_broken_rows()) return panel();

@@ -52,7 +52,7 @@ template <class S, class A> class PackedWeights {
         g_(weights),
         with_winograd_(with_winograd),
         for_lanes_(is_lanewise<A>(kernels, weights)),
-        in_pairs_(packs_pairs(kernels, weights)) {
+        in_pairs_(takes_pairs(kernels, weights, Algorithm::automatic)) {
     if (for_lanes_) {
       layout_.direct_elements = g_.depth() * spread<A>(g_.O);
       return;

@@ -2,28 +2,22 @@
 // many channels is left, whose views are twice as wide. Of an odd number of channels the last pair has one value.
 #pragma once
 
-#include <cstdlib>
 #include <type_traits>
 
 #include "lanewise_plan.h"
-#include "planes.h"
 
 namespace nhwc_conv {
 
 template <class S, class A> constexpr bool kHasPairs = std::is_same_v<S, BFloat16> && std::is_same_v<A, float>;
 
-// Whether weights are packed in pairs ahead of the calls: by what is known of them then.
-template <class S, class A> bool packs_pairs(const Kernels<S, A>& kernels, const ConvGeometry& g) {
+// Whether a convolution that Winograd does not take is multiplied by pairs. By what is known of weights that are packed
+// ahead of the calls, but for im2col by name where dilation breaks its rows: panels know no pairs.
+template <class S, class A> bool takes_pairs(const Kernels<S, A>& kernels, const ConvGeometry& g, Algorithm algorithm) {
   const int64_t Cg = g.C_per_group();
   const bool whole = Cg % 2 == 0 || (Cg > 1 && g.groups == 1);
-  return kernels.pairs != nullptr && whole && g.O_per_group() > kMaxDotFamilies && !is_lanewise<A>(kernels, g);
-}
-
-// Whether a convolution that no other algorithm takes is multiplied by pairs. Planes and panels know none.
-template <class S, class A> bool takes_pairs(const Kernels<S, A>& kernels, const ConvGeometry& g, Algorithm algorithm) {
   const bool broken_rows = algorithm == Algorithm::im2col && g.w.kernel > 1 && g.w.dilation > 1;
-  const bool planes = !is_direct_by_name(algorithm) && takes_planes<A>(kernels, g);
-  return packs_pairs(kernels, g) && !broken_rows && (!planes || getenv("NOPL"));
+  return kernels.pairs != nullptr && whole && g.O_per_group() > kMaxDotFamilies && !broken_rows &&
+         !is_lanewise<A>(kernels, g);
 }
 
 inline ConvGeometry in_pairs(ConvGeometry g) {

@@ -46,7 +46,7 @@ template <class A> bool takes_planes(const Arithmetic<A>& kernels, const ConvGeo
 // Items of some groups, and of rows whose planes stay in the second-level cache.
 template <class S, class A>
 PlanesPlan make_planes_plan(const Kernels<S, A>& kernels, const ConvGeometry& g, const DensePlan& dense, int threads,
-                            const Result<S, A>& result) {
+                            const Result<S, Sum<A>>& result) {
   PlanesPlan plan = {dense};
   plan.runner = plan.source = "planes";
   const int64_t OH = max(g.h.output, 1), halo = (g.h.kernel - 1) * g.h.dilation;
@@ -78,7 +78,7 @@ template <class S, class A> class PlanesRunner {
     return ceil_div(o_.g.groups, plan_.item_groups) * o_.g.N * ceil_div(o_.g.h.output, plan_.item_height);
   }
 
-  void run(int64_t item, A* scratch) const {
+  void run(int64_t item, Sum<A>* scratch) const {
     const ConvGeometry& g = o_.g;
     const int64_t Cg = g.C_per_group(), Og = g.O_per_group();
     const int64_t shares = ceil_div(g.groups, plan_.item_groups), blocks = ceil_div(g.h.output, plan_.item_height);
@@ -87,9 +87,10 @@ template <class S, class A> class PlanesRunner {
     const Range ys = share_of(g.h.output, item / shares / g.N, blocks), rows = g.h.inputs(ys);
     const Range channels = {groups.begin * Cg, groups.end * Cg};
     const Region outputs = {ys, {0, g.w.output}, {groups.begin * Og, groups.end * Og}};
-    stage_planes(o_.kernels, g.w, o_.x, n, rows, channels, plan_.width, scratch);
-    A* const row = scratch + plan_.staged_elements;
-    const ImageView<A> sums = o_.result.sums(n, outputs, row + plan_.row_elements);
+    A* const planes = elements_in<A>(scratch);
+    stage_planes(o_.kernels, g.w, o_.x, n, rows, channels, plan_.width, planes);
+    Sum<A>* const row = scratch + plan_.staged_elements;
+    const ImageView<Sum<A>> sums = o_.result.sums(n, outputs, row + plan_.row_elements);
     TileArgs<A> args = product(product_.column(groups.begin, 0, sums), channels.size());
     const A* const weights = args.a;
     const int64_t next_group = groups.size() > 1 ? product_.column(groups.begin + 1, 0, sums).args.b - weights : 0;
@@ -98,10 +99,10 @@ template <class S, class A> class PlanesRunner {
       const int64_t from = g.h.input_of(y, taps.begin) - rows.begin;
       args.I = taps.size();
       args.a = weights + taps.begin * args.a_i;
-      args.b = taps.empty() ? scratch : scratch + from * channels.size() * plan_.width;
+      args.b = taps.empty() ? planes : planes + from * channels.size() * plan_.width;
       args.c = row;
       multiply(args, groups, next_group);
-      A* const to = sums.data + y * sums.h + outputs.channels.begin;
+      Sum<A>* const to = sums.data + y * sums.h + outputs.channels.begin;
       o_.kernels.rearrange({row, 1, args.c_m, to, sums.w, g.w.output, outputs.channels.size()});
     }
     o_.result.finish(o_.kernels, n, outputs, sums);

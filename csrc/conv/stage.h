@@ -62,13 +62,13 @@ void stage_planes(const Kernels<S, A>& kernels, const Axis& w, const ImageView<c
     // Down the channels: along the row the compiler calls memset for what is mostly one element.
     const auto clear = [&](Range xs) {
       for (int64_t at = xs.begin; at < xs.end; ++at) {
-        for (int64_t c = 0; c < channels.size(); ++c) to[c * width + at] = 0;
+        for (int64_t c = 0; c < channels.size(); ++c) to[c * width + at] = A{};
       }
     };
     clear({0, before});
     clear({after, w.span(w.output)});
     const S* from = x.data + n * x.n + row * x.h + inside.begin * x.w + channels.begin * x.c;
-    kernels.copy({from, x.c, x.w, to + before, width, channels.size(), inside.size()});
+    kernels.pack({from, x.c, x.w, to + before, width, channels.size(), inside.size(), x.one_value});
   }
 }
 

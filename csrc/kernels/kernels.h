@@ -211,7 +211,7 @@ template <class A> struct Arithmetic {
   int dot_lanes;
   DotFamily<A> dot[kMaxDotFamilies];
   WinogradTransforms<A> winograd2, winograd4;
-  void (*rearrange)(const CopyArgs<A, A>&);
+  void (*rearrange)(const CopyArgs<Sum<A>, Sum<A>>&);
   void (*repeat)(const RepeatArgs<A>&);
   // to[n] += from[n] for n < count
   void (*add)(Sum<A>* to, const Sum<A>* from, int64_t count);
@@ -225,8 +225,8 @@ template <class S, class A> struct Kernels : Arithmetic<A> {
   void (*pack)(const CopyArgs<S, A>&);
   void (*field)(const FieldArgs<S, A>&);
   void (*finish)(const FinishArgs<S, Sum<A>>&);
-  // Of products of pairs, where the instruction set has them; else null. Of those there are `rows` of the broadcast
-  // kernels for more columns than dot kernels have, copy, pack, add and finish.
+  // Of products of pairs, where the instruction set has them; else null. Of those there are broadcast
+  // kernels for more columns than dot kernels have, without packing_rows, and rearrange, add, copy, pack and finish.
   const Kernels<S, BFloat16Pair>* pairs;
 };
 

@@ -157,4 +157,5 @@ inline void enter_pairs(Kernels<BFloat16, BFloat16Pair>& kernels) {
   kernels.pack = pack_in_pairs;
   kernels.finish = finish_pairs;
   kernels.add = add<float>;
+  kernels.rearrange = copy<float, float>;
 }

@@ -151,10 +151,8 @@ void tile(const TileArgs<T>& t) {
 template <class T, int LANES, int VECTORS, int ROWS> struct TileRows {
   static void enter(TileFamily<T>& family) {
     family.rows[ROWS - 1] = tile<T, Sum<T>, LANES, VECTORS, ROWS, false, false>;
-    if constexpr (!kIsPair<T>) {
-      family.packing_rows[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, false, true>;
-      family.columns_of_a[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, true, false>;
-    }
+    family.columns_of_a[ROWS - 1] = tile<T, Sum<T>, LANES, VECTORS, ROWS, true, false>;
+    if constexpr (!kIsPair<T>) family.packing_rows[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, false, true>;
     TileRows<T, LANES, VECTORS, ROWS - 1>::enter(family);
   }
 };

@@ -94,7 +94,7 @@ PACKED_BEFORE_EXPORT = (
     "conv2d_packed cannot be exported to ONNX with weights packed before: call pack_weight in forward, or convolve by "
     "conv2d"
 )
-PACKED = "packed was packed for another weight_size, another number of groups or another instruction set"
+PACKED = "packed was packed for another weight_size, number of groups, instruction set or dtype"
 PACKED_WEIGHT = (
     "expected weight to be of size weight_size={expected} as [KH, KW, C per group, O], but got {actual}"
 )

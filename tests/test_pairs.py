@@ -1,0 +1,150 @@
+"""Products of pairs of bfloat16, on avx512_bf16: their own rounding within, and all else as everywhere."""
+
+import oracle
+import pytest
+import torch
+from cases import BY_NAME, CASES
+from conftest import DISABLED
+from test_half import OPS, arguments, calls
+
+import nhwc_conv
+
+BF16 = torch.bfloat16
+
+
+@pytest.fixture(autouse=True)
+def pairs():
+    """On a machine that has them."""
+    if DISABLED:
+        pytest.skip("products of pairs are the extension's")
+    from nhwc_conv._extension import module as extension
+
+    if "avx512_bf16" not in extension.instruction_sets():
+        pytest.skip("this machine has no avx512_bf16")
+    previous = extension.instruction_set()
+    extension.set_instruction_set("avx512_bf16")
+    yield
+    extension.set_instruction_set(previous)
+
+
+with_cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+@with_cases
+def test_as_near_as_sums_in_float32(case):
+    x, w, bias, grad = arguments(case, BF16)
+    result = {name: call(x, w, bias, grad) for name, call in calls(case).items()}
+    n, n_input, *_ = oracle.terms(case, grad)
+    expected, size = oracle.forward(case, x, w, bias), oracle.forward(case, *absolute(x, w, bias))
+    for name in ("im2col", "matmul", "conv2d", "packed"):
+        assert result[name].dtype == BF16
+        oracle.assert_close(result[name], expected, size, max(n, 40))  # conv2d may take Winograd's algorithm
+    expected, size = (
+        oracle.gradients(case, *tensors)[0] for tensors in ((x, w, bias, grad), absolute(x, w, bias, grad))
+    )
+    oracle.assert_close(result["input"], expected, size, max(n_input, 40))
+
+
+def absolute(*tensors):
+    return [None if t is None else t.abs() for t in tensors]
+
+
+@with_cases
+def test_exact_on_integers(case):
+    x, w, bias = case.tensors(BF16, integers=True)
+    grad = case.grad_like(OPS.im2col(x, w, bias, **case.geometry), integers=True)
+    with nhwc_conv.flags(winograd=False):
+        for name, call in calls(case).items():
+            if name != "winograd":
+                tensors = [None if t is None else t.float() for t in (x, w, bias, grad)]
+                assert torch.equal(call(x, w, bias, grad), call(*tensors).to(BF16)), name
+
+
+def plan(x, w, **arguments):
+    return nhwc_conv.explain(x, w, dtype=BF16, **arguments)
+
+
+PAIRS = {
+    "view": ((1, 56, 56, 64), (1, 1, 64, 256), dict()),
+    "pixels": ((1, 32, 32, 3), (7, 7, 3, 64), dict(stride=2)),
+    "pieces": ((1, 7, 7, 512), (1, 1, 512, 2048), dict()),
+    "planes": ((1, 28, 28, 256), (3, 3, 8, 256), dict(padding=1, groups=32)),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_dense_convolutions_multiply_pairs(name):
+    x, w, arguments = PAIRS[name]
+    chosen = plan(x, w, **arguments)
+    assert chosen["pairs"] and name in (chosen["runner"], chosen["source"])
+    assert chosen["reduction"][2] in {(w[2] + 1) // 2, w[1] * ((w[2] + 1) // 2)}
+
+
+def test_others_do_not():
+    for x, w, arguments in (
+        ((1, 14, 14, 32), (3, 3, 1, 32), dict(groups=32)),
+        ((1, 32, 32, 64), (3, 3, 64, 3), dict(padding=1)),
+        ((1, 56, 56, 64), (3, 3, 64, 64), dict(padding=1)),
+        ((1, 20, 20, 1), (3, 3, 1, 16), dict()),
+        ((1, 20, 20, 8), (3, 3, 8, 16), dict(dilation=2, algorithm="im2col")),
+        ((1, 32, 32, 8), (3, 3, 8, 16), dict(direction="weight_gradient")),
+    ):
+        assert "pairs" not in plan(x, w, **arguments)
+    assert "pairs" not in nhwc_conv.explain((1, 56, 56, 64), (1, 1, 64, 256), dtype=torch.float16)
+
+
+def test_winograd_has_to_win_against_pairs():
+    """At 512 channels its transforms take longer than products of pairs, and not than those of float32."""
+    arguments = (1, 7, 7, 512), (3, 3, 512, 512)
+    assert plan(*arguments, padding=1)["algorithm"] != "winograd"
+    assert plan((1, 56, 56, 64), (3, 3, 64, 64), padding=1)["algorithm"] == "winograd"
+
+
+@pytest.mark.parametrize("channels", [3, 5, 33])
+def test_the_value_that_an_odd_number_of_channels_lacks_is_not_read(channels):
+    torch.manual_seed(0)
+    beside = torch.full((2, 9, 8, channels + 1), float("nan"), dtype=BF16)
+    x, w = torch.randn(2, 9, 8, channels).to(BF16), torch.randn(3, 3, channels, 20).to(BF16)
+    beside[..., :channels] = x
+    more = torch.full((3, 3, channels + 1, 20), float("nan"), dtype=BF16)
+    more[:, :, :channels] = w
+    result = OPS.im2col(beside[..., :channels], more[:, :, :channels])
+    assert torch.equal(result, OPS.im2col(x, w)) and result.isfinite().all()
+
+
+def test_every_order_of_the_channels_in_memory():
+    case = BY_NAME["kernel_4x7"]
+    x, w, bias = case.tensors(BF16)
+    expected = OPS.im2col(x, w, bias, **case.geometry)
+    views = [
+        x.movedim(-1, 0).contiguous().movedim(0, -1),
+        x.transpose(1, 2).contiguous().transpose(1, 2),
+        torch.stack((x, x), -1)[..., 1],
+        torch.cat((x, x[..., :1]), -1)[..., : x.shape[-1]],
+    ]
+    weights = [w, w.permute(3, 2, 0, 1).contiguous().permute(2, 3, 1, 0), torch.stack((w, w), -1)[..., 1]]
+    for view in views:
+        for weight in weights:
+            assert torch.equal(OPS.im2col(view, weight, bias, **case.geometry), expected)
+
+
+def test_nan_and_infinity_stay():
+    x, w = torch.zeros(1, 1, 3, 4).to(BF16), torch.eye(4, 8).view(1, 1, 4, 8).to(BF16)
+    x[0, 0, 0, 1], x[0, 0, 1, 2] = float("nan"), 3e38
+    result = OPS.im2col(x, w * 2)
+    assert result[0, 0, 0].isnan().all() and result[0, 0, 1, 2] == float("inf") and (result[0, 0, 2] == 0).all()
+
+
+def test_packed_pairs_are_of_bfloat16_alone():
+    from nhwc_conv._extension import module as extension
+
+    x, w = torch.randn(1, 6, 6, 8), torch.randn(1, 1, 8, 8)
+    pairs, floats = OPS.pack_weight(w.to(BF16)), OPS.pack_weight(w.half())
+    message = "packed was packed for another weight_size"
+    for half, packed in ((x.half(), pairs), (x, pairs), (x.to(BF16), floats)):
+        with pytest.raises(RuntimeError, match=message):
+            OPS.conv2d_packed(half, packed, w.shape)
+    extension.set_instruction_set("avx512")
+    with pytest.raises(RuntimeError, match=message):
+        OPS.conv2d_packed(x.to(BF16), pairs, w.shape)
+    assert pairs.numel() == OPS.pack_weight(w.to(BF16)).numel()
