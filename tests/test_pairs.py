@@ -74,14 +74,14 @@ PAIRS = {
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_dense_convolutions_multiply_pairs(name):
-    x, w, arguments = PAIRS[name]
-    chosen = plan(x, w, **arguments)
+    x, w, options = PAIRS[name]
+    chosen = plan(x, w, **options)
     assert chosen["pairs"] and name in (chosen["runner"], chosen["source"])
     assert chosen["reduction"][2] in {(w[2] + 1) // 2, w[1] * ((w[2] + 1) // 2)}
 
 
 def test_others_do_not():
-    for x, w, arguments in (
+    for x, w, options in (
         ((1, 14, 14, 32), (3, 3, 1, 32), dict(groups=32)),
         ((1, 32, 32, 64), (3, 3, 64, 3), dict(padding=1)),
         ((1, 56, 56, 64), (3, 3, 64, 64), dict(padding=1)),
@@ -89,14 +89,14 @@ def test_others_do_not():
         ((1, 20, 20, 8), (3, 3, 8, 16), dict(dilation=2, algorithm="im2col")),
         ((1, 32, 32, 8), (3, 3, 8, 16), dict(direction="weight_gradient")),
     ):
-        assert "pairs" not in plan(x, w, **arguments)
+        assert "pairs" not in plan(x, w, **options)
     assert "pairs" not in nhwc_conv.explain((1, 56, 56, 64), (1, 1, 64, 256), dtype=torch.float16)
 
 
 def test_winograd_has_to_win_against_pairs():
     """At 512 channels its transforms take longer than products of pairs, and not than those of float32."""
-    arguments = (1, 7, 7, 512), (3, 3, 512, 512)
-    assert plan(*arguments, padding=1)["algorithm"] != "winograd"
+    few_pixels = (1, 7, 7, 512), (3, 3, 512, 512)
+    assert plan(*few_pixels, padding=1)["algorithm"] != "winograd"
     assert plan((1, 56, 56, 64), (3, 3, 64, 64), padding=1)["algorithm"] == "winograd"
 
 
@@ -132,7 +132,9 @@ def test_nan_and_infinity_stay():
     x, w = torch.zeros(1, 1, 3, 4).to(BF16), torch.eye(4, 8).view(1, 1, 4, 8).to(BF16)
     x[0, 0, 0, 1], x[0, 0, 1, 2] = float("nan"), 3e38
     result = OPS.im2col(x, w * 2)
-    assert result[0, 0, 0].isnan().all() and result[0, 0, 1, 2] == float("inf") and (result[0, 0, 2] == 0).all()
+    assert (
+        result[0, 0, 0].isnan().all() and result[0, 0, 1, 2] == float("inf") and (result[0, 0, 2] == 0).all()
+    )
 
 
 def test_packed_pairs_are_of_bfloat16_alone():

@@ -172,6 +172,17 @@ ConvGeometry check_input_gradient(const TensorInfo& grad, const TensorInfo& w, c
   return g;
 }
 
+int32_t check_out_dtype(const TensorInfo& x, const std::optional<torch::headeronly::ScalarType>& out_dtype) {
+  const int32_t sums = is_computed_here(x.dtype) ? arithmetic_dtype(x.dtype) : x.dtype;
+  const int32_t dtype = out_dtype ? static_cast<int32_t>(*out_dtype) : x.dtype;
+  if (dtype != x.dtype && dtype != sums) {
+    const std::string other = sums == x.dtype ? "" : " or " + dtype_name(sums);
+    fail("expected out_dtype to be " + dtype_name(x.dtype) + other + " for x of type " + dtype_name(x.dtype) +
+         ", but got " + dtype_name(dtype));
+  }
+  return dtype;
+}
+
 ConvGeometry check_weight_gradient(const TensorInfo& grad, const TensorInfo& x, const std::vector<int64_t>& kernel_size,
                                    const ConvOptions& options, int64_t algorithm) {
   check_same_kind({"gradient", "grad", &grad}, {"input", "x", &x});

@@ -2,6 +2,9 @@
 // before.
 #pragma once
 
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <optional>
 #include <vector>
 
 #include "../conv/geometry.h"
@@ -38,6 +41,9 @@ void check_packed_weight(const TensorInfo& x, const TensorInfo& weight, const st
 // grad [N, OH, OW, O] or [OH, OW, O], w as above, input_size (H, W)
 ConvGeometry check_input_gradient(const TensorInfo& grad, const TensorInfo& w, const std::vector<int64_t>& input_size,
                                   const ConvOptions& options, int64_t algorithm);
+
+// The dtype of a weight gradient of x: x's, unless the dtype of its sums is asked for.
+int32_t check_out_dtype(const TensorInfo& x, const std::optional<torch::headeronly::ScalarType>& out_dtype);
 
 // grad and x as above, kernel_size (KH, KW)
 ConvGeometry check_weight_gradient(const TensorInfo& grad, const TensorInfo& x, const std::vector<int64_t>& kernel_size,

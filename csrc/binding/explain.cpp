@@ -75,7 +75,7 @@ std::string explain_direction(const std::string& direction, Algorithm algorithm,
   if (direction == "input_gradient") {
     return explain_pass(InputGradient<S, A>(kernels, g, algorithm, threads, grad, w, nullptr), size);
   }
-  return explain_pass(WeightGradient<S, A>(kernels, g, algorithm, threads, x, grad, nullptr), size);
+  return explain_pass(WeightGradient<S, A>(kernels, g, algorithm, threads, x, grad, {}), size);
 }
 
 [[noreturn]] void refuse(const char* name, const char* expected, const std::string& actual) {

@@ -34,7 +34,9 @@ Tensor conv2d_packed(Tensor x, Tensor packed, Sizes weight_size, std::optional<T
                      bool oihw);
 Tensor conv2d_input(Tensor grad, Tensor w, Sizes input_size, Sizes stride, Sizes padding, Sizes dilation,
                     int64_t groups, int64_t auto_pad, int64_t algorithm);
+// Of out_dtype, which may be that of the sums, else of the dtype of x.
 Tensor conv2d_weight(Tensor grad, Tensor x, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,
-                     int64_t groups, int64_t auto_pad, int64_t algorithm);
+                     int64_t groups, int64_t auto_pad, int64_t algorithm,
+                     std::optional<torch::headeronly::ScalarType> out_dtype);
 
 }  // namespace nhwc_conv

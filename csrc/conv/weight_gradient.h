@@ -22,12 +22,19 @@ template <class S> void join_single_pixels(ConvGeometry& g, ImageView<const S>& 
   g.N = 1;
 }
 
+// A weight gradient, [KH, KW, C/groups, O] and contiguous: rounded to the type of storage, or else the sums themselves.
+template <class S, class A> struct Gradient {
+  S* rounded;
+  A* sums;
+};
+
 template <class S, class A> class WeightGradient {
  public:
-  // x [N, H, W, C] and grad [N, OH, OW, O], any strides; dw [KH, KW, C/groups, O], contiguous.
+  // x [N, H, W, C] and grad [N, OH, OW, O], any strides.
   WeightGradient(const Kernels<S, A>& kernels, const ConvGeometry& g, Algorithm algorithm, int threads,
-                 const ImageView<const S>& x, const ImageView<const S>& grad, S* dw)
-      : o_{kernels, g, x, grad, reinterpret_cast<A*>(dw)}, dw_(dw) {
+                 const ImageView<const S>& x, const ImageView<const S>& grad, const Gradient<S, A>& dw)
+      : o_{kernels, g, x, grad, dw.sums}, rounded_(dw.rounded), rounds_(!std::is_same_v<S, A> && !dw.sums) {
+    if (std::is_same_v<S, A> && !dw.sums) o_.dw = reinterpret_cast<A*>(dw.rounded);
     if (takes_winograd<A>(algorithm, g, WinogradWeights::gradient, g.N)) {
       plan_ = make_winograd_gradient_plan(kernels, g, threads);
       return;
@@ -43,7 +50,7 @@ template <class S, class A> class WeightGradient {
   // Sums that are rounded in the end come first.
   PlanMemory memory() const {
     PlanMemory wanted = std::visit([](const PlanMemory& memory) { return memory; }, plan_);
-    if (kRounds) wanted.packed_elements += o_.elements();
+    if (rounds_) wanted.packed_elements += o_.elements();
     return wanted;
   }
   Explanation explain() const {
@@ -51,19 +58,16 @@ template <class S, class A> class WeightGradient {
   }
   void run(const Parallel& parallel, A* workspace) const {
     Operands o = o_;
-    if (kRounds) {
+    if (rounds_) {
       o.dw = workspace;
       workspace += o.elements();
     }
     std::visit([&](const auto& plan) { runner_of(plan, o).run(parallel, workspace); }, plan_);
-    if (kRounds) round(parallel, o.dw);
+    if (rounds_) round(parallel, o.dw);
   }
 
  private:
   using Operands = GradientOperands<S, A>;
-  // Else sums are made in the result.
-  static constexpr bool kRounds = !std::is_same_v<S, A>;
-
   static DenseWeightGradient<S, A> runner_of(const DenseGradientPlan& plan, const Operands& o) { return {plan, o}; }
   static LanewiseWeightGradient<S, A> runner_of(const LanewiseGradientPlan& plan, const Operands& o) {
     return {plan, o};
@@ -76,12 +80,13 @@ template <class S, class A> class WeightGradient {
     const int64_t chunk = 16 * 1024, elements = o_.elements();
     for_each_item(parallel, ceil_div(elements, chunk), [&](int64_t item, int64_t) {
       const int64_t begin = item * chunk, count = min(elements - begin, chunk);
-      o_.kernels.finish({sums + begin, count, dw_ + begin, count, 1, 1, count, Activation::none});
+      o_.kernels.finish({sums + begin, count, rounded_ + begin, count, 1, 1, count, Activation::none});
     });
   }
 
   Operands o_;
-  S* dw_;
+  S* rounded_;
+  bool rounds_;  // else sums are made in the result
   std::variant<DenseGradientPlan, LanewiseGradientPlan, WinogradGradientPlan> plan_;
 };
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from . import texts
+from .dtypes import ARITHMETIC
 from .sizes import (
     EXPLICIT,
     SAME,
@@ -167,6 +168,15 @@ def check_tensors(**tensors: Tensor | None) -> None:
                 **{"role_a": texts.ROLES[a].capitalize(), "a": a, "dtype_a": texts.dtype_name(first.dtype)},
                 **{"role_b": texts.ROLES[b], "b": b, "dtype_b": texts.dtype_name(other.dtype)},
             )
+
+
+def check_out_dtype(out_dtype: torch.dtype | None, dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a weight gradient of x of `dtype`: that, unless the dtype of its sums is asked for."""
+    allowed = [dtype, *({ARITHMETIC.get(dtype, dtype)} - {dtype})]
+    if out_dtype is not None and out_dtype not in allowed:
+        names = [texts.dtype_name(d) for d in (*allowed, dtype, out_dtype)]
+        texts.fail(texts.OUT_DTYPE, expected=" or ".join(names[:-2]), dtype=names[-2], actual=names[-1])
+    return out_dtype or dtype
 
 
 def check_devices(**tensors: Tensor | None) -> None:

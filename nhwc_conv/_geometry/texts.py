@@ -83,6 +83,7 @@ OVERFLOW = "expected the {what} to have at most {limit} elements, but got size {
 GRAD = "expected grad to be of size {expected}, but got grad of size {actual}"
 PACKABLE = f"expected w to be {dtypes.NAMES} to be packed, but got {{dtype}}"
 PACKED_DTYPE = "expected packed to be {expected} for x of type {dtype}, but got {actual}"
+OUT_DTYPE = "expected out_dtype to be {expected} for x of type {dtype}, but got {actual}"
 NOT_SCRIPTABLE = (
     "torch.jit.script cannot compile nhwc_conv.{name}: use torch.jit.trace or torch.export, or script the model that "
     "nhwc_conv.revert gives back"

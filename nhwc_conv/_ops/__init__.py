@@ -15,8 +15,8 @@ from . import (  # noqa: F401
     sharding,
     without_derivatives,
 )
-from .autocast import cast_as_active
 from .autograd import SHORTCUTS, is_transformed, nothing_listens
+from .mixed_precision import cast_as_active
 from .schema import FORWARD_OPS, ops
 
 __all__ = ["FORWARD_OPS", "SHORTCUTS", "cast_as_active", "is_transformed", "nothing_listens", "ops"]

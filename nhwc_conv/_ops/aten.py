@@ -29,8 +29,8 @@ def aten_conv2d_input(grad: Tensor, w: Tensor, input_size: Sequence[int], *geome
     return result(input_gradient(grad, w, g), g.x_shape)
 
 
-def aten_conv2d_weight(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geometry: Any) -> Tensor:
-    g = checked_weight(grad, x, kernel_size, *geometry)
+def aten_conv2d_weight(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *rest: Any) -> Tensor:
+    g, dtype = checked_weight(grad, x, kernel_size, *rest)
     image, symmetric = padded(x, g)
 
     def gradient(grad: Tensor, image: Tensor) -> Tensor:
@@ -46,7 +46,8 @@ def aten_conv2d_weight(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geo
         weight = torch.complex(parts[0][0] - parts[1][1], parts[0][1] + parts[1][0])
     else:
         weight = gradient(grad, image)
-    return result(weight.permute(HWIO), g.w_shape)
+    # aten has its sums in the dtype of x alone.
+    return result(weight.permute(HWIO).to(dtype), g.w_shape)
 
 
 def convolution(x: Tensor, w: Tensor, bias: Tensor | None, g: Geometry) -> Tensor:

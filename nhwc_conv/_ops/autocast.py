@@ -1,6 +1,7 @@
 """torch.autocast: forward ops compute in the dtype that is active for their device, as F.conv2d does.
 
-torch.library.register_autocast would fix one dtype for all time.
+A float32 weight that wants a gradient is rounded below autograd, so that its gradient is not: sums are float32, and
+stay so on their way into the parameter. torch.library.register_autocast would fix one dtype for all time.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._C import DispatchKey, DispatchKeySet, _ExcludeDispatchKeyGuard
-from torch._C import _is_any_autocast_enabled as autocast_enabled
 
-from .derivatives import overload
-from .schema import FORWARD_OPS, library
+from .autograd import EAGER, has_tangents, is_exporting_to_onnx
+from .derivatives import ForwardRule, overload
+from .mixed_precision import MixedOp, cast_to_active, is_mixed
+from .schema import DEFAULTS, FORWARD_OPS, library
 
 KEYS = {
     "AutocastCPU": "cpu",
@@ -26,35 +28,20 @@ KEYS = {
 
 
 def autocast_kernel(name: str, key: str) -> Callable[..., Tensor]:
-    op = overload(name)
+    op, mixed = overload(name), MixedOp(overload(name))
+    apply: Callable[..., Any] = EAGER[ForwardRule].apply
     excluded = DispatchKeySet(getattr(DispatchKey, key))
 
-    def kernel(*args: Any) -> Tensor:
+    def kernel(x: Tensor, w: Tensor, bias: Tensor | None = None, *geometry: Any) -> Tensor:
         device_type = KEYS[key] or torch._C._get_privateuse1_backend_name()
-        tensors, geometry = _cast(args[:3], device_type), args[3:]
+        cast = cast_to_active((x, w, bias), device_type)
         with _ExcludeDispatchKeyGuard(excluded):
-            return op(*tensors, *geometry)
+            if is_mixed(cast[0], w) and not has_tangents() and not is_exporting_to_onnx(x):
+                geometry += DEFAULTS[name][3 + len(geometry) :]
+                return apply(mixed, cast[0], w, bias, geometry)
+            return op(*cast, *geometry)
 
     return kernel
-
-
-def cast_as_active(*tensors: Any) -> tuple[Any, ...]:
-    """The tensors of a forward op in the dtype that it will be computed in: as they are without autocast."""
-    device_type = tensors[0].device.type
-    # "meta" and its like are no device types to ask about.
-    if autocast_enabled() and torch.amp.is_autocast_available(device_type):
-        return _cast(tensors, device_type) if torch.is_autocast_enabled(device_type) else tensors
-    return tensors
-
-
-def _cast(tensors: tuple[Any, ...], device_type: str) -> tuple[Any, ...]:
-    """float64, integers and complex numbers are left alone by autocast, and so are tensors elsewhere."""
-    dtype = torch.get_autocast_dtype(device_type)
-
-    def eligible(t: Tensor) -> bool:
-        return t.is_floating_point() and t.dtype != torch.float64 and t.device.type == device_type
-
-    return tuple(t.to(dtype) if t is not None and eligible(t) else t for t in tensors)
 
 
 for _key in KEYS:

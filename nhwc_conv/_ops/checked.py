@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .._geometry import (
     Geometry,
+    check_out_dtype,
     check_tensors,
     check_winograd,
     forward_geometry,
@@ -34,6 +36,11 @@ def checked_input(grad: Tensor, w: Tensor, input_size: Sequence[int], *geometry:
     return input_geometry(grad.shape, w.shape, input_size, *geometry)
 
 
-def checked_weight(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geometry: Any) -> Geometry:
+def checked_weight(
+    grad: Tensor, x: Tensor, kernel_size: Sequence[int], *rest: Any
+) -> tuple[Geometry, torch.dtype]:
+    """And the result's dtype."""
+    *geometry, out_dtype = rest
     check_tensors(grad=grad, x=x)
-    return weight_geometry(grad.shape, x.shape, kernel_size, *geometry)
+    g = weight_geometry(grad.shape, x.shape, kernel_size, *geometry)
+    return g, check_out_dtype(out_dtype, x.dtype)

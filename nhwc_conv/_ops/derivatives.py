@@ -3,8 +3,9 @@
     F(x, w) the result,   D(grad, w) the gradient of x,   W(grad, x) that of w.
 
 All are called as op(a, b, extra, *geometry): `extra` is F's bias, or the size that D and W must be told; the
-geometry of D and W ends with `algorithm`. A rule's ctx has what `remember` put there; `gradients` gets a, b
-(None where not needed) and the gradient of the result, `tangent` finds a and b among the saved tensors.
+geometry of D ends with `algorithm`, that of W with `algorithm` and `out_dtype`. A rule's ctx has what `remember` put
+there; `gradients` gets a, b (None where not needed) and the gradient of the result, `tangent` finds a and b among the
+saved tensors.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def remember(
     # What was ruled out in forward stays so in backward.
     algorithm = FORWARD_OPS.get(op._opname) or int(not _flags.winograd)
     # One attribute: each costs as much as the others.
-    ctx.call = op._op, extra, geometry, a.shape, b.shape, algorithm
+    ctx.call = op._op, extra, geometry, a.shape, b.shape, algorithm, b.dtype
 
 
 Gradients: TypeAlias = "tuple[Tensor | None, Tensor | None, Tensor | None]"
@@ -46,13 +47,18 @@ class ForwardRule:
     @staticmethod
     def gradients(ctx: Any, x: Any, w: Any, grad: Tensor) -> Gradients:
         _, need_x, need_w, need_bias, *_ = ctx.needs_input_grad
-        _, _, geometry, x_shape, w_shape, algorithm = ctx.call
+        _, _, geometry, x_shape, w_shape, algorithm, w_dtype = ctx.call
         told = _arguments(geometry, algorithm)
         if grad.is_complex():
             x, w = _conj(x), _conj(w)
+        told_w, out_dtype = told, None
+        if w_dtype != grad.dtype:  # of a MixedOp
+            w = None if w is None else w.to(grad.dtype)
+            told_w, out_dtype = (*geometry, algorithm, w_dtype), w_dtype
         dx = D(grad, w, _image_size(x_shape), *told) if need_x else None
-        dw = W(grad, x, _kernel_size(w_shape), *told) if need_w else None
-        return dx, dw, grad.sum(tuple(range(grad.dim() - 1))) if need_bias else None
+        dw = W(grad, x, _kernel_size(w_shape), *told_w) if need_w else None
+        dbias = grad.sum(tuple(range(grad.dim() - 1)), dtype=out_dtype) if need_bias else None
+        return dx, dw, dbias
 
     @staticmethod
     def tangent(ctx: Any, dx: Tensor | None, dw: Tensor | None, dbias: Tensor | None) -> Tensor:
@@ -70,7 +76,7 @@ class InputRule:
     @staticmethod
     def gradients(ctx: Any, grad: Any, w: Any, v: Tensor) -> Gradients:
         _, need_grad, need_w, *_ = ctx.needs_input_grad
-        _, _, geometry, _, w_shape, _ = ctx.call
+        _, _, geometry, _, w_shape, *_ = ctx.call
         dgrad = _forward(v, _conj(w), geometry) if need_grad else None
         dw = W(_conj(grad), v, _kernel_size(w_shape), *geometry) if need_w else None
         return dgrad, dw, None
@@ -86,9 +92,11 @@ class WeightRule:
     @staticmethod
     def gradients(ctx: Any, grad: Any, x: Any, v: Tensor) -> Gradients:
         _, need_grad, need_x, *_ = ctx.needs_input_grad
-        _, _, geometry, _, x_shape, _ = ctx.call
-        dgrad = _forward(_conj(x), v, geometry) if need_grad else None
-        dx = D(_conj(grad), v, _image_size(x_shape), *geometry) if need_x else None
+        _, _, (*geometry, out_dtype), _, x_shape, _, dtype = ctx.call
+        if out_dtype not in (None, dtype):  # computed in that of the result, as what v is multiplied with was
+            x, grad = (t if t is None else t.to(out_dtype) for t in (x, grad))
+        dgrad = _forward(_conj(x), v, tuple(geometry)).to(dtype) if need_grad else None
+        dx = D(_conj(grad), v, _image_size(x_shape), *geometry).to(dtype) if need_x else None
         return dgrad, dx, None
 
     @staticmethod

@@ -27,7 +27,8 @@ def fake_input(grad: Tensor, *args: Any) -> Tensor:
 
 
 def fake_weight(grad: Tensor, *args: Any) -> Tensor:
-    return grad.new_empty(checked_weight(grad, *args).w_shape)
+    g, dtype = checked_weight(grad, *args)
+    return grad.new_empty(g.w_shape, dtype=dtype)
 
 
 def heard_by_onnx(fake: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -45,12 +45,12 @@ def fallback_input(grad: Tensor, w: Tensor, input_size: Sequence[int], *geometry
     )
 
 
-def fallback_weight(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geometry: Any) -> Tensor:
-    g = checked_weight(grad, x, kernel_size, *geometry)
+def fallback_weight(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *rest: Any) -> Tensor:
+    g, dtype = checked_weight(grad, x, kernel_size, *rest)
     if not _is_for_numpy(grad):
-        return aten_conv2d_weight(grad, x, kernel_size, *geometry)
+        return aten_conv2d_weight(grad, x, kernel_size, *rest)
     return _tensor(
-        reference.conv_weight_gradient(_array(grad), _array(x), (g.KH, g.KW), **_explicit(g)), x.dtype
+        reference.conv_weight_gradient(_array(grad), _array(x), (g.KH, g.KW), **_explicit(g)), dtype
     )
 
 

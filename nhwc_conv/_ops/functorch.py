@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from .autocast import cast_as_active
 from .batching import BATCHING
 from .derivatives import RULES, Gradients, Rule, overload, remember
+from .mixed_precision import cast_as_active
 from .schema import completed, library
 
 

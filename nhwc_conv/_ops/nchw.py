@@ -14,14 +14,15 @@ from torch import Tensor
 from torch._C import _AutoDispatchBelowADInplaceOrView as BelowViews
 from torch._C import _len_torch_function_stack as function_modes
 
-from .autocast import cast_as_active
 from .autograd import PLAIN, is_recorded_again, nothing_listens, plain_apply
 from .derivatives import ForwardRule, overload, remember
 from .memory_format import in_format, is_result_channels_last, weight_format
+from .mixed_precision import MixedOp, cast_as_active, is_mixed
 from .schema import FORWARD_OPS, ops
 from .weight_order import HWIO, OIHW
 
 OPS = {name: overload(name) for name in FORWARD_OPS}
+MIXED = {name: MixedOp(op) for name, op in OPS.items()}
 
 
 def to_nhwc(t: Tensor) -> Tensor:
@@ -45,8 +46,10 @@ def is_plain(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 
 def convolve(name: str, input: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
     """Forward op `name` of tensors that are plain."""
-    op = OPS[name]
+    op, given = OPS[name], (weight, bias)
     input, weight, bias = cast_as_active(input, weight, bias)
+    if weight is not given[0] and is_mixed(input, given[0]):
+        return apply(MIXED[name], input, *given, geometry)
     if torch.is_grad_enabled() and (
         input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     ):

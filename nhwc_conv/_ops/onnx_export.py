@@ -32,9 +32,9 @@ def conv2d_input(grad: Tensor, w: Tensor, input_size: Sequence[int], *geometry: 
     return input_gradient(grad, w, checked_input(grad, w, input_size, *geometry)).contiguous()
 
 
-def conv2d_weight(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geometry: Any) -> Tensor:
+def conv2d_weight(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *rest: Any) -> Tensor:
     """As a convolution over the batch, of images by gradients: ONNX has no other form of this gradient."""
-    g = checked_weight(grad, x, kernel_size, *geometry)
+    g, dtype = checked_weight(grad, x, kernel_size, *rest)
     image, symmetric = padded(x, g)
     per_group = image.unflatten(1, (g.groups, -1)).permute(2, 1, 0, 3, 4)  # [C/groups, groups, N, H, W]
     taps = F.conv2d(
@@ -42,7 +42,7 @@ def conv2d_weight(grad: Tensor, x: Tensor, kernel_size: Sequence[int], *geometry
         stride=g.dilation, padding=symmetric, dilation=g.stride, groups=g.groups,
     )  # fmt: skip
     # Rows and columns that no output reads look like taps beyond the last one.
-    return taps[:, :, : g.KH, : g.KW].permute(2, 3, 0, 1).contiguous()
+    return taps[:, :, : g.KH, : g.KW].permute(2, 3, 0, 1).contiguous().to(dtype)
 
 
 def pack_weight(w: Tensor, groups: int, winograd: bool, oihw: bool) -> Tensor:

@@ -23,7 +23,10 @@ PACKED = (
     f"(Tensor x, Tensor packed, SymInt[4] weight_size, Tensor? bias=None, {GEOMETRY}, "
     "Tensor? weight=None, bool oihw=False) -> Tensor"
 )
-WEIGHT = f"(Tensor grad, Tensor x, SymInt[2] kernel_size, {GEOMETRY}, int algorithm=0) -> Tensor"
+WEIGHT = (
+    f"(Tensor grad, Tensor x, SymInt[2] kernel_size, {GEOMETRY}, int algorithm=0, "
+    "ScalarType? out_dtype=None) -> Tensor"
+)
 
 # Which `algorithm` the gradients of a forward op ask for: 0 auto, 1 direct, 2 Winograd.
 FORWARD_OPS = {"im2col": 1, "matmul": 1, "winograd": 2, "conv2d": 0}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
@@ -59,6 +60,7 @@ class WeightGradientOp(Protocol):
         groups: int = ...,
         auto_pad: int = ...,
         algorithm: int = ...,
+        out_dtype: torch.dtype | None = ...,
     ) -> Tensor: ...
 
 

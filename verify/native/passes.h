@@ -103,7 +103,7 @@ template <class S, class A> S* weight_gradient(const Call<S, A>& call, Algorithm
   const nhwc_conv::ConvGeometry& g = call.g;
   S* dw = poisoned<S>(call.memory.result, call.place, g.h.kernel * g.w.kernel * g.C_per_group() * g.O);
   run_pass(call, nhwc_conv::WeightGradient<S, A>(call.kernels, g, algorithm, call.threads, call.tensors.x,
-                                                 call.tensors.grad, dw));
+                                                 call.tensors.grad, {dw, nullptr}));
   return dw;
 }
 
