@@ -33,17 +33,17 @@ WORKLOADS = {
 SAFETY = 8
 
 
-def network(build, trains):
+def network(build, trains, dtype):
     """The channels_last original: random weights, statistics as after some training."""
     torch.manual_seed(0)
     model = models.as_trained(build())
-    return model.train(trains).to(memory_format=torch.channels_last)
+    return model.train(trains).to(dtype, memory_format=torch.channels_last)
 
 
-def contenders(build, batch, trains, size):
+def contenders(build, batch, trains, size, dtype):
     """{name: a function without arguments that runs once and returns its results}, verified against the first."""
-    x = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
-    original = network(build, trains)
+    x = torch.randn(batch, 3, size, size).to(dtype, memory_format=torch.channels_last)
+    original = network(build, trains, dtype)
     if trains:
         converted = nhwc_conv.convert(copy.deepcopy(original))
         verify_training(build, x)
@@ -77,7 +77,7 @@ def verify_training(build, x):
     Smooth functions stand in for ReLU and max pooling: where rounding moves a value across a kink, gradients jump.
     """
     labels = torch.arange(len(x)) % 10
-    model = network(build, True)
+    model = network(build, True, x.dtype)
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.ReLU | nn.ReLU6):
@@ -128,6 +128,7 @@ def draw(results, machine, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float64", "bfloat16", "float16"])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.5, help="per contender and round")
     parser.add_argument("--size", type=int, default=224, help="of the image")
@@ -140,7 +141,7 @@ def main():
     torch.set_num_threads(options.threads)
     machine = (
         f"{time.strftime('%Y-%m-%d')}, {processor()}, threads: {options.threads}, "
-        f"{options.size}x{options.size}, torch {torch.__version__}, {extension.instruction_set()}"
+        f"{options.size}x{options.size}, {options.dtype}, torch {torch.__version__}, {extension.instruction_set()}"
     )
     print(machine)
     results = {}
@@ -148,7 +149,9 @@ def main():
         if options.only not in workload:
             continue
         print(workload)
-        times = measure(contenders(build, batch, trains, options.size), options.rounds, options.seconds)
+        dtype = getattr(torch, options.dtype)
+        functions = contenders(build, batch, trains, options.size, dtype)
+        times = measure(functions, options.rounds, options.seconds)
         medians = {name: statistics.median(values) for name, values in times.items()}
         results[workload] = {
             name: {"median": median, "speed_up": medians["original"] / median, "seconds": times[name]}
