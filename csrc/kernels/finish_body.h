@@ -9,6 +9,10 @@ template <class A, Activation ACTIVATION, class V> inline V activate(V sum) {
 // Narrower vectors for the rest of a row: where sums are finished in their place, none may be finished twice.
 template <class S, class A, Activation ACTIVATION, int LANES>
 inline void finish_row(const A* from, S* to, int64_t n, int64_t N) {
+  for (; n + 2 * LANES <= N; n += 2 * LANES) {
+    store_two<A, LANES>(to + n, activate<A, ACTIVATION>(load<A, LANES>(from + n)),
+                        activate<A, ACTIVATION>(load<A, LANES>(from + n + LANES)));
+  }
   for (; n + LANES <= N; n += LANES) {
     store<A, LANES>(to + n, activate<A, ACTIVATION>(load<A, LANES>(from + n)));
   }
