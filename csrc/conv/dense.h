@@ -91,8 +91,9 @@ template <class S, class A> class DenseWeights {
 
 // A tile of columns of one group: its kernels and, of their arguments, weights and bias; and where its sums are made.
 template <class A> struct Column {
-  const TileFn<A>* kernels;          // by rows
-  const TileFn<A>* packing_kernels;  // likewise; the dot form has none
+  const TileFn<A>* kernels;           // by rows
+  const TileFn<A>* packing_kernels;   // likewise; the dot form has none,
+  const TileFn<A>* rounding_kernels;  // nor of these
   int max_rows;
   TileArgs<A> args;
   ImageView<Sum<A>> sums;  // of an image, from the tile's first channel on
@@ -142,6 +143,7 @@ template <class S, class A> class DenseProduct {
       const TileFamily<A>& family = family_of(o_.kernels, tiles, tile);
       column.kernels = family.rows;
       column.packing_kernels = family.packing_rows;
+      column.rounding_kernels = family.rounding_rows;
       column.max_rows = family.max_rows;
     }
     const int64_t Cg = g.C_per_group(), k = dot ? 1 : tiles.padded(tile);

@@ -22,6 +22,9 @@ template <class S, class A> struct Result {
 
   bool holds_sums() const { return std::is_same_v<S, A> && y.c == 1; }
 
+  // Whether tiles may round their sums to the result, which then needs no other last step.
+  bool takes_rounded_sums() const { return !std::is_same_v<S, A> && y.c == 1 && activation == Activation::none; }
+
   // Elements of scratch that sums of so many outputs take.
   int64_t scratch_elements(int64_t outputs) const { return holds_sums() ? 0 : outputs; }
 

@@ -10,6 +10,8 @@ struct ViewPlan : RegionPlan {
   bool staged;
   // Tiles ask for the pixels of the next one.
   bool prefetch;
+  // Tiles round their sums to the result, which has no others; else they make them where the result is finished from.
+  bool rounds;
 };
 
 template <class S, class A> class ViewRunner {
@@ -31,16 +33,21 @@ template <class S, class A> class ViewRunner {
     Sum<A>* const room = scratch + (plan_.staged ? inputs.elements() : 0);
     for (int64_t tile = at.tiles.begin; tile < at.tiles.end; ++tile) {
       const Region outputs = {at.ys, at.xs, outputs_of(g, at.group, plan_.form.columns.of({tile, tile + 1}))};
-      const ImageView<Sum<A>> sums = o_.result.sums(at.n, outputs, room);
-      const Column<A> column = product_.column(at.group, tile, sums);
+      const ImageView<Sum<A>> sums = plan_.rounds ? ImageView<Sum<A>>{} : o_.result.sums(at.n, outputs, room);
+      ItemColumn column = {product_.column(at.group, tile, sums), of_image(o_.result.y, at.n)};
+      column.result.data += outputs.channels.begin * column.result.c;
       for (int64_t b = 0; b < plan_.blocks(); ++b) run_block(column, product_.block(b), x, at.ys, at.xs);
-      o_.result.finish(o_.kernels, at.n, outputs, sums);
+      if (!plan_.rounds) o_.result.finish(o_.kernels, at.n, outputs, sums);
     }
   }
 
  private:
+  struct ItemColumn : Column<A> {
+    ImageView<S> result;  // of an image, from the tile's first channel on
+  };
+
   // From here on, x is an image from the group's first channel on.
-  void run_block(const Column<A>& column, const Block& block, const ImageView<const A>& x, Range ys, Range xs) const {
+  void run_block(const ItemColumn& column, const Block& block, const ImageView<const A>& x, Range ys, Range xs) const {
     TileArgs<A> args = product_.args(column, block);
     const auto run = [&](Range some_ys, Range some_xs, Range taps_h, Range taps_w) {
       run_rectangle(args, column, block, x, some_ys, some_xs, taps_h, taps_w);
@@ -57,37 +64,42 @@ template <class S, class A> class ViewRunner {
 
   // Tiles over outputs that all have the same taps, along their rows, or down, where they are one pixel wide. `args`
   // are those of DenseProduct::args, or of an earlier call.
-  void run_rectangle(TileArgs<A>& args, const Column<A>& column, const Block& block, const ImageView<const A>& x,
+  void run_rectangle(TileArgs<A>& args, const ItemColumn& column, const Block& block, const ImageView<const A>& x,
                      Range ys, Range xs, Range taps_h, Range taps_w) const {
     const Terms left = product_.terms(block, taps_h, taps_w);
     if (left.none() && !block.first) return;
     const bool down = xs.size() == 1;
     const int64_t count = down ? ys.size() : xs.size(), lines = down ? 1 : ys.size();
-    const ImageView<Sum<A>>& sums = column.sums;
-    args.c_m = down ? sums.h : sums.w;
     product_.aim(args, column, left, x, ys.begin, xs.begin, down);
-    const int64_t most = min(column.max_rows, rows_together<A>(args.a_m));
-    const A* a = args.a;
-    Sum<A>* c = sums.data + ys.begin * sums.h + xs.begin * sums.w;
-    for (int64_t line = 0; line < lines; ++line, a += o_.g.h.stride * x.h, c += sums.h) {
-      args.a = a;
-      args.c = c;
-      in_tiles(count, most, [&](int64_t, int64_t m) {
-        if (plan_.prefetch) {
-          const int64_t next = m * args.a_m;
-          args.set_ahead(args.a + next, args.a_i, args.a_j, ceil_div(next, max(args.K, 1)));
-        }
-        column.kernels[m - 1](args);
-        args.a += m * args.a_m;
-        args.c += m * args.c_m;
-      });
+    const auto run_to = [&](const auto& to, const TileFn<A>* kernels) {
+      args.c_m = down ? to.h : to.w;
+      const int64_t most = min(column.max_rows, rows_together<A>(args.a_m));
+      const A* a = args.a;
+      auto* c = to.data + ys.begin * to.h + xs.begin * to.w;
+      for (int64_t line = 0; line < lines; ++line, a += o_.g.h.stride * x.h, c += to.h) {
+        args.a = a;
+        in_tiles(count, most, [&](int64_t offset, int64_t m) {
+          if (plan_.prefetch) {
+            const int64_t next = m * args.a_m;
+            args.set_ahead(args.a + next, args.a_i, args.a_j, ceil_div(next, max(args.K, 1)));
+          }
+          args.c = reinterpret_cast<Sum<A>*>(c + offset * args.c_m);
+          kernels[m - 1](args);
+          args.a += m * args.a_m;
+        });
+      }
+    };
+    if (plan_.rounds) {
+      run_to(column.result, column.rounding_kernels);
+    } else {
+      run_to(column.sums, column.kernels);
     }
   }
 
   // Outputs below each other. Where some of their kernel rows do not exist, each kernel row is multiplied with all
   // outputs that have it, and goes on where the row before ended: one chain for each output, as in run_rectangle, but
   // tall tiles.
-  void run_upright(TileArgs<A>& args, const Column<A>& column, const Block& block, const ImageView<const A>& x,
+  void run_upright(TileArgs<A>& args, const ItemColumn& column, const Block& block, const ImageView<const A>& x,
                    Range ys, int64_t x0, Range taps_w) const {
     const Range whole = o_.g.h.interior().within(ys);
     in_tiles(ys.size(), column.max_rows, [&](int64_t offset, int64_t m) {
@@ -100,17 +112,18 @@ template <class S, class A> class ViewRunner {
     });
   }
 
-  void run_by_kernel_rows(const Column<A>& column, const Block& block, const ImageView<const A>& x, Range ys,
+  void run_by_kernel_rows(const ItemColumn& column, const Block& block, const ImageView<const A>& x, Range ys,
                           int64_t x0, Range taps_w) const {
     const auto having = [&](int64_t i) { return o_.g.h.outputs(i).within(ys); };
     Sum<A>* const to = column.sums.data + ys.begin * column.sums.h + x0 * column.sums.w;
-    // Those of a later block are complete before they are added.
+    // Those of a later block are complete before they are added, and those that are rounded before they are.
+    const bool are_apart = !block.first || plan_.rounds;
     Sum<A> apart[kMaxTileRows * kMaxTileColumns];
-    Sum<A>* const sums = block.first ? to : apart;
+    Sum<A>* const sums = are_apart ? apart : to;
     TileArgs<A> args = product_.args(column, block);
     args.mode = Mode::fresh;
     args.c = sums;
-    args.c_m = block.first ? column.sums.h : column.args.columns;
+    args.c_m = are_apart ? column.args.columns : column.sums.h;
     column.kernels[ys.size() - 1](args);
     args.mode = Mode::go_on;
     for (int64_t i = block.rows.begin, end; i < block.rows.end; i = end) {
@@ -121,6 +134,12 @@ template <class S, class A> class ViewRunner {
       product_.aim(args, column, left, x, active.begin, x0, true);
       args.c = sums + (active.begin - ys.begin) * args.c_m;
       column.kernels[active.size() - 1](args);
+    }
+    if (plan_.rounds) {
+      const ImageView<S>& y = column.result;
+      S* const rounded = y.data + ys.begin * y.h + x0 * y.w;
+      o_.kernels.finish({apart, args.c_m, rounded, y.h, 1, ys.size(), column.args.columns, Activation::none});
+      return;
     }
     if (block.first) return;
     for (int64_t row = 0; row < ys.size(); ++row) {

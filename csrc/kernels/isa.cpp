@@ -33,7 +33,7 @@ namespace {
 #include "pairs.h"
 #else
 template <class S, class A> void enter(Kernels<S, A>& kernels) {
-  enter_families(kernels);
+  enter_families<S>(kernels);
   enter_lanewise_families(kernels);
   enter_dot_families(kernels);
   kernels.winograd2 = winograd_transforms<A, 2>();

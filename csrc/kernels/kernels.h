@@ -89,12 +89,14 @@ template <class T> using TileFn = void (*)(const TileArgs<T>&);
 
 // Broadcast kernels of one column shape, (vectors - 1)*lanes < columns <= vectors*lanes, for 1 to max_rows rows:
 // rows[m - 1] takes a_k = 1 and columns_of_a[m - 1] takes a_m = 1, whatever the fields say. packing_rows[m - 1] is
-// rows[m - 1], and packs B.
+// rows[m - 1], and packs B. rounding_rows[m - 1] is rows[m - 1] of mode fresh, whose C is of the type of storage, to
+// which sums are rounded; c_m counts its elements. There are none where storage is the arithmetic's type.
 constexpr int kMaxTileRows = 16, kMaxTileColumns = 64;
 template <class T> struct TileFamily {
   int lanes, vectors, max_rows;
   TileFn<T> rows[kMaxTileRows];
   TileFn<T> packing_rows[kMaxTileRows];
+  TileFn<T> rounding_rows[kMaxTileRows];
   TileFn<T> columns_of_a[kMaxTileRows];
 };
 

@@ -152,7 +152,7 @@ inline void finish_pairs(const FinishArgs<BFloat16, float>& t) {
 }
 
 inline void enter_pairs(Kernels<BFloat16, BFloat16Pair>& kernels) {
-  enter_families(kernels);
+  enter_families<RoundedAsProducts>(kernels);
   kernels.copy = copy_in_pairs;
   kernels.pack = pack_in_pairs;
   kernels.finish = finish_pairs;

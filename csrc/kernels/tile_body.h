@@ -19,10 +19,19 @@ template <class T, int LANES> struct Product {
   static void add(vector& sum, vector right, T left) { sum += right * left; }
 };
 
+// Of C, which is not read where sums are rounded to it.
+template <class A, int LANES, class R> inline typename Lanes<A, LANES>::vector load_sums(const R* from) {
+  if constexpr (sizeof(R) == sizeof(A)) {
+    return load<A, LANES>(from);
+  } else {
+    return typename Lanes<A, LANES>::vector{};
+  }
+}
+
 // A: type of the accumulators. LANES, VECTORS, ROWS: the tile's shape. COLUMNS_OF_A: rows of C are neighbours in A
 // (a_m = 1), else consecutive products are (a_k = 1): the constant stride becomes part of the instructions. PACKS: B is
-// copied on the way, by stores that hide behind the products.
-template <class T, class A, int LANES, int VECTORS, int ROWS, bool COLUMNS_OF_A, bool PACKS>
+// copied on the way, by stores that hide behind the products. R: type of C; if it is not A, sums are rounded to it.
+template <class T, class A, int LANES, int VECTORS, int ROWS, bool COLUMNS_OF_A, bool PACKS, class R = A>
 void tile(const TileArgs<T>& t) {
   typedef typename Lanes<A, LANES>::vector V;
   // Every fourth row of A has a pointer of its own; so three distances serve all rows.
@@ -36,17 +45,18 @@ void tile(const TileArgs<T>& t) {
   // goes to the stack and back, in every tile (16 output channels, 72 products each: 6 % of the time).
   const TileArgs<T>* args = &t;
   int64_t last = t.columns - LANES, c_m = t.c_m;
-  A* row = t.c;
-  const int LINE = 64 / sizeof(A);  // sums in a cache line
-  const A* line = t.c;
+  R* row = reinterpret_cast<R*>(t.c);
+  const int LINE = 64 / sizeof(R);  // elements of C in a cache line
+  const R* line = row;
   int64_t c_step = 0;
   V sum[ROWS][VECTORS];
-  if (t.mode == Mode::go_on) {
+  const bool ROUNDS = sizeof(R) != sizeof(A);
+  if (!ROUNDS && t.mode == Mode::go_on) {
     NHWC_UNROLL(16)
     for (int m = 0; m < ROWS; row = next_row<STEP>(row, ++m, c_m)) {
       NHWC_UNROLL(4)
       for (int v = 0; v < VECTORS; ++v)
-        sum[m][v] = load<A, LANES>(row + m % STEP * c_m + (v == VECTORS - 1 ? last : v * LANES));
+        sum[m][v] = load_sums<A, LANES>(row + m % STEP * c_m + (v == VECTORS - 1 ? last : v * LANES));
     }
   } else {
     NHWC_UNROLL(4)
@@ -129,16 +139,16 @@ void tile(const TileArgs<T>& t) {
   last = args->columns - LANES;
   c_m = args->c_m;
   // All old values are read before any is written: the last vector may overlap the one before it.
-  if (args->mode == Mode::add) {
-    row = args->c;
+  if (!ROUNDS && args->mode == Mode::add) {
+    row = reinterpret_cast<R*>(args->c);
     NHWC_UNROLL(16)
     for (int m = 0; m < ROWS; row = next_row<STEP>(row, ++m, c_m)) {
       NHWC_UNROLL(4)
       for (int v = 0; v < VECTORS; ++v)
-        sum[m][v] += load<A, LANES>(row + m % STEP * c_m + (v == VECTORS - 1 ? last : v * LANES));
+        sum[m][v] += load_sums<A, LANES>(row + m % STEP * c_m + (v == VECTORS - 1 ? last : v * LANES));
     }
   }
-  row = args->c;
+  row = reinterpret_cast<R*>(args->c);
   NHWC_UNROLL(16)
   for (int m = 0; m < ROWS; row = next_row<STEP>(row, ++m, c_m)) {
     NHWC_UNROLL(4)
@@ -148,59 +158,63 @@ void tile(const TileArgs<T>& t) {
 }
 
 // Enters tile<..., ROWS> down to tile<..., 1> into a family.
-template <class T, int LANES, int VECTORS, int ROWS> struct TileRows {
+template <class T, class R, int LANES, int VECTORS, int ROWS> struct TileRows {
   static void enter(TileFamily<T>& family) {
     family.rows[ROWS - 1] = tile<T, Sum<T>, LANES, VECTORS, ROWS, false, false>;
     family.columns_of_a[ROWS - 1] = tile<T, Sum<T>, LANES, VECTORS, ROWS, true, false>;
     if constexpr (!kIsPair<T>) family.packing_rows[ROWS - 1] = tile<T, T, LANES, VECTORS, ROWS, false, true>;
-    TileRows<T, LANES, VECTORS, ROWS - 1>::enter(family);
+    if constexpr (sizeof(R) != sizeof(T)) {
+      family.rounding_rows[ROWS - 1] = tile<T, Sum<T>, LANES, VECTORS, ROWS, false, false, R>;
+    }
+    TileRows<T, R, LANES, VECTORS, ROWS - 1>::enter(family);
   }
 };
-template <class T, int LANES, int VECTORS> struct TileRows<T, LANES, VECTORS, 0> {
+template <class T, class R, int LANES, int VECTORS> struct TileRows<T, R, LANES, VECTORS, 0> {
   static void enter(TileFamily<T>&) {}
 };
 
-template <class T, int LANES, int VECTORS, int ROWS> void enter_family(Arithmetic<T>& kernels) {
+template <class T, class R, int LANES, int VECTORS, int ROWS> void enter_family(Arithmetic<T>& kernels) {
   static_assert(ROWS <= kMaxTileRows && LANES * VECTORS <= kMaxTileColumns,
                 "callers keep tiles in buffers of that size");
   TileFamily<T>& family = kernels.family[kernels.families++];
   family.lanes = LANES;
   family.vectors = VECTORS;
   family.max_rows = ROWS;
-  TileRows<T, LANES, VECTORS, ROWS>::enter(family);
+  TileRows<T, R, LANES, VECTORS, ROWS>::enter(family);
 }
 
 // Vectors narrower than the widest serve fewer output channels than the widest has lanes.
-template <class T, int LANES> struct NarrowFamilies {
+template <class T, class R, int LANES> struct NarrowFamilies {
   static void enter(Arithmetic<T>& kernels) {
-    enter_family<T, LANES, 1, NHWC_ISA_REGISTERS >= 32 ? 14 : 12>(kernels);
-    enter_family<T, LANES, 2, 6>(kernels);
-    NarrowFamilies<T, narrower<T>(LANES)>::enter(kernels);
+    enter_family<T, R, LANES, 1, NHWC_ISA_REGISTERS >= 32 ? 14 : 12>(kernels);
+    enter_family<T, R, LANES, 2, 6>(kernels);
+    NarrowFamilies<T, R, narrower<T>(LANES)>::enter(kernels);
   }
 };
-template <class T> struct NarrowFamilies<T, 1> {
+template <class T, class R> struct NarrowFamilies<T, R, 1> {
   static void enter(Arithmetic<T>& kernels) {
     if constexpr (!kIsPair<T>) {
-      enter_family<T, 1, 1, 8>(kernels);
-      enter_family<T, 1, 2, 6>(kernels);
-      enter_family<T, 1, 3, 4>(kernels);
+      enter_family<T, R, 1, 1, 8>(kernels);
+      enter_family<T, R, 1, 2, 6>(kernels);
+      enter_family<T, R, 1, 3, 4>(kernels);
     }
   }
 };
 
 // Shapes that keep rows*vectors accumulators, the vectors of B and one value of A in the register file.
-template <class T> void enter_families(Arithmetic<T>& kernels) {
+// R: the type of storage, to which they round.
+template <class R, class T> void enter_families(Arithmetic<T>& kernels) {
   const int LANES = NHWC_ISA_VECTOR_BYTES / sizeof(T);
   kernels.families = 0;
 #if NHWC_ISA_REGISTERS >= 32
-  enter_family<T, LANES, 1, 16>(kernels);
-  enter_family<T, LANES, 2, 14>(kernels);
-  enter_family<T, LANES, 3, 9>(kernels);
-  enter_family<T, LANES, 4, 7>(kernels);
+  enter_family<T, R, LANES, 1, 16>(kernels);
+  enter_family<T, R, LANES, 2, 14>(kernels);
+  enter_family<T, R, LANES, 3, 9>(kernels);
+  enter_family<T, R, LANES, 4, 7>(kernels);
 #else
-  enter_family<T, LANES, 1, 12>(kernels);
-  enter_family<T, LANES, 2, 6>(kernels);
-  enter_family<T, LANES, 3, 4>(kernels);
+  enter_family<T, R, LANES, 1, 12>(kernels);
+  enter_family<T, R, LANES, 2, 6>(kernels);
+  enter_family<T, R, LANES, 3, 4>(kernels);
 #endif
-  NarrowFamilies<T, narrower<T>(LANES)>::enter(kernels);
+  NarrowFamilies<T, R, narrower<T>(LANES)>::enter(kernels);
 }
