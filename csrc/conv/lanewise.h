@@ -49,14 +49,18 @@ template <class S, class A> class LanewiseRunner {
     const auto [n, outputs] = plan_.item(g, index);
     A* const copies = scratch + plan_.layout.elements;
     const LanesView<A> x = read_lanes(o_.kernels, plan_.layout, g, o_.x, n, outputs, scratch);
+    Item item = {outputs.channels, x, weights(outputs.channels), {}};
+    const auto run_to = [&](const auto& to) {
+      // Neighbouring pixels must be neighbours in memory.
+      const bool abreast = plan_.pixels_abreast > 1 && x.w == g.C && to.w == g.C;
+      item.wide = abreast ? repeat(item.weights, copies) : item.weights;
+      g.w = plan_.layout.across(g);
+      walk(g, outputs.ys, outputs.xs,
+           [&](Range ys, Range xs, Range taps_h, Range taps_w) { run_rectangle(g, item, to, ys, xs, taps_h, taps_w); });
+    };
+    if (plan_.rounds) return run_to(of_image(o_.result.y, n));
     const ImageView<A> sums = o_.result.sums(n, outputs, copies + plan_.repeated_elements);
-    Item item = {outputs.channels, x, sums, weights(outputs.channels), {}};
-    // Neighbouring pixels must be neighbours in memory.
-    const bool abreast = plan_.pixels_abreast > 1 && x.w == g.C && sums.w == g.C;
-    item.wide = abreast ? repeat(item.weights, copies) : item.weights;
-    g.w = plan_.layout.across(g);
-    walk(g, outputs.ys, outputs.xs,
-         [&](Range ys, Range xs, Range taps_h, Range taps_w) { run_rectangle(g, item, ys, xs, taps_h, taps_w); });
+    run_to(sums);
     o_.result.finish(o_.kernels, n, outputs, sums);
   }
 
@@ -71,7 +75,6 @@ template <class S, class A> class LanewiseRunner {
   struct Item {
     Range lanes;
     LanesView<A> x;
-    ImageView<A> sums;
     Weights weights, wide;  // of one pixel, and of pixels abreast, if any are
   };
 
@@ -101,20 +104,22 @@ template <class S, class A> class LanewiseRunner {
     return wide;
   }
 
-  // Outputs that all have the same taps: tiles along their rows, or down their only column.
-  void run_rectangle(const ConvGeometry& g, const Item& item, Range ys, Range xs, Range taps_h, Range taps_w) const {
+  // Outputs that all have the same taps: tiles along their rows, or down their only column. They go to an image of
+  // sums, or of results that these are rounded to.
+  template <class T>
+  void run_rectangle(const ConvGeometry& g, const Item& item, const ImageView<T>& to, Range ys, Range xs, Range taps_h,
+                     Range taps_w) const {
     const LanesView<A>& x = item.x;
-    const ImageView<A>& sums = item.sums;
     const Weights& w = xs.size() < item.wide.pixels ? item.weights : item.wide;
     const bool down = xs.size() == 1;
-    const int64_t a_pixel = down ? g.h.stride * x.h : g.w.stride * x.w, c_pixel = down ? sums.h : sums.w;
+    const int64_t a_pixel = down ? g.h.stride * x.h : g.w.stride * x.w, c_pixel = down ? to.h : to.w;
     const A* a = x.data;
     if (!taps_h.empty() && !taps_w.empty()) {
       a += (g.h.input_of(ys.begin, taps_h.begin) - x.ys.begin) * x.h +
            (g.w.input_of(xs.begin, taps_w.begin) - x.xs.begin) * x.w;
     }
     const A* const b = w.data + taps_h.begin * w.i + taps_w.begin * w.j;
-    A* const c = sums.data + ys.begin * sums.h + xs.begin * sums.w + item.lanes.begin;
+    T* const c = to.data + ys.begin * to.h + xs.begin * to.w + item.lanes.begin;
     TileArgs<A> args = {};
     // The innermost loop runs over whatever there is more than one of: channels of a group, or kernel columns.
     const int64_t a_i = g.h.dilation * x.h, a_j = g.w.dilation * x.w, a_m = w.pixels * a_pixel;
@@ -133,12 +138,13 @@ template <class S, class A> class LanewiseRunner {
     args.mode = Mode::fresh;
     args.tiles = down ? 1 : ys.size();
     args.a_t = g.h.stride * x.h;
-    args.c_t = sums.h;
+    args.c_t = to.h;
     const LanewiseFamily<A>& family = lanewise_family(o_.kernels, w.columns);
+    const TileFn<A>* const kernels = std::is_same_v<T, A> ? family.rows : family.rounding_rows;
     const auto run = [&](int64_t offset, int64_t m) {
       args.a = a + offset * a_pixel;
-      args.c = c + offset * c_pixel;
-      family.rows[m - 1](args);
+      args.c = reinterpret_cast<A*>(c + offset * c_pixel);
+      kernels[m - 1](args);
     };
     const int64_t count = down ? ys.size() : xs.size(), rows = w.pixels == 1 ? count : count / w.pixels;
     in_tiles(rows, most_rows(family, args), [&](int64_t row, int64_t m) { run(row * w.pixels, m); });

@@ -34,7 +34,7 @@ namespace {
 #else
 template <class S, class A> void enter(Kernels<S, A>& kernels) {
   enter_families<S>(kernels);
-  enter_lanewise_families(kernels);
+  enter_lanewise_families<S>(kernels);
   enter_dot_families(kernels);
   kernels.winograd2 = winograd_transforms<A, 2>();
   kernels.winograd4 = winograd_transforms<A, 4>();

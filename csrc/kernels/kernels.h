@@ -100,7 +100,7 @@ template <class T> struct TileFamily {
   TileFn<T> columns_of_a[kMaxTileRows];
 };
 
-// Lanewise kernels of one width of vectors, for any number of columns from `lanes` up.
+// Lanewise kernels of one width of vectors, for any number of columns from `lanes` up; rounding_rows as above.
 constexpr int kMaxLanewiseRows = 8;
 template <class T> struct LanewiseFamily {
   int lanes;
@@ -108,6 +108,7 @@ template <class T> struct LanewiseFamily {
   // kernel row apart and J and K are 3.
   int rows_of_many, rows_of_rolling;
   TileFn<T> rows[kMaxLanewiseRows];
+  TileFn<T> rounding_rows[kMaxLanewiseRows];
 };
 
 // Dot kernels for exactly `columns` columns and 1 to max_rows rows.

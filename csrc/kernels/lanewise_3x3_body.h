@@ -77,8 +77,8 @@ template <class V, int ROWS> inline void next_tile(V (*sum)[ROWS], V start) {
   }
 }
 
-template <class T, class A, int LANES, int ROWS>
-inline void store_oldest(typename Lanes<A, LANES>::vector (*sum)[ROWS], T* c, int64_t c_m) {
+template <class R, class A, int LANES, int ROWS>
+inline void store_oldest(typename Lanes<A, LANES>::vector (*sum)[ROWS], R* c, int64_t c_m) {
   NHWC_UNROLL(16)
   for (int m = 0; m < ROWS; ++m, c += c_m) {
     NHWC_POINTER(c);
@@ -87,7 +87,7 @@ inline void store_oldest(typename Lanes<A, LANES>::vector (*sum)[ROWS], T* c, in
 }
 
 // One vector of columns from n of all tiles, of which there are two or more.
-template <class T, class A, int LANES, int ROWS> inline void rolling_tiles(const TileArgs<T>& t, int64_t n) {
+template <class T, class A, class R, int LANES, int ROWS> inline void rolling_tiles(const TileArgs<T>& t, int64_t n) {
   typedef typename Lanes<A, LANES>::vector V;
   V b[3][3], sum[3][ROWS];
   NHWC_UNROLL(3)
@@ -97,7 +97,7 @@ template <class T, class A, int LANES, int ROWS> inline void rolling_tiles(const
   }
   const V start = t.bias ? load<A, LANES>(t.bias + n) : V{};
   const T* a = t.a + n;
-  T* c = t.c + n;
+  R* c = reinterpret_cast<R*>(t.c) + n;
   const int64_t a_m = t.a_m, c_m = t.c_m;
   NHWC_UNROLL(16)
   for (int m = 0; m < ROWS; ++m) sum[0][m] = start;
@@ -109,16 +109,16 @@ template <class T, class A, int LANES, int ROWS> inline void rolling_tiles(const
   next_tile<V, ROWS>(sum, start);
   for (int64_t tile = t.tiles - 2; tile > 0; --tile) {
     add_row_of_a<T, A, LANES, ROWS, 0, 2>(sum, b, a, a_m);
-    store_oldest<T, A, LANES, ROWS>(sum, c, c_m);
+    store_oldest<R, A, LANES, ROWS>(sum, c, c_m);
     c += t.c_t;
     a += t.a_t;
     next_tile<V, ROWS>(sum, start);
   }
   add_row_of_a<T, A, LANES, ROWS, 1, 2>(sum, b, a, a_m);
-  store_oldest<T, A, LANES, ROWS>(sum, c, c_m);
+  store_oldest<R, A, LANES, ROWS>(sum, c, c_m);
   c += t.c_t;
   a += t.a_t;
   next_tile<V, ROWS>(sum, start);
   add_row_of_a<T, A, LANES, ROWS, 2, 2>(sum, b, a, a_m);
-  store_oldest<T, A, LANES, ROWS>(sum, c, c_m);
+  store_oldest<R, A, LANES, ROWS>(sum, c, c_m);
 }

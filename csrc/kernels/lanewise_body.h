@@ -6,12 +6,14 @@ template <class T, int LANES> constexpr int rolling_rows() {
   return NHWC_ISA_REGISTERS >= 32 && LANES * sizeof(T) == NHWC_ISA_VECTOR_BYTES ? 6 : 0;
 }
 
-template <class T, class A, int LANES, int ROWS, int FIXED, int STEP> void lanewise_columns(const TileArgs<T>& t) {
+// R: type of C, as in tile_body.h.
+template <class T, class A, class R, int LANES, int ROWS, int FIXED, int STEP>
+void lanewise_columns(const TileArgs<T>& t) {
   const int64_t last = t.columns - LANES;
   int64_t n = 0;
   if (FIXED == 3 && STEP == 1 && ROWS <= rolling_rows<T, LANES>() && t.tiles > 1 && t.I == 1 && t.J == 3 &&
       t.a_t == t.a_j && t.mode == Mode::fresh) {
-    for (; n < t.columns; n += LANES) rolling_tiles<T, A, LANES, ROWS>(t, n < last ? n : last);
+    for (; n < t.columns; n += LANES) rolling_tiles<T, A, R, LANES, ROWS>(t, n < last ? n : last);
     return;
   }
   // Few rows are few chains of additions; vectors side by side hide their latency. With 32 registers twice as many: two
@@ -19,40 +21,42 @@ template <class T, class A, int LANES, int ROWS, int FIXED, int STEP> void lanew
   const int FEW = ROWS == 1 ? 4 : ROWS <= 4 ? 2 : 1;
   const int VECTORS = NHWC_ISA_REGISTERS >= 32 && FEW < 4 ? 2 * FEW : FEW;
   for (; VECTORS > 1 && n + VECTORS * LANES <= t.columns; n += VECTORS * LANES) {
-    lanewise_tiles<T, A, LANES, ROWS, VECTORS, FIXED, STEP>(t, n, 0);
+    lanewise_tiles<T, A, R, LANES, ROWS, VECTORS, FIXED, STEP>(t, n, 0);
   }
   // Where the last vector overlaps the one before it, that one has been stored: what it added must not be added twice.
   for (; n < t.columns; n += LANES) {
     const int64_t at = n < last ? n : last;
-    lanewise_tiles<T, A, LANES, ROWS, 1, FIXED, STEP>(t, at, n - at);
+    lanewise_tiles<T, A, R, LANES, ROWS, 1, FIXED, STEP>(t, at, n - at);
   }
 }
 
-template <class T, class A, int LANES, int ROWS> void lanewise(const TileArgs<T>& t) {
+template <class T, class A, class R, int LANES, int ROWS> void lanewise(const TileArgs<T>& t) {
   const bool next = t.a_m == t.a_k, widest = LANES * sizeof(T) == NHWC_ISA_VECTOR_BYTES;
-  if (ROWS == 3 && NHWC_ISA_REGISTERS >= 32 && t.tiles == 3 && next && t.I == 1 && t.K > 0) {
+  const bool slides = ROWS == 3 && NHWC_ISA_REGISTERS >= 32 && sizeof(R) == sizeof(A);
+  if (slides && t.tiles == 3 && next && t.I == 1 && t.K > 0) {
     return sliding_columns<T, A, LANES>(t);
   }
-  if (next && t.K == 3) return lanewise_columns<T, A, LANES, ROWS, 3, 1>(t);
-  if (next && t.K == 7) return lanewise_columns<T, A, LANES, ROWS, 7, 1>(t);
-  if (widest && next && t.K == 5) return lanewise_columns<T, A, LANES, ROWS, widest ? 5 : 0, 1>(t);
-  if (widest && t.a_m == 2 * t.a_k && t.K == 3) return lanewise_columns<T, A, LANES, ROWS, widest ? 3 : 0, 2>(t);
-  if (widest && t.a_m == 2 * t.a_k && t.K == 5) return lanewise_columns<T, A, LANES, ROWS, widest ? 5 : 0, 2>(t);
-  lanewise_columns<T, A, LANES, ROWS, 0, 1>(t);
+  if (next && t.K == 3) return lanewise_columns<T, A, R, LANES, ROWS, 3, 1>(t);
+  if (next && t.K == 7) return lanewise_columns<T, A, R, LANES, ROWS, 7, 1>(t);
+  if (widest && next && t.K == 5) return lanewise_columns<T, A, R, LANES, ROWS, widest ? 5 : 0, 1>(t);
+  if (widest && t.a_m == 2 * t.a_k && t.K == 3) return lanewise_columns<T, A, R, LANES, ROWS, widest ? 3 : 0, 2>(t);
+  if (widest && t.a_m == 2 * t.a_k && t.K == 5) return lanewise_columns<T, A, R, LANES, ROWS, widest ? 5 : 0, 2>(t);
+  lanewise_columns<T, A, R, LANES, ROWS, 0, 1>(t);
 }
 
-template <class T, int LANES, int ROWS> struct LanewiseRows {
+template <class T, class R, int LANES, int ROWS> struct LanewiseRows {
   static void enter(LanewiseFamily<T>& family) {
-    family.rows[ROWS - 1] = lanewise<T, T, LANES, ROWS>;
-    LanewiseRows<T, LANES, ROWS - 1>::enter(family);
+    family.rows[ROWS - 1] = lanewise<T, T, T, LANES, ROWS>;
+    if constexpr (sizeof(R) != sizeof(T)) family.rounding_rows[ROWS - 1] = lanewise<T, T, R, LANES, ROWS>;
+    LanewiseRows<T, R, LANES, ROWS - 1>::enter(family);
   }
 };
-template <class T, int LANES> struct LanewiseRows<T, LANES, 0> {
+template <class T, class R, int LANES> struct LanewiseRows<T, R, LANES, 0> {
   static void enter(LanewiseFamily<T>&) {}
 };
 
 // Families from the widest vector down to one lane.
-template <class T, int LANES> struct LanewiseFamilies {
+template <class T, class R, int LANES> struct LanewiseFamilies {
   static void enter(Arithmetic<T>& kernels) {
     LanewiseFamily<T>& family = kernels.lanewise[kernels.lanewise_families++];
     family.lanes = LANES;
@@ -60,15 +64,16 @@ template <class T, int LANES> struct LanewiseFamilies {
     // it is read (depthwise 3x3 with AVX2: 1.7 times as fast with four rows).
     family.rows_of_many = NHWC_ISA_REGISTERS >= 32 ? kMaxLanewiseRows : 4;
     family.rows_of_rolling = rolling_rows<T, LANES>() > 0 ? rolling_rows<T, LANES>() : family.rows_of_many;
-    LanewiseRows<T, LANES, kMaxLanewiseRows>::enter(family);
-    LanewiseFamilies<T, narrower<T>(LANES)>::enter(kernels);
+    LanewiseRows<T, R, LANES, kMaxLanewiseRows>::enter(family);
+    LanewiseFamilies<T, R, narrower<T>(LANES)>::enter(kernels);
   }
 };
-template <class T> struct LanewiseFamilies<T, 0> {
+template <class T, class R> struct LanewiseFamilies<T, R, 0> {
   static void enter(Arithmetic<T>&) {}
 };
 
-template <class T> void enter_lanewise_families(Arithmetic<T>& kernels) {
+// R: the type of storage, to which they round.
+template <class R, class T> void enter_lanewise_families(Arithmetic<T>& kernels) {
   kernels.lanewise_families = 0;
-  LanewiseFamilies<T, NHWC_ISA_VECTOR_BYTES / sizeof(T)>::enter(kernels);
+  LanewiseFamilies<T, R, NHWC_ISA_VECTOR_BYTES / sizeof(T)>::enter(kernels);
 }

@@ -82,39 +82,41 @@ inline void lanewise_sums(typename Lanes<A, LANES>::vector (*sum)[VECTORS], cons
   }
 }
 
-// Writes a tile's sums, or adds them to what is there. The columns before `from` stay as they are.
-template <class T, class A, int LANES, int ROWS, int VECTORS>
-inline void lanewise_store(typename Lanes<A, LANES>::vector (*sum)[VECTORS], T* c, int64_t c_m, Mode mode,
+// Writes a tile's sums, or adds them to what is there, unless R rounds them. The columns before `from` stay as they
+// are.
+template <class R, class A, int LANES, int ROWS, int VECTORS>
+inline void lanewise_store(typename Lanes<A, LANES>::vector (*sum)[VECTORS], R* c, int64_t c_m, Mode mode,
                            int64_t from) {
+  const bool adds = sizeof(R) == sizeof(A) && mode == Mode::add;
   if (from == 0) {
     NHWC_UNROLL(16)
     for (int m = 0; m < ROWS; ++m, c += c_m) {
       NHWC_POINTER(c);
       NHWC_UNROLL(4)
       for (int v = 0; v < VECTORS; ++v) {
-        if (mode == Mode::add) sum[m][v] += load<A, LANES>(c + v * LANES);
+        if (adds) sum[m][v] += load_sums<A, LANES>(c + v * LANES);
         store<A, LANES>(c + v * LANES, sum[m][v]);
       }
     }
     return;
   }
   for (int m = 0; m < ROWS; ++m, c += c_m) {
-    T value[VECTORS * LANES];
+    A value[VECTORS * LANES];
     for (int v = 0; v < VECTORS; ++v) store<A, LANES>(value + v * LANES, sum[m][v]);
     for (int64_t lane = from; lane < VECTORS * LANES; ++lane) {
-      c[lane] = mode == Mode::add ? value[lane] + c[lane] : value[lane];
+      store<A, 1>(c + lane, adds ? value[lane] + load_sums<A, 1>(c + lane) : value[lane]);
     }
   }
 }
 
 // VECTORS vectors of columns from n of all tiles. The columns before `from`, counted from n, stay as they are.
-template <class T, class A, int LANES, int ROWS, int VECTORS, int FIXED, int STEP>
+template <class T, class A, class R, int LANES, int ROWS, int VECTORS, int FIXED, int STEP>
 inline void lanewise_tiles(const TileArgs<T>& t, int64_t n, int64_t from) {
   const T* a = t.a + n;
-  T* c = t.c + n;
+  R* c = reinterpret_cast<R*>(t.c) + n;
   for (int64_t tile = t.tiles; tile > 0; --tile, a += t.a_t, c += t.c_t) {
     // As in tile_body.h.
-    T* row = c;
+    R* row = c;
     NHWC_UNROLL(16)
     for (int m = 0; m < ROWS; ++m, row += t.c_m) {
       NHWC_POINTER(row);
@@ -123,6 +125,6 @@ inline void lanewise_tiles(const TileArgs<T>& t, int64_t n, int64_t from) {
     }
     typename Lanes<A, LANES>::vector sum[ROWS][VECTORS];
     lanewise_sums<T, A, LANES, ROWS, VECTORS, FIXED, STEP>(sum, a, t.b + n, t.bias ? t.bias + n : nullptr, t);
-    lanewise_store<T, A, LANES, ROWS, VECTORS>(sum, c, t.c_m, t.mode, from);
+    lanewise_store<R, A, LANES, ROWS, VECTORS>(sum, c, t.c_m, t.mode, from);
   }
 }
