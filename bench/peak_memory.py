@@ -40,7 +40,9 @@ def main():
         who, dtype = options.one
         print(peak(who == "converted", getattr(torch, dtype), options.batch, options.size))
         return
-    print(f"ResNet-50, {options.batch} images of {options.size}x{options.size}, {extension.instruction_set()}")
+    print(
+        f"ResNet-50, {options.batch} images of {options.size}x{options.size}, {extension.instruction_set()}"
+    )
     for who in ("converted", "original"):
         sizes = {}
         for dtype in ("float32", "bfloat16"):

@@ -16,7 +16,7 @@ from torch._C import DispatchKey, DispatchKeySet, _ExcludeDispatchKeyGuard
 from .autograd import EAGER, has_tangents, is_exporting_to_onnx
 from .derivatives import ForwardRule, overload
 from .mixed_precision import MixedOp, cast_to_active, is_mixed
-from .schema import DEFAULTS, FORWARD_OPS, library
+from .schema import FORWARD_OPS, completed, library
 
 KEYS = {
     "AutocastCPU": "cpu",
@@ -32,16 +32,15 @@ def autocast_kernel(name: str, key: str) -> Callable[..., Tensor]:
     apply: Callable[..., Any] = EAGER[ForwardRule].apply
     excluded = DispatchKeySet(getattr(DispatchKey, key))
 
-    def kernel(x: Tensor, w: Tensor, bias: Tensor | None = None, *geometry: Any) -> Tensor:
+    def kernel(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
         device_type = KEYS[key] or torch._C._get_privateuse1_backend_name()
         cast = cast_to_active((x, w, bias), device_type)
         with _ExcludeDispatchKeyGuard(excluded):
             if is_mixed(cast[0], w) and not has_tangents() and not is_exporting_to_onnx(x):
-                geometry += DEFAULTS[name][3 + len(geometry) :]
                 return apply(mixed, cast[0], w, bias, geometry)
             return op(*cast, *geometry)
 
-    return kernel
+    return completed(name, kernel)
 
 
 for _key in KEYS:
