@@ -21,15 +21,18 @@ template <> struct Intrinsic<4> {
   typedef __m128i integers;
 };
 
+// LANES pairs from memory, which is aligned as their values are.
+template <int LANES> inline typename Lanes<uint32_t, LANES>::vector load_pairs(const void* from) {
+  typename Lanes<uint32_t, LANES>::vector pairs;
+  memcpy(&pairs, from, sizeof(pairs));
+  return pairs;
+}
+
 template <int LANES> struct Product<BFloat16Pair, LANES> {
   typedef typename Lanes<uint32_t, LANES>::vector vector;
   typedef typename Lanes<float, LANES>::vector Sums;
-  static vector load_b(const BFloat16Pair* from) {
-    return *reinterpret_cast<const typename Lanes<uint32_t, LANES>::unaligned*>(from);
-  }
-  static void store_b(BFloat16Pair* to, vector value) {
-    *reinterpret_cast<typename Lanes<uint32_t, LANES>::unaligned*>(to) = value;
-  }
+  static vector load_b(const BFloat16Pair* from) { return load_pairs<LANES>(from); }
+  static void store_b(BFloat16Pair* to, vector value) { memcpy(to, &value, sizeof(value)); }
   static void add(Sums& sum, vector right, BFloat16Pair left) {
     typedef typename Intrinsic<LANES>::integers I;
     const vector lefts = vector{} + same_bits<uint32_t>(left);
@@ -43,7 +46,7 @@ struct NeighbouringValues {
   static const int STEP = 2;  // from a pair to the next
   explicit NeighbouringValues(int64_t) {}
   template <int LANES> typename Lanes<uint32_t, LANES>::vector load(const BFloat16* from) const {
-    return *reinterpret_cast<const typename Lanes<uint32_t, LANES>::unaligned*>(from);
+    return load_pairs<LANES>(from);
   }
 };
 struct RowsOfValues {
