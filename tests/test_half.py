@@ -3,6 +3,8 @@
 But for products of pairs of bfloat16 on avx512_bf16: test_pairs.py.
 """
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -126,6 +128,22 @@ def test_packed_weights_are_float32_and_others_are_refused(dtype):
             OPS.conv2d_packed(x, bad, w.shape)
         with pytest.raises(RuntimeError, match=f"packed to be float for x of type {name}, but got {other}"):
             OPS.conv2d_packed(x.to("meta"), bad.to("meta"), w.shape)
+
+
+@with_halves
+@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (3, 3, 1, 8), (3, 3, 8, 2)], ids=["dense", "lanes", "dot"])
+def test_weights_packed_of_another_dtype_are_refused(dtype, shape):
+    other = next(half for half in HALVES if half != dtype)
+    x, groups = torch.ones(1, 6, 6, 8), 8 // shape[2]
+    for packed_of in (other, torch.float32):
+        packed = OPS.pack_weight(torch.ones(shape, dtype=packed_of), groups)
+        for x_dtype in (dtype, other, torch.float32):
+            call = functools.partial(OPS.conv2d_packed, x.to(x_dtype), packed, shape, groups=groups)
+            if x_dtype == packed_of:
+                call()
+                continue
+            with pytest.raises(RuntimeError, match="packed was packed for another .* or dtype"):
+                call()
 
 
 @with_halves

@@ -26,11 +26,14 @@ inline bool operator==(const WeightState& a, const WeightState& b) {
 struct PackedHeader {
   int64_t elements;  // of the whole buffer
   int64_t with_winograd, kernel_h, kernel_w, C_per_group, O, groups;
-  int64_t form;  // 0 columns, 1 dot, 2 lanes over all groups, 3 columns of pairs
+  int64_t form;  // 0 columns, 1 dot, 2 lanes over all groups, 3 columns of pairs; and ten times kStorage of the weight
   int64_t lanes, vectors;
   WeightState weight;
 };
 static_assert(sizeof(PackedHeader) == 2 * kLineBytes, "no gaps; what follows stays aligned");
+
+// Types of storage that have one type of arithmetic: weights of another dtype than x are refused, as unpacked ones are.
+template <class S> constexpr int64_t kStorage = std::is_same_v<S, BFloat16> ? 1 : std::is_same_v<S, Float16> ? 2 : 0;
 
 // In elements.
 template <class A> constexpr int64_t kPackedHeader = sizeof(PackedHeader) / sizeof(A);
@@ -117,7 +120,7 @@ template <class S, class A> class PackedWeights {
             g_.C_per_group(),
             g_.O,
             g_.groups,
-            form,
+            form + 10 * kStorage<S>,
             layout_.form.columns.lanes,
             layout_.form.columns.vectors,
             state};

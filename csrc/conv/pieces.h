@@ -182,15 +182,15 @@ template <class S, class A> class PiecesRunner {
       return {product_.weights_of(column, next.terms), 1, 0, line, depth * line, ceil_div(column.args.b_k, line)};
     }
     const A* const from = in_place<A>(unpacked(item, next, next.terms.rows.begin, next.terms.inner.begin));
-    if (o_.w.o == 1) return {from, 1, 0, o_.w.c, line, ceil_div(columns, line)};
+    if (o_.w.o == 1) return {from, 1, 0, in_elements<S, A>(o_.w.c), line, ceil_div(in_elements<S, A>(columns), line)};
     if (o_.w.c != 1) return {};
     const int64_t lines = depth % columns == 0 ? depth / columns : 1;
     const int64_t of_tap = o_.g.C_per_group() - next.terms.inner.begin % o_.g.C_per_group();
-    return {from, lines, line, o_.w.o, lines * line, ceil_div(min(next.terms.inner.size(), of_tap), lines * line)};
+    const int64_t run = in_elements<S, A>(min(next.terms.inner.size(), of_tap));
+    return {from, lines, line, in_elements<S, A>(o_.w.o), lines * line, ceil_div(run, lines * line)};
   }
 
-  // With all outputs of an image that have the tap. Products of the first block go on in the sums of the result; sums
-  // of a later one stand apart until it closes.
+  // With all outputs of an image that have the tap. Sums of a later block stand apart until it closes.
   void multiply(const Column<A>& column, const Item& item, int64_t n, Sum<A>* apart, Coming& ahead) const {
     const Axis &h = o_.g.h, &w = o_.g.w;
     const ImageView<const A> x = of_image(item.x, n);

@@ -17,11 +17,16 @@
 
 namespace nhwc_conv {
 
+// So many values of type S, counted in the size of A.
+template <class S, class A> int64_t in_elements(int64_t values) {
+  return values * static_cast<int64_t>(sizeof(S)) / static_cast<int64_t>(sizeof(A));
+}
+
 // Memory as it lies, for plans that read it so: they do only where S is A, or A pairs of S.
 template <class A, class S> const A* in_place(const S* data) { return reinterpret_cast<const A*>(data); }
 template <class A, class S> ImageView<const A> in_place(const ImageView<const S>& x) {
-  constexpr int64_t values = kIsPair<A> ? 2 : 1;
-  return {in_place<A>(x.data), x.n / values, x.h / values, x.w / values, x.c / values};
+  const auto stride = in_elements<S, A>;
+  return {in_place<A>(x.data), stride(x.n), stride(x.h), stride(x.w), stride(x.c)};
 }
 
 // Whether plans may read pixels so.

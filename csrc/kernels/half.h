@@ -66,8 +66,8 @@ template <class A, int LANES> inline typename Lanes<A, LANES>::vector load(const
   return same_bits<typename Lanes<A, LANES>::vector>(HalfBits<LANES>::load(&from->bits) << 16);
 }
 
-// A NaN stays one: what is stored was computed from halves, so that its payload ends in 16 zeros, which nothing is
-// carried from. That saves a third of the time.
+// A NaN stays one without a look: what is stored was computed from bfloat16, so that its payload ends in 16 zeros, from
+// which nothing is carried.
 template <int LANES>
 inline typename HalfBits<LANES>::U rounded_to_bfloat16(typename HalfBits<LANES>::F value) {
   typedef typename HalfBits<LANES>::U U;

@@ -1,7 +1,7 @@
 """conv2d on weights that were packed ahead of the calls: the ops without the extension, and what they refuse.
 
 The extension packs a header and panels in the kernels' order, in a buffer whose size is the same on every machine. Here
-it is a header of zeros and the weight.
+it is a header of zeros, but for the dtype, and the weight.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .. import _extension
 from .._geometry import check_dense, check_devices, check_tensors, forward_geometry, holds, texts
-from .._geometry.dtypes import ARITHMETIC
+from .._geometry.dtypes import ARITHMETIC, COMPUTED
 from .schema import completed, library, ops
 from .weight_order import in_hwio
 
@@ -49,7 +49,14 @@ def checked_weight(w: Tensor, groups: int, oihw: bool) -> Tensor:
 
 def pack_weight(w: Tensor, groups: int, winograd: bool, oihw: bool) -> Tensor:
     w = checked_weight(w, groups, oihw)
-    return torch.cat((w.new_zeros(HEADER), w.reshape(-1))).to(ARITHMETIC[w.dtype])
+    return torch.cat((header(w), w.reshape(-1))).to(ARITHMETIC[w.dtype])
+
+
+def header(w: Tensor) -> Tensor:
+    """Of a packing for an x of the dtype of `w`."""
+    values = w.new_zeros(HEADER)
+    values[0] = COMPUTED.index(w.dtype)
+    return values
 
 
 def fake_pack_weight(w: Tensor, groups: int, winograd: bool, oihw: bool) -> Tensor:
@@ -68,7 +75,9 @@ def conv2d_packed(
     check_packed(x, packed, bias)
     if weight is None:
         weight = packed[HEADER:]
-        if packed[:HEADER].any() or weight.numel() != prod(weight_size):
+        if not torch.equal(packed[:HEADER], header(x).to(packed.dtype)) or weight.numel() != prod(
+            weight_size
+        ):
             texts.fail(texts.PACKED)
         weight = weight.view(weight_size)
         if packed.dtype != x.dtype:
