@@ -134,6 +134,25 @@ def test_autocast_does_not_round_the_gradients_of_float32_parameters(make, dtype
     torch.testing.assert_close(layer.bias.grad, to_ours(grad).float().sum((0, 1, 2)), rtol=1e-6, atol=1e-5)
 
 
+@with_halves
+def test_autocast_under_torch_func(dtype):
+    torch.manual_seed(0)
+    x, w, bias = torch.randn(3, 2, 9, 9, 8), torch.randn(3, 3, 8, 12), torch.randn(12)
+
+    def loss(w, bias, x):
+        with torch.autocast("cpu", dtype):
+            return OPS.conv2d(x, w, bias, 1, 1).sum()
+
+    grad = torch.ones(2, 9, 9, 12, dtype=dtype)
+    each = [OPS.conv2d_weight(grad, one.to(dtype), (3, 3), 1, 1, out_dtype=torch.float32) for one in x]
+    dw, dbias = torch.func.grad(loss, (0, 1))(w, bias, x[0])
+    assert torch.equal(dw, each[0]) and torch.equal(dbias, torch.full((12,), 162.0))
+    batched = torch.func.vmap(torch.func.grad(loss), (None, None, 0))(w, bias, x)
+    torch.testing.assert_close(batched, torch.stack(each))
+    with pytest.raises(RuntimeError, match="should be the same"):
+        torch.func.grad(lambda w: OPS.conv2d(x[0].to(dtype), w).float().sum())(w)
+
+
 @with_layers
 def test_double_backward_under_autocast(make):
     """The gradient of a gradient's norm finds the weight through what was rounded of it."""

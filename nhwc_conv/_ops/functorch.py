@@ -11,7 +11,7 @@ from torch._ops import OpOverload
 
 from .batching import BATCHING
 from .derivatives import RULES, Gradients, Rule, overload, remember
-from .mixed_precision import cast_as_active
+from .mixed_precision import MixedOp, cast_as_active, is_mixed
 from .schema import completed, library
 
 
@@ -67,12 +67,17 @@ TRANSFORMED = {rule: transformed_function(rule) for rule in set(RULES.values())}
 
 def transform_kernel(name: str, rule: Rule) -> Callable[..., Tensor]:
     op = overload(name)
+    mixed = MixedOp(op)
     apply: Callable[..., Any] = TRANSFORMED[rule].apply
 
     def kernel(a: Tensor, b: Tensor, extra: Any, *geometry: Any) -> Tensor:
-        if rule.is_forward:  # here, since what this Function saves must be what the op computes with
-            a, b, extra = cast_as_active(a, b, extra)
-        return apply(op, a, b, extra, *geometry)
+        if not rule.is_forward:
+            return apply(op, a, b, extra, *geometry)
+        # Here, since what this Function saves must be what the op computes with.
+        cast = cast_as_active(a, b, extra)
+        if cast[1] is not b and is_mixed(cast[0], b):
+            return apply(mixed, cast[0], b, extra, *geometry)
+        return apply(op, *cast, *geometry)
 
     return completed(name, kernel)
 

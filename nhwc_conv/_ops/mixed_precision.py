@@ -43,6 +43,8 @@ class MixedOp:
     def _op(self, x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
         return self._wrapped(x, w.to(x.dtype), None if bias is None else bias.to(x.dtype), *geometry)
 
+    __call__ = _op
+
 
 def is_mixed(x: Tensor, w: Tensor) -> bool:
     """Whether `w`, as autocast found it, is to get a gradient that is not rounded to the dtype in which x is."""
