@@ -52,6 +52,10 @@ ImageView<const A> stage_pixels(const Kernels<S, A>& kernels, const ImageView<co
   const int64_t lines = whole ? 1 : region.ys.size(), pixels = whole ? region.pixels() : width;
   for (int64_t line = 0; line < lines; ++line) {
     A* const row = to + line * width * channels;
+    if (x.c == 1 && x.w == channels) {  // nor is there one between pixels
+      kernels.copy({from + line * x.h, 0, 1, row, 0, 1, pixels * channels});
+      continue;
+    }
     kernels.copy({from + line * x.h, x.w, x.c, row, channels, pixels, channels, x.one_value});
   }
   return staged_pixels<A>(region, to);
