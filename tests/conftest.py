@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -44,14 +45,13 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     """avx512_bf16 is avx512 but for bfloat16: cases of other dtypes would run the same kernels again."""
     parameters = [item.callspec.params if hasattr(item, "callspec") else {} for item in items]
-    again = [
-        item
-        for item, p in zip(items, parameters, strict=True)
-        if p.get("isa") == "avx512_bf16" and "case" in p and p.get("dtype") != torch.bfloat16
-    ]
+    kept, again = [], []
+    for item, p in zip(items, parameters, strict=True):
+        repeats = p.get("isa") == "avx512_bf16" and "case" in p and p.get("dtype") != torch.bfloat16
+        (again if repeats else kept).append(item)
     if again:
         config.hook.pytest_deselected(items=again)
-        items[:] = [item for item in items if item not in set(again)]
+        items[:] = kept
 
 
 def pytest_runtest_setup(item):
@@ -59,20 +59,26 @@ def pytest_runtest_setup(item):
         pytest.skip("a promise of the C++ extension, which NHWC_CONV_DISABLE_EXT disables")
 
 
-@pytest.fixture(params=["python"] if DISABLED else KNOWN_ISAS)
-def isa(request):
-    """Runs the test once per instruction set; one that this machine lacks is skipped visibly."""
-    if request.param == "python":
-        yield request.param
-        return
+@contextmanager
+def instruction_set(name):
+    """The extension's, and afterwards what it was; a test of one that this machine lacks is skipped visibly."""
     from nhwc_conv._extension import module as extension
 
-    if request.param not in extension.instruction_sets():
-        pytest.skip(f"this machine has no {request.param}")
+    if name not in extension.instruction_sets():
+        pytest.skip(f"this machine has no {name}")
     previous = extension.instruction_set()
-    extension.set_instruction_set(request.param)
-    yield request.param
-    extension.set_instruction_set(previous)
+    extension.set_instruction_set(name)
+    try:
+        yield
+    finally:
+        extension.set_instruction_set(previous)
+
+
+@pytest.fixture(params=["python"] if DISABLED else KNOWN_ISAS)
+def isa(request):
+    """Runs the test once per instruction set."""
+    with nullcontext() if request.param == "python" else instruction_set(request.param):
+        yield request.param
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 import torch
 from cases import BY_NAME, CASES, DTYPES
-from conftest import KNOWN_ISAS
+from conftest import KNOWN_ISAS, instruction_set
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import nhwc_conv
@@ -30,17 +30,6 @@ def broken(packed):
     packed = packed.clone()
     packed[HEADER_BYTES // packed.element_size() :] = torch.nan
     return packed
-
-
-@contextlib.contextmanager
-def instruction_set(name):
-    extension = nhwc_conv._extension.module
-    previous = extension.instruction_set()
-    extension.set_instruction_set(name)
-    try:
-        yield
-    finally:
-        extension.set_instruction_set(previous)
 
 
 SHAPES = [(3, 3, 8, o) for o in (*range(1, 19), 24, 31, 33, 48, 63)]

@@ -4,7 +4,7 @@ import oracle
 import pytest
 import torch
 from cases import CASES
-from conftest import DISABLED
+from conftest import instruction_set
 from test_half import OPS, arguments, calls
 
 import nhwc_conv
@@ -12,19 +12,14 @@ import nhwc_conv
 BF16 = torch.bfloat16
 
 
+pytestmark = pytest.mark.needs_extension
+
+
 @pytest.fixture(autouse=True)
 def pairs():
     """On a machine that has them."""
-    if DISABLED:
-        pytest.skip("products of pairs are the extension's")
-    from nhwc_conv._extension import module as extension
-
-    if "avx512_bf16" not in extension.instruction_sets():
-        pytest.skip("this machine has no avx512_bf16")
-    previous = extension.instruction_set()
-    extension.set_instruction_set("avx512_bf16")
-    yield
-    extension.set_instruction_set(previous)
+    with instruction_set("avx512_bf16"):
+        yield
 
 
 with_cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -139,15 +134,13 @@ def test_nan_and_infinity_stay():
 
 
 def test_packed_pairs_are_of_bfloat16_alone():
-    from nhwc_conv._extension import module as extension
-
     x, w = torch.randn(1, 6, 6, 8), torch.randn(1, 1, 8, 8)
     pairs, floats = OPS.pack_weight(w.to(BF16)), OPS.pack_weight(w.half())
     message = "packed was packed for another weight_size"
     for half, packed in ((x.half(), pairs), (x, pairs), (x.to(BF16), floats)):
         with pytest.raises(RuntimeError, match=message):
             OPS.conv2d_packed(half, packed, w.shape)
-    extension.set_instruction_set("avx512")
-    with pytest.raises(RuntimeError, match=message):
-        OPS.conv2d_packed(x.to(BF16), pairs, w.shape)
-    assert pairs.numel() == OPS.pack_weight(w.to(BF16)).numel()
+    with instruction_set("avx512"):
+        with pytest.raises(RuntimeError, match=message):
+            OPS.conv2d_packed(x.to(BF16), pairs, w.shape)
+        assert pairs.numel() == OPS.pack_weight(w.to(BF16)).numel()

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import CASES, DTYPES
+from conftest import instruction_set
 from torch.nn.utils.parametrizations import weight_norm
 
 import nhwc_conv
@@ -213,13 +214,9 @@ def test_another_instruction_set_packs_anew(packed):
     from nhwc_conv._extension import module as extension
 
     layer, x = packed
-    previous = extension.instruction_set()
-    try:
-        for isa in extension.instruction_sets():
-            extension.set_instruction_set(isa)
+    for isa in extension.instruction_sets():
+        with instruction_set(isa):
             assert_current(layer, x)
-    finally:
-        extension.set_instruction_set(previous)
 
 
 @pytest.mark.needs_extension

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import instruction_set
 from test_prepack import CHANGES, LAYERS, assert_current, direct, double, make
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend, EagerAndRecordGraphs
@@ -159,14 +160,9 @@ def test_another_instruction_set(compiled):
     from nhwc_conv._extension import module as extension
 
     layer, x, call = compiled
-    previous = extension.instruction_set()
-    try:
-        for isa in extension.instruction_sets():
-            extension.set_instruction_set(isa)
-            with torch.no_grad():
-                torch.testing.assert_close(call(x), direct(layer, x))
-    finally:
-        extension.set_instruction_set(previous)
+    for isa in extension.instruction_sets():
+        with instruction_set(isa), torch.no_grad():
+            torch.testing.assert_close(call(x), direct(layer, x))
 
 
 class Clamped(nn.Module):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import DISABLED, ROOT
+from conftest import DISABLED, ROOT, instruction_set
 from test_export import ops_of, pytestmark, round_trip  # noqa: F401
 from torch import nn
 from torch.export import Dim
@@ -111,13 +111,9 @@ def test_a_packed_program_after_a_fused_step():
 def test_a_packed_program_on_other_instruction_sets():
     extension = nhwc_conv._extension.module
     module = nhwc_conv.prepack(exported(nhwc_conv.prepack(Model())).module())
-    previous = extension.instruction_set()
-    try:
-        for name in extension.instruction_sets():
-            extension.set_instruction_set(name)
+    for name in extension.instruction_sets():
+        with instruction_set(name):
             assert_same(module, Model())
-    finally:
-        extension.set_instruction_set(previous)
 
 
 def test_a_converted_model():

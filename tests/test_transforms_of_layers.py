@@ -164,7 +164,7 @@ def test_forward_mode_of_the_gradient_ops(op):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_transforms_under_autocast(dtype):
-    """Each equals the transform of the function that casts by itself, rounded; a gradient comes back in float32."""
+    """Each equals the transform of the function that casts by itself; a gradient comes back in float32."""
     torch.manual_seed(0)
     x, w, b = torch.randn(2, 5, 6, 4), torch.randn(3, 3, 4, 8), torch.randn(8)
 
@@ -174,6 +174,8 @@ def test_transforms_under_autocast(dtype):
     def loss(function):
         return lambda *ts: function(*ts).float().pow(2).sum()
 
+    # Gradients of w and b, before they became float32.
+    rounded_by_hand = {"grad": (1, 2), "per_sample": (0,)}
     for name, transform in {
         "vmap": lambda f: vmap(f, (0, None, None))(x, w, b),
         "jvp": lambda f: jvp(f, (x, w, b), (x.flip(0), w.flip(0), b.flip(0)))[1],
@@ -185,9 +187,11 @@ def test_transforms_under_autocast(dtype):
             under = transform(conv2d)
         plain = transform(by_hand)
         leaves = torch.utils._pytree.tree_leaves(under)
-        # Gradients of weights by hand were rounded before they became float32.
-        for found, expected in zip(leaves, torch.utils._pytree.tree_leaves(plain), strict=True):
-            torch.testing.assert_close(found.to(dtype), expected.to(dtype), rtol=0, atol=0)
+        for index, expected in enumerate(torch.utils._pytree.tree_leaves(plain)):
+            found = leaves[index]
+            if index in rounded_by_hand.get(name, ()):
+                found, expected = found.to(dtype), expected.to(dtype)
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)
         assert all(t.dtype == (dtype if name in ("vmap", "jvp") else torch.float32) for t in leaves), name
 
 

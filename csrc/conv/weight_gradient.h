@@ -33,7 +33,7 @@ template <class S, class A> class WeightGradient {
   // x [N, H, W, C] and grad [N, OH, OW, O], any strides.
   WeightGradient(const Kernels<S, A>& kernels, const ConvGeometry& g, Algorithm algorithm, int threads,
                  const ImageView<const S>& x, const ImageView<const S>& grad, const Gradient<S, A>& dw)
-      : o_{kernels, g, x, grad, dw.sums}, rounded_(dw.rounded), rounds_(!std::is_same_v<S, A> && !dw.sums) {
+      : o_{kernels, g, x, grad, dw.sums}, rounded_(dw.rounded) {
     if (std::is_same_v<S, A> && !dw.sums) o_.dw = reinterpret_cast<A*>(dw.rounded);
     if (takes_winograd<A>(algorithm, g, WinogradWeights::gradient, g.N)) {
       plan_ = make_winograd_gradient_plan(kernels, g, threads);
@@ -50,7 +50,7 @@ template <class S, class A> class WeightGradient {
   // Sums that are rounded in the end come first.
   PlanMemory memory() const {
     PlanMemory wanted = std::visit([](const PlanMemory& memory) { return memory; }, plan_);
-    if (rounds_) wanted.packed_elements += o_.elements();
+    if (rounds()) wanted.packed_elements += o_.elements();
     return wanted;
   }
   Explanation explain() const {
@@ -58,16 +58,19 @@ template <class S, class A> class WeightGradient {
   }
   void run(const Parallel& parallel, A* workspace) const {
     Operands o = o_;
-    if (rounds_) {
+    if (rounds()) {
       o.dw = workspace;
       workspace += o.elements();
     }
     std::visit([&](const auto& plan) { runner_of(plan, o).run(parallel, workspace); }, plan_);
-    if (rounds_) round(parallel, o.dw);
+    if (rounds()) round(parallel, o.dw);
   }
 
  private:
   using Operands = GradientOperands<S, A>;
+  // Else sums are made in the result.
+  bool rounds() const { return !std::is_same_v<S, A> && o_.dw == nullptr; }
+
   static DenseWeightGradient<S, A> runner_of(const DenseGradientPlan& plan, const Operands& o) { return {plan, o}; }
   static LanewiseWeightGradient<S, A> runner_of(const LanewiseGradientPlan& plan, const Operands& o) {
     return {plan, o};
@@ -86,7 +89,6 @@ template <class S, class A> class WeightGradient {
 
   Operands o_;
   S* rounded_;
-  bool rounds_;  // else sums are made in the result
   std::variant<DenseGradientPlan, LanewiseGradientPlan, WinogradGradientPlan> plan_;
 };
 

@@ -172,10 +172,10 @@ def check_tensors(**tensors: Tensor | None) -> None:
 
 def check_out_dtype(out_dtype: torch.dtype | None, dtype: torch.dtype) -> torch.dtype:
     """The dtype of a weight gradient of x of `dtype`: that, unless the dtype of its sums is asked for."""
-    allowed = [dtype, *({ARITHMETIC.get(dtype, dtype)} - {dtype})]
+    allowed = dict.fromkeys((dtype, ARITHMETIC.get(dtype, dtype)))
     if out_dtype is not None and out_dtype not in allowed:
-        names = [texts.dtype_name(d) for d in (*allowed, dtype, out_dtype)]
-        texts.fail(texts.OUT_DTYPE, expected=" or ".join(names[:-2]), dtype=names[-2], actual=names[-1])
+        name, actual, *expected = map(texts.dtype_name, (dtype, out_dtype, *allowed))
+        texts.fail(texts.OUT_DTYPE, expected=" or ".join(expected), dtype=name, actual=actual)
     return out_dtype or dtype
 
 
