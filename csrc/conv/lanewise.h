@@ -119,7 +119,7 @@ template <class S, class A> class LanewiseRunner {
            (g.w.input_of(xs.begin, taps_w.begin) - x.xs.begin) * x.w;
     }
     const A* const b = w.data + taps_h.begin * w.i + taps_w.begin * w.j;
-    T* const c = to.data + ys.begin * to.h + xs.begin * to.w + item.lanes.begin;
+    T* c = to.data + ys.begin * to.h + xs.begin * to.w + item.lanes.begin;
     TileArgs<A> args = {};
     // The innermost loop runs over whatever there is more than one of: channels of a group, or kernel columns.
     const int64_t a_i = g.h.dilation * x.h, a_j = g.w.dilation * x.w, a_m = w.pixels * a_pixel;
@@ -147,6 +147,11 @@ template <class S, class A> class LanewiseRunner {
       kernels[m - 1](args);
     };
     const int64_t count = down ? ys.size() : xs.size(), rows = w.pixels == 1 ? count : count / w.pixels;
+    if (plan_.by_rows && !down) {
+      args.tiles = 1;
+      for (int64_t y = 0; y < ys.size(); ++y, a += args.a_t, c += args.c_t) in_tiles(count, kLargePixels, run);
+      return;
+    }
     in_tiles(rows, most_rows(family, args), [&](int64_t row, int64_t m) { run(row * w.pixels, m); });
     // The last pixels abreast overlap those before.
     if (rows * w.pixels < count) run(count - w.pixels, 1);

@@ -30,7 +30,8 @@ struct LanewisePlan : PlanMemory {
   // Channels that do not fill a vector: so many pixels side by side fill some, with as many copies of the weights,
   // which stand behind the staged input. Else one, and no copies.
   int64_t pixels_abreast, repeated_elements;
-  bool rounds;  // tiles round their sums to the result; else it is finished
+  bool by_rows;  // tiles of few pixels, one row of outputs after the other
+  bool rounds;   // tiles round their sums to the result; else it is finished
 
   // Items are regions of pixels over all images, and within each, shares of the channels.
   int64_t regions(const ConvGeometry& g) const {
@@ -77,6 +78,11 @@ template <class A> bool pads_rows(const Arithmetic<A>& kernels, const ConvGeomet
   return (padding == RowPadding::always || better) && g.w.span(g.w.output) <= kMostPadding * g.w.input + kAnyPadding;
 }
 
+// Whether tiles go row by row: not where staging, or pixels abreast, or columns of tiles gain more.
+template <class A> bool goes_by_rows(const ConvGeometry& g) {
+  return groups_are_channels(g) && g.taps() <= kFewTaps && g.C * static_cast<int64_t>(sizeof(A)) >= kLargePixelBytes;
+}
+
 // Items whose input takes so many bytes, and the scratch that it is staged in, if it is.
 template <class S, class A>
 void choose_items(const ConvGeometry& g, const ImageView<const S>& x, int64_t bytes, int threads, LanewisePlan& plan) {
@@ -111,7 +117,10 @@ template <class S, class A>
 LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry& g, const ImageView<const S>& x,
                                 bool lanes_in_order, int threads, RowPadding padding, const Result<S, A>& result) {
   LanewisePlan plan = {};
-  plan.layout.padded = pads_rows<A>(kernels, g, padding);
+  plan.by_rows = goes_by_rows<A>(g);
+  // A row without padding is staged for speed alone.
+  const bool view = plan.by_rows && padding == RowPadding::if_better && g.w.interior().size() == g.w.output;
+  plan.layout.padded = !view && pads_rows<A>(kernels, g, padding);
   plan.layout.staged = plan.layout.padded || !groups_are_channels(g) || !can_view<A>(x);
   choose_items<S, A>(g, x, plan.layout.staged ? kLanewiseItemBytes : kReadOnceBytes, threads, plan);
   const int64_t taps = g.taps(), lanes = kernels.lanewise[0].lanes;

@@ -95,6 +95,9 @@ constexpr int64_t kPieceRowsBytes = 512 * kKilobyte, kWideRowBytes = 1024;
 // cache; read once, it may be larger: rows at its ends, which the next item reads too, weigh less. Outputs in a row, at
 // least.
 constexpr int64_t kLanewiseItemBytes = 192 * kKilobyte, kReadOnceBytes = 4 * kLanewiseItemBytes;
+// Pixels so large, under so few taps, are read row by row in tiles of so few pixels: whole pixels follow each other on
+// their pages, and rows below each other share little.
+constexpr int64_t kLargePixelBytes = 2 * kKilobyte, kFewTaps = 4, kLargePixels = 4;
 
 // Winograd. Patches of a block: few enough that V and M stay in a second-level cache beside U, more where each block
 // transforms the weights anew.

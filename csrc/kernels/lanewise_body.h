@@ -38,7 +38,9 @@ template <class T, class A, class R, int LANES, int ROWS> void lanewise(const Ti
   }
   if (next && t.K == 3) return lanewise_columns<T, A, R, LANES, ROWS, 3, 1>(t);
   if (next && t.K == 7) return lanewise_columns<T, A, R, LANES, ROWS, 7, 1>(t);
+  if (widest && next && t.K == 2) return lanewise_columns<T, A, R, LANES, ROWS, widest ? 2 : 0, 1>(t);
   if (widest && next && t.K == 5) return lanewise_columns<T, A, R, LANES, ROWS, widest ? 5 : 0, 1>(t);
+  if (widest && t.a_m == 2 * t.a_k && t.K == 2) return lanewise_columns<T, A, R, LANES, ROWS, widest ? 2 : 0, 2>(t);
   if (widest && t.a_m == 2 * t.a_k && t.K == 3) return lanewise_columns<T, A, R, LANES, ROWS, widest ? 3 : 0, 2>(t);
   if (widest && t.a_m == 2 * t.a_k && t.K == 5) return lanewise_columns<T, A, R, LANES, ROWS, widest ? 5 : 0, 2>(t);
   lanewise_columns<T, A, R, LANES, ROWS, 0, 1>(t);
