@@ -162,6 +162,7 @@ DEPTHWISE = [
     Case("depthwise_stride2_wide", (2, 12, 19, 37), (3, 3, 1, 37), 2, 1, groups=37, bias=True),
     Case("depthwise_2x2_wide", (1, 6, 19, 37), (2, 2, 1, 37), groups=37, bias=True),
     Case("depthwise_2x2_stride2_wide", (1, 9, 23, 37), (2, 2, 1, 37), 2, groups=37),
+    Case("depthwise_3x1_wide", (1, 7, 19, 37), (3, 1, 1, 37), padding=(1, 0), groups=37, bias=True),
     Case("depthwise_by_rows", (2, 5, 11, 516), (2, 2, 1, 516), groups=516, bias=True),
     Case("depthwise_by_rows_padded", (1, 4, 9, 520), (1, 3, 1, 520), (2, 1), 1, groups=520),
     Case("depthwise_5x5_wide", (1, 9, 15, 36), (5, 5, 1, 36), padding=2, groups=36, bias=True),

@@ -36,6 +36,7 @@ template <class T, class A, class R, int LANES, int ROWS> void lanewise(const Ti
   if (slides && t.tiles == 3 && next && t.I == 1 && t.K > 0) {
     return sliding_columns<T, A, LANES>(t);
   }
+  if (widest && next && t.K == 1) return lanewise_columns<T, A, R, LANES, ROWS, widest ? 1 : 0, 1>(t);
   if (next && t.K == 3) return lanewise_columns<T, A, R, LANES, ROWS, 3, 1>(t);
   if (next && t.K == 7) return lanewise_columns<T, A, R, LANES, ROWS, 7, 1>(t);
   if (widest && next && t.K == 2) return lanewise_columns<T, A, R, LANES, ROWS, widest ? 2 : 0, 1>(t);
