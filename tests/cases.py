@@ -125,6 +125,10 @@ GROUPS = [
     Case("groups_of_4_to_4", (1, 6, 7, 16), (3, 3, 4, 16), groups=4, padding=1),
     Case("groups_of_4_to_3", (1, 7, 6, 12), (2, 3, 4, 9), groups=3, stride=(1, 2)),
     Case("groups32_of_4", (1, 5, 5, 128), (3, 3, 4, 128), groups=32, padding=1),
+    # Groups narrower than the narrowest vector, of many channels.
+    Case("groups2_of_75_to_3", (2, 5, 6, 150), (1, 1, 75, 6), groups=2, bias=True),
+    Case("groups3_of_64_to_1", (1, 6, 7, 192), (3, 3, 64, 3), groups=3, padding=1),
+    Case("groups4_of_64_to_2_stride2", (1, 7, 8, 256), (3, 2, 64, 8), 2, 1, groups=4, bias=True),
 ]
 
 # Groups whose outputs fill half a vector at most, and rows of outputs that fill one: lanes run along the rows.

@@ -83,6 +83,15 @@ def test_lanes_run_along_rows_where_the_outputs_of_a_group_fill_half_a_vector(is
         assert plan((1, 56, 56, 128), (3, 3, 4, 128), groups=32)[0] == "planes"
 
 
+@pytest.mark.parametrize(("channels", "runner"), [(15, "lanewise"), (16, "view")])
+def test_narrow_groups_whose_channels_fill_a_vector_have_lanes_over_these(channels, runner):
+    for outputs in (1, 3):
+        shapes = (1, 8, 8, 4 * channels), (1, 1, channels, 4 * outputs)
+        assert nhwc_conv.explain(*shapes, groups=4)["runner"] == runner
+        plan = nhwc_conv.explain(*shapes, groups=4, direction="weight_gradient")
+        assert plan["runner"] == f"weight_gradient_{'dense' if runner == 'view' else runner}"
+
+
 def test_few_depthwise_channels_stand_abreast(isa):
     """Until they fill whole vectors, where a row is that long."""
     lanes = {"avx512_bf16": 16, "avx512": 16, "avx2": 8, "baseline": 4}[isa]

@@ -8,10 +8,12 @@
 namespace nhwc_conv {
 
 // Whether the lanewise kernels serve this geometry: too few output channels a group for the narrowest vector, or just
-// enough for it where there are wider ones and repeating its channels is cheap.
+// enough for it where there are wider ones and repeating its channels is cheap. Not where a group's input channels fill
+// any vector: lanes over them leave none idle, and nothing is staged.
 template <class A> bool is_lanewise(const Arithmetic<A>& kernels, const ConvGeometry& g) {
   const int64_t size = sizeof(A), group_bytes = g.O_per_group() * size;
   if (g.groups == 1 || group_bytes > kNarrowestVectorBytes) return false;
+  if (g.C_per_group() * size >= kWidestVectorBytes) return false;
   const bool has_wider = kernels.lanewise[0].lanes * size > kNarrowestVectorBytes;
   return group_bytes < kNarrowestVectorBytes || (has_wider && g.C_per_group() * size <= kNarrowestVectorBytes);
 }

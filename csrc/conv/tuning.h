@@ -27,8 +27,9 @@ constexpr int64_t kPackedRun = 56;
 // read; vectors of products in a row beside which the end of a run, which fills none, is little.
 constexpr int64_t kFewestPlaneTaps = 4, kPlaneRowBytes = kMegabyte, kPlaneGapBytes = 192 * kKilobyte, kLongDotRun = 4;
 
-// Lanewise: bytes of the narrowest vector, whose groups are too narrow for tiles of their own.
-constexpr int64_t kNarrowestVectorBytes = 16;
+// Lanewise: bytes of the narrowest vector, whose groups are too narrow for tiles of their own; and of the widest, which
+// the input channels of a group fill for the dot form.
+constexpr int64_t kNarrowestVectorBytes = 16, kWidestVectorBytes = 64;
 // Padded rows: so many pixels for each of the image's, and these always. Not where the image is lost in its padding.
 constexpr int64_t kMostPadding = 4, kAnyPadding = 64;
 // Channels, and groups at least, of an item that stages its input; outputs in a row of any item, at least.
