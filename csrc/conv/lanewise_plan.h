@@ -80,9 +80,18 @@ template <class A> bool pads_rows(const Arithmetic<A>& kernels, const ConvGeomet
   return (padding == RowPadding::always || better) && g.w.span(g.w.output) <= kMostPadding * g.w.input + kAnyPadding;
 }
 
-// Whether tiles go row by row: not where staging, or pixels abreast, or columns of tiles gain more.
+// Whether tiles go row by row: not where staging, or pixels abreast, or columns of tiles gain more, as they do under
+// taps that are all below each other.
 template <class A> bool goes_by_rows(const ConvGeometry& g) {
-  return groups_are_channels(g) && g.taps() <= kFewTaps && g.C * static_cast<int64_t>(sizeof(A)) >= kLargePixelBytes;
+  const bool few = g.taps() <= kFewTaps && g.h.kernel < kFewTaps;
+  return groups_are_channels(g) && few && g.C * static_cast<int64_t>(sizeof(A)) >= kLargePixelBytes;
+}
+
+// Whether few rows of outputs make an item. Going down a column of tiles, a processor that meets only a short piece of
+// each row does not foresee the next; where images come from the third-level cache or memory, that is most of the time.
+template <class A> bool goes_in_few_rows(const ConvGeometry& g) {
+  const int64_t pixel = g.C * static_cast<int64_t>(sizeof(A));
+  return pixel <= kShortPixelBytes && g.N * g.h.output * g.w.output * pixel >= kFarImageBytes;
 }
 
 // Items whose input takes so many bytes, and the scratch that it is staged in, if it is.
@@ -125,6 +134,7 @@ LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry
   plan.layout.padded = !view && pads_rows<A>(kernels, g, padding);
   plan.layout.staged = plan.layout.padded || !groups_are_channels(g) || !can_view<A>(x);
   choose_items<S, A>(g, x, plan.layout.staged ? kLanewiseItemBytes : kReadOnceBytes, threads, plan);
+  if (!plan.layout.staged && goes_in_few_rows<A>(g)) plan.item_height = min(plan.item_height, kFewRows);
   const int64_t taps = g.taps(), lanes = kernels.lanewise[0].lanes;
   plan.pack_weights = !lanes_in_order || (plan.layout.staged && collides<A>(kernels, g, g.O));
   plan.packed_row = spread<A>(g.O);

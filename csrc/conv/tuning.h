@@ -96,6 +96,8 @@ constexpr int64_t kPieceRowsBytes = 512 * kKilobyte, kWideRowBytes = 1024;
 // cache; read once, it may be larger: rows at its ends, which the next item reads too, weigh less. Outputs in a row, at
 // least.
 constexpr int64_t kLanewiseItemBytes = 192 * kKilobyte, kReadOnceBytes = 4 * kLanewiseItemBytes;
+// So few rows of outputs where pixels are so small and results so large.
+constexpr int64_t kFewRows = 4, kShortPixelBytes = 512, kFarImageBytes = 4 * kMegabyte;
 // Pixels so large, under so few taps, are read row by row in tiles of so few pixels: whole pixels follow each other on
 // their pages, and rows below each other share little.
 constexpr int64_t kLargePixelBytes = 2 * kKilobyte, kFewTaps = 4, kLargePixels = 4;
