@@ -34,7 +34,7 @@ def contender(name, case, dtype, pass_):
 
     To be timed inside of `grad_mode`: entering it for every call would cost as much as a small layer.
     """
-    x, w, grad = data(case, dtype)
+    x, w, grad = (t.clone() for t in data(case, dtype, pass_))
     geometry = tuple(case.geometry.values())  # by position, as F.conv2d gets its own: names cost microseconds
     if name in NUMPY:
         function, x, w = getattr(reference, name), x.numpy(), w.numpy()
@@ -75,8 +75,9 @@ def grad_mode(pass_):
     return torch.inference_mode(pass_ == "forward")
 
 
-def data(case, dtype):
-    """x, w and an output gradient."""
+@lru_cache(maxsize=1)  # drawing them costs more than to time a small layer
+def data(case, dtype, pass_):
+    """x, w and an output gradient; of another pass they were made in another `grad_mode`."""
     x, w, _ = case.tensors(dtype)
     return x, w, case.grad_like(torch.ops.nhwc_conv.conv2d(x, w, None, **case.geometry))
 
@@ -89,7 +90,7 @@ def results(pass_):
 @lru_cache(maxsize=1)
 def expected(case, dtype, pass_):
     """By part of the pass (value, magnitude), in float64, and the number of terms of a sum."""
-    x, w, grad = data(case, dtype)
+    x, w, grad = data(case, dtype, pass_)
     answers = []
     for a, b, g in ((x, w, grad), (x.abs(), w.abs(), grad.abs())):
         gradients = oracle.gradients(case, a, b, None, g) if pass_ != "forward" else ()
@@ -120,8 +121,8 @@ def add_options(parser, rounds):
     parser.add_argument("--seconds", type=float, default=0.02, help="per contender and round")
 
 
-def chosen_layers(parser, pattern):
-    cases = [case for case in LAYERS if re.search(pattern, case.name)]
+def chosen_layers(parser, pattern, layers=LAYERS):
+    cases = [case for case in layers if re.search(pattern, case.name)]
     if not cases:
         parser.error(f"no layer is called {pattern!r}")
     return cases
