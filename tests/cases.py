@@ -49,6 +49,7 @@ KERNELS = [
     Case("kernel_over_image_15", (1, 5, 2, 2), (15, 15, 2, 3), padding=(5, 7)),
     Case("kernel_over_pixel", (2, 1, 1, 4), (5, 5, 4, 6), padding=2),
     Case("one_pixel", (1, 1, 1, 1), (1, 1, 1, 1), bias=True),
+    Case("one_pixel_many_channels", (1, 1, 1, 45), (1, 1, 45, 50), bias=True),
     Case("single_pixels", (9, 1, 1, 6), (1, 1, 6, 10), bias=True),
     Case("single_pixels_stride3", (7, 1, 1, 6), (1, 1, 3, 8), stride=3, groups=2),
     Case("pixels_a_page_apart", (1, 2, 19, 1024), (1, 1, 1024, 17)),

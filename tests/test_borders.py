@@ -219,7 +219,9 @@ def test_every_product_is_fused_with_its_addition():
         command = ["objdump", "-dC", "--no-show-raw-insn", path]
         listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         kernels = [
-            f for f in listing.split("\n\n") if re.search(r"(tile|lanewise|lanewise_columns|dot)<", f[:200])
+            f
+            for f in listing.split("\n\n")
+            if re.search(r"(tile|row_by_transposed|lanewise|lanewise_columns|dot)<", f[:200])
         ]
         assert sum("vfmadd" in kernel or "vdpbf16ps" in kernel for kernel in kernels) > 100
         for kernel in kernels:

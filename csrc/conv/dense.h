@@ -23,6 +23,7 @@ struct DensePlan : PlanMemory {
   int64_t tile_columns;  // likewise
   bool pack_weights;     // into rows of one tile of columns; else they are read where they lie
   bool prepacked;        // weights are packed already
+  bool transposed;       // weights are read where they lie, along the reduction, and tiles have one row
   // The reduction in blocks whose weights stay in the second-level cache: over kernel rows, then within one.
   int64_t row_blocks, inner_blocks;
 
@@ -145,6 +146,7 @@ template <class S, class A> class DenseProduct {
       column.packing_kernels = family.packing_rows;
       column.rounding_kernels = family.rounding_rows;
       column.max_rows = family.max_rows;
+      if (plan_.transposed) column.kernels = &family.transposed_row, column.max_rows = 1;
     }
     const int64_t Cg = g.C_per_group(), k = dot ? 1 : tiles.padded(tile);
     if (plan_.pack_weights) {
@@ -152,7 +154,7 @@ template <class S, class A> class DenseProduct {
     } else {
       column.args.set_b(in_place<A>(weights.tap(group, tile, 0, 0)), o_.w.i, o_.w.j, o_.w.c);
     }
-    column.args.b_n = dot ? g.depth() : 1;
+    column.args.b_n = dot ? g.depth() : plan_.transposed ? o_.w.o : 1;
     column.args.columns = tiles.size(tile);
     column.args.bias = o_.bias == nullptr ? nullptr : o_.bias + o;
     column.sums = sums;

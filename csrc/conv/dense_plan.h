@@ -18,6 +18,7 @@ struct DenseLayout {
   bool channels_contiguous;  // of the input
   bool rows_contiguous;      // of the input: one kernel row of taps is one run of KW*C values
   bool weights_usable;       // where they lie: output channels contiguous and the three reduction axes as one
+  bool weights_along;        // where they lie: input channels contiguous
 };
 
 template <class S, class A>
@@ -29,6 +30,7 @@ DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const S>& x, con
   layout.rows_contiguous = layout.channels_contiguous && (g.w.kernel == 1 || (g.w.dilation == 1 && pixel == Cg));
   layout.weights_usable = std::is_same_v<S, A> && (w.o == 1 || g.O_per_group() == 1) && w.c > 0 &&
                           (g.w.kernel <= 1 || w.j == Cg * w.c) && (g.h.kernel <= 1 || w.i == g.w.kernel * Cg * w.c);
+  layout.weights_along = std::is_same_v<S, A> && w.c == 1;
   return layout;
 }
 
@@ -100,21 +102,27 @@ template <class S, class A> class DensePlanner {
   void choose_packing() {
     const bool reused = dense_.form.columns.tiles > 1 && pixels() > kFewestTilesToPack * dense_.rows;
     dense_.prepacked = prepacked_ != nullptr;
-    dense_.pack_weights = dense_.prepacked || dense_.form.dot || !layout_.weights_usable || reused;
+    // For one pixel, that costs less than packing; two already share it.
+    dense_.transposed = !dense_.prepacked && !dense_.form.dot && !layout_.weights_usable && layout_.weights_along &&
+                        g_.taps() == 1 && pixels() == 1 &&
+                        widest_family<A>(kernels_, dense_.form.columns).transposed_row != nullptr;
+    dense_.pack_weights =
+        !dense_.transposed && (dense_.prepacked || dense_.form.dot || !layout_.weights_usable || reused);
     packed_ = g_.groups * g_.depth() * dense_.form.columns.padded_columns();
     dense_.packed_elements = dense_.pack_weights ? packed_ : 0;
   }
 
   // Such an item needs the whole input: staged, if it is small. Pieces of the weights are deep enough to make up for
-  // going back to the sums after each: of one tap, or of several.
+  // going back to the sums after each: of one tap, or of several. What counts are the weights of one group, since items
+  // take one after the other.
   bool takes_pieces() const {
     const bool whole_input = is_viewed() || (!has_broken_rows() && inputs() * kSize <= kManyWeightBytes);
     const bool all_inside = interior() == g_.w.output && g_.h.interior().size() == g_.h.output;
     const bool deep = (dense_.im2col() && all_inside ? g_.depth() : g_.C_per_group()) >= kFlatPiece / 2;
-    const bool very_many = packed_ * kSize >= kVeryManyWeightBytes;
-    const int64_t most_pixels = very_many ? kSharingPixels : prepacked_ ? kVeryFewPixels : kFewPixels;
-    return dense_.pack_weights && !dense_.form.dot && whole_input && deep && pixels() <= most_pixels &&
-           packed_ * kSize >= kManyWeightBytes && packed_ < kImpossibleBytes / kSize &&
+    const int64_t of_group = packed_ / g_.groups * kSize;
+    const int64_t most_pixels = of_group >= kVeryManyWeightBytes ? kSharingPixels : kFewPixels;
+    return dense_.pack_weights && !dense_.prepacked && !dense_.form.dot && whole_input && deep &&
+           pixels() <= most_pixels && of_group >= kManyWeightBytes && packed_ < kImpossibleBytes / kSize &&
            g_.groups * dense_.form.columns.tiles >= threads_;
   }
 
@@ -125,17 +133,17 @@ template <class S, class A> class DensePlanner {
     plan.runner = "pieces";
     plan.source = plan.staged ? "pixels" : "view";
     plan.depth = pixels() <= kVeryFewPixels || inputs() * kSize <= kSmallInputBytes ? kFlatPiece : kDeepPiece;
-    if (!prepacked_) plan.packed_elements = 0;
+    plan.packed_elements = 0;
     // Rows of weights in the order of memory are so short that the sums of their columns stay in the cache.
-    const bool in_order = !prepacked_ && layout_.weights_usable && plan.depth == kFlatPiece;
+    const bool in_order = layout_.weights_usable && plan.depth == kFlatPiece;
     const int64_t fewest = in_order ? ceil_div(columns.columns * plan.depth * kSize, kPieceRowsBytes) : 1;
     // More shares than threads, lest one wait for the other, but no thin ones of weights as they come: they leave gaps
     // between their rows.
-    const bool thin = !prepacked_ && columns.columns * kSize < 2 * threads_ * kWideRowBytes;
+    const bool thin = columns.columns * kSize < 2 * threads_ * kWideRowBytes;
     plan.column_shares = min(max(threads_ == 1 ? 1 : thin ? threads_ : 2 * threads_, fewest), columns.tiles);
     const int64_t share = ceil_div(columns.tiles, plan.column_shares) * columns.widest();
     plan.staged_elements = plan.staged ? inputs() : 0;
-    plan.piece_elements = prepacked_ ? 0 : plan.depth * columns.widest();
+    plan.piece_elements = plan.depth * columns.widest();
     plan.sum_elements = plan.blocks() > 1 ? pixels() * share : 0;
     plan.scratch_elements = plan.staged_elements + plan.piece_elements + plan.sum_elements +
                             result_.scratch_elements(pixels() * min(share, columns.columns));

@@ -77,15 +77,12 @@ template <class S, class A> class ViewRunner {
       const A* a = args.a;
       auto* c = to.data + ys.begin * to.h + xs.begin * to.w;
       for (int64_t line = 0; line < lines; ++line, a += o_.g.h.stride * x.h, c += to.h) {
-        args.a = a;
-        in_tiles(count, most, [&](int64_t offset, int64_t m) {
-          if (plan_.prefetch) {
-            const int64_t next = m * args.a_m;
-            args.set_ahead(args.a + next, args.a_i, args.a_j, ceil_div(next, max(args.K, 1)));
-          }
+        in_equal_tiles(count, most, [&](int64_t offset, int64_t m, int64_t tiles) {
+          args.set_tiles(tiles, m * args.a_m, m * args.c_m);
+          args.a = a + offset * args.a_m;
           args.c = reinterpret_cast<Sum<A>*>(c + offset * args.c_m);
+          if (plan_.prefetch) args.set_ahead(args.a + args.a_t, args.a_i, args.a_j, ceil_div(args.a_t, max(args.K, 1)));
           kernels[m - 1](args);
-          args.a += m * args.a_m;
         });
       }
     };

@@ -31,15 +31,20 @@ template <class Emit> void walk(const ConvGeometry& g, Range ys, Range xs, const
   walk(g, ys, xs, emit, [&](int64_t x, Range taps_w) { walk_columns(g, ys, {x, x + 1}, taps_w, emit); });
 }
 
-// Calls run(offset, m) for the fewest tiles of at most `most` rows that make up `count`, equal but for one row.
-template <class Run> void in_tiles(int64_t count, int64_t most, const Run& run) {
+// The fewest tiles of at most `most` rows that make up `count`, equal but for one row: calls run(offset, m, tiles) for
+// those of equal height, which follow each other.
+template <class Run> void in_equal_tiles(int64_t count, int64_t most, const Run& run) {
+  if (count == 0) return;
   const int64_t tiles = ceil_div(count, most), shorter = count / tiles, longer = count % tiles;
-  int64_t offset = 0;
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const int64_t m = tile < longer ? shorter + 1 : shorter;
-    run(offset, m);
-    offset += m;
-  }
+  if (longer > 0) run(0, shorter + 1, longer);
+  run(longer * (shorter + 1), shorter, tiles - longer);
+}
+
+// Calls run(offset, m) for each of them.
+template <class Run> void in_tiles(int64_t count, int64_t most, const Run& run) {
+  in_equal_tiles(count, most, [&](int64_t offset, int64_t m, int64_t tiles) {
+    for (; tiles > 0; --tiles, offset += m) run(offset, m);
+  });
 }
 
 }  // namespace nhwc_conv

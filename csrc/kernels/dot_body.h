@@ -81,7 +81,8 @@ inline void dot_steps(typename Lanes<A, LANES>::vector* sum, const T* a, const T
   }
 }
 
-template <class T, class A, int LANES, int COLUMNS, int ROWS> void dot(const TileArgs<T>& t) {
+template <class T, class A, int LANES, int COLUMNS, int ROWS> inline void dot_tile(const TileArgs<T>& t, const T* at,
+                                                                                   T* to) {
   typedef typename Lanes<A, LANES>::vector V;
   V sum[ROWS * COLUMNS];
   NHWC_UNROLL(32)
@@ -89,7 +90,7 @@ template <class T, class A, int LANES, int COLUMNS, int ROWS> void dot(const Til
   const int64_t whole = t.K - t.K % LANES, rest = t.K - whole;
   for (int64_t i = 0; i < t.I; ++i) {
     for (int64_t j = 0; j < t.J; ++j) {
-      const T* a = t.a + i * t.a_i + j * t.a_j;
+      const T* a = at + i * t.a_i + j * t.a_j;
       const T* b = t.b + i * t.b_i + j * t.b_j;
       dot_steps<T, A, LANES, COLUMNS, ROWS>(sum, a, b, whole, t);
       if (rest == 0) continue;
@@ -116,11 +117,22 @@ template <class T, class A, int LANES, int COLUMNS, int ROWS> void dot(const Til
   for (int m = 0; m < ROWS; ++m) {
     NHWC_UNROLL(4)
     for (int n = 0; n < COLUMNS; ++n) {
-      T* c = t.c + m * t.c_m + n;
+      T* c = to + m * t.c_m + n;
       const A total = (t.bias ? A(t.bias[n]) : A(0)) + totals[m * COLUMNS + n];
       *c = t.mode == Mode::add ? *c + total : total;
     }
   }
+}
+
+template <class T, class A, int LANES, int COLUMNS, int ROWS> void dot(const TileArgs<T>& t) {
+  const T* a = t.a;
+  T* c = t.c;
+  int64_t tiles = t.tiles;
+  do {
+    dot_tile<T, A, LANES, COLUMNS, ROWS>(t, a, c);
+    a += t.a_t;
+    c += t.c_t;
+  } while (--tiles > 0);
 }
 
 template <class T, int COLUMNS, int ROWS> struct DotRows {

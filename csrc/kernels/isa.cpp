@@ -26,6 +26,7 @@ namespace {
 #include "lanewise_body.h"
 #include "dot_body.h"
 #include "copy_body.h"
+#include "transposed_body.h"
 #include "finish_body.h"
 #include "winograd_body.h"
 
@@ -34,6 +35,7 @@ namespace {
 #else
 template <class S, class A> void enter(Kernels<S, A>& kernels) {
   enter_families<S>(kernels);
+  enter_transposed(kernels);
   enter_lanewise_families<S>(kernels);
   enter_dot_families(kernels);
   kernels.winograd2 = winograd_transforms<A, 2>();

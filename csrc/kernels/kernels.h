@@ -75,13 +75,14 @@ template <class T> struct TileArgs {
   // Where the function that is called packs B, the rows of B go here too, one after the other, vectors*lanes elements
   // each.
   T* packed;
-  // Lanewise: so many tiles, each a_t further in A and c_t in C than the one before. The other forms make one, whatever
-  // these say.
+  // So many tiles, each a_t further in A, and where it is read in `ahead`, and c_t in C than the one before. Broadcast
+  // and dot kernels make one at least; with those that pack it is one.
   int64_t tiles, a_t, c_t;
 
   void set_a(const T* at, int64_t m, int64_t i, int64_t j, int64_t k) { a = at, a_m = m, a_i = i, a_j = j, a_k = k; }
   void set_b(const T* at, int64_t i, int64_t j, int64_t k) { b = at, b_i = i, b_j = j, b_k = k; }
   void set_ahead(const T* at, int64_t i, int64_t j, int64_t k) { ahead = at, ahead_i = i, ahead_j = j, ahead_k = k; }
+  void set_tiles(int64_t count, int64_t a_step, int64_t c_step) { tiles = count, a_t = a_step, c_t = c_step; }
   void set_sums(int64_t i_count, int64_t j_count, int64_t k_count) { I = i_count, J = j_count, K = k_count; }
 };
 
@@ -91,6 +92,8 @@ template <class T> using TileFn = void (*)(const TileArgs<T>&);
 // rows[m - 1] takes a_k = 1 and columns_of_a[m - 1] takes a_m = 1, whatever the fields say. packing_rows[m - 1] is
 // rows[m - 1], and packs B. rounding_rows[m - 1] is rows[m - 1] of mode fresh, whose C is of the type of storage, to
 // which sums are rounded; c_m counts its elements. There are none where storage is the arithmetic's type.
+// transposed_row is rows[0], of B[i*b_i + j*b_j + k + n*b_n]; the widest vectors have it, where compilers have
+// shuffles, else it is null.
 constexpr int kMaxTileRows = 16, kMaxTileColumns = 64;
 template <class T> struct TileFamily {
   int lanes, vectors, max_rows;
@@ -98,6 +101,7 @@ template <class T> struct TileFamily {
   TileFn<T> packing_rows[kMaxTileRows];
   TileFn<T> rounding_rows[kMaxTileRows];
   TileFn<T> columns_of_a[kMaxTileRows];
+  TileFn<T> transposed_row;
 };
 
 // Lanewise kernels of one width of vectors, for any number of columns from `lanes` up; rounding_rows as above.

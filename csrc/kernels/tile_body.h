@@ -28,6 +28,17 @@ template <class A, int LANES, class R> inline typename Lanes<A, LANES>::vector l
   }
 }
 
+// Elements of C that one step of the reduction asks for, or 0: then all lines of a tile are asked for at its beginning.
+// Lines of C come while the sums are made: else the stores at the end wait for memory (measured: 2 to 20 %). All of
+// them at once hold up the loads of A and B (1x1 layers: 2 to 7 %). So one comes at each step, if these meet every
+// second line, whose neighbour processors bring along, of rows that the tile has much of, and that leave room in the
+// first-level cache.
+template <class T, class R, int ROWS> inline int64_t lines_step(const TileArgs<T>& t) {
+  const int64_t line = 64 / sizeof(R), steps = t.I * t.J * t.K, rows_of_c = ROWS * t.c_m;
+  if (rows_of_c > steps * 2 * line || t.c_m > 8 * t.columns || rows_of_c > 256 * line) return 0;
+  return (rows_of_c + steps - 1) / (steps > 0 ? steps : 1);
+}
+
 // A: type of the accumulators. LANES, VECTORS, ROWS: the tile's shape. COLUMNS_OF_A: rows of C are neighbours in A
 // (a_m = 1), else consecutive products are (a_k = 1): the constant stride becomes part of the instructions. PACKS: B is
 // copied on the way, by stores that hide behind the products. R: type of C; if it is not A, sums are rounded to it.
@@ -41,120 +52,122 @@ void tile(const TileArgs<T>& t) {
   const int TOGETHER = ROWS * VECTORS + VECTORS + 1 > NHWC_ISA_REGISTERS ? VECTORS - 1 : VECTORS;
   // Rows of C with few vectors share a pointer: else stores wait for a chain of additions.
   const int STEP = VECTORS <= 2 ? 4 : VECTORS == 3 ? 2 : 1;
+  const bool ROUNDS = sizeof(R) != sizeof(A);
   // What the loops and the stores need is read anew where they begin, by way of this pointer: kept from here on, it
   // goes to the stack and back, in every tile (16 output channels, 72 products each: 6 % of the time).
   const TileArgs<T>* args = &t;
-  int64_t last = t.columns - LANES, c_m = t.c_m;
-  R* row = reinterpret_cast<R*>(t.c);
-  const int LINE = 64 / sizeof(R);  // elements of C in a cache line
-  const R* line = row;
-  int64_t c_step = 0;
-  V sum[ROWS][VECTORS];
-  const bool ROUNDS = sizeof(R) != sizeof(A);
-  if (!ROUNDS && t.mode == Mode::go_on) {
-    NHWC_UNROLL(16)
-    for (int m = 0; m < ROWS; row = next_row<STEP>(row, ++m, c_m)) {
-      NHWC_UNROLL(4)
-      for (int v = 0; v < VECTORS; ++v)
-        sum[m][v] = load_sums<A, LANES>(row + m % STEP * c_m + (v == VECTORS - 1 ? last : v * LANES));
-    }
-  } else {
-    NHWC_UNROLL(4)
-    for (int v = 0; v < VECTORS; ++v) {
-      const V start = t.bias ? load<A, LANES>(t.bias + (v == VECTORS - 1 ? last : v * LANES)) : V{};
-      NHWC_UNROLL(16)
-      for (int m = 0; m < ROWS; ++m) sum[m][v] = start;
-    }
-    // Lines of C come while the sums are made: else the stores at the end wait for memory (measured: 2 to 20 %). All of
-    // them at once hold up the loads of A and B (1x1 layers: 2 to 7 %). So one comes at each step of the reduction, if
-    // these meet every second line, whose neighbour processors bring along, of rows that the tile has much of, and that
-    // leave room in the first-level cache. Where rows of C are neighbours in A, as in weight gradients, it gains
-    // nothing.
-    const int64_t steps = t.I * t.J * t.K, rows_of_c = ROWS * c_m, room = 256 * LINE;
-    if (!COLUMNS_OF_A && rows_of_c <= steps * 2 * LINE && c_m <= 8 * t.columns && rows_of_c <= room) {
-      c_step = (rows_of_c + steps - 1) / (steps > 0 ? steps : 1);
-    } else {
+  const bool goes_on = !ROUNDS && t.mode == Mode::go_on;
+  // Where rows of C are neighbours in A, as in weight gradients, lines of C one by one gain nothing.
+  const int64_t c_step = COLUMNS_OF_A || goes_on ? 0 : lines_step<T, R, ROWS>(t);
+  const T *at = t.a, *next = t.ahead;
+  R* c = reinterpret_cast<R*>(t.c);
+  int64_t tiles = t.tiles;
+  do {
+    NHWC_POINTER(args);
+    int64_t last = args->columns - LANES, c_m = args->c_m;
+    R* row = c;
+    const R* line = c;
+    V sum[ROWS][VECTORS];
+    if (goes_on) {
       NHWC_UNROLL(16)
       for (int m = 0; m < ROWS; row = next_row<STEP>(row, ++m, c_m)) {
         NHWC_UNROLL(4)
-        for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(row + m % STEP * c_m + v * LANES, 1);
+        for (int v = 0; v < VECTORS; ++v)
+          sum[m][v] = load_sums<A, LANES>(row + m % STEP * c_m + (v == VECTORS - 1 ? last : v * LANES));
       }
-    }
-  }
-  T* packed = PACKS ? args->packed : nullptr;
-  for (int64_t i = 0; i < args->I; ++i) {
-    for (int64_t j = 0; j < args->J; ++j) {
-      NHWC_POINTER(args);
-      const int64_t a_m = COLUMNS_OF_A ? 1 : args->a_m;
-      const int64_t a_k = COLUMNS_OF_A ? args->a_k : 1;
-      const int64_t b_k = args->b_k;
-      const T* a[POINTERS];
-      a[0] = args->a + i * args->a_i + j * args->a_j;
-      NHWC_POINTER(a[0]);
+    } else {
       NHWC_UNROLL(4)
-      for (int p = 1; p < POINTERS; ++p) {
-        a[p] = a[p - 1] + NEAR * a_m;
-        NHWC_POINTER(a[p]);
-      }
-      const T* b = args->b + i * args->b_i + j * args->b_j;
-      const T* ahead = args->ahead == nullptr ? a[0] : args->ahead + i * args->ahead_i + j * args->ahead_j;
-      const int64_t ahead_k = args->ahead_k;
-      last = args->columns - LANES;
-      for (int64_t k = args->K; k > 0; --k) {
-        typename Product<T, LANES>::vector right[VECTORS];
-        NHWC_UNROLL(4)
-        for (int v = 0; v < TOGETHER; ++v) {
-          right[v] = Product<T, LANES>::load_b(b + (v == VECTORS - 1 ? last : v * LANES));
-          if (PACKS) Product<T, LANES>::store_b(packed + (v == VECTORS - 1 ? last : v * LANES), right[v]);
-        }
+      for (int v = 0; v < VECTORS; ++v) {
+        const V start = args->bias ? load<A, LANES>(args->bias + (v == VECTORS - 1 ? last : v * LANES)) : V{};
         NHWC_UNROLL(16)
-        for (int m = 0; m < ROWS; ++m) {
-          const T left = a[m / NEAR][m % NEAR * a_m];
+        for (int m = 0; m < ROWS; ++m) sum[m][v] = start;
+      }
+      if (c_step == 0) {
+        NHWC_UNROLL(16)
+        for (int m = 0; m < ROWS; row = next_row<STEP>(row, ++m, c_m)) {
           NHWC_UNROLL(4)
-          for (int v = 0; v < TOGETHER; ++v) Product<T, LANES>::add(sum[m][v], right[v], left);
-        }
-        if (TOGETHER < VECTORS) {
-          NHWC_FORGET_MEMORY();
-          right[VECTORS - 1] = Product<T, LANES>::load_b(b + last);
-          if (PACKS) Product<T, LANES>::store_b(packed + last, right[VECTORS - 1]);
-          NHWC_UNROLL(16)
-          for (int m = 0; m < ROWS; ++m)
-            Product<T, LANES>::add(sum[m][VECTORS - 1], right[VECTORS - 1], a[m / NEAR][m % NEAR * a_m]);
-        }
-        NHWC_UNROLL(4)
-        for (int p = 0; p < POINTERS; ++p) a[p] += a_k;
-        b += b_k;
-        if (PACKS) packed += VECTORS * LANES;
-        // Into the first-level cache: from the second, weights in pieces come too late (Zen 4: 4 to 15 %).
-        __builtin_prefetch(ahead, 0, 3);
-        ahead += ahead_k;
-        if (!COLUMNS_OF_A) {
-          __builtin_prefetch(line, 1);
-          line += c_step;
+          for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(row + m % STEP * c_m + v * LANES, 1);
         }
       }
     }
-  }
-  NHWC_POINTER(args);
-  last = args->columns - LANES;
-  c_m = args->c_m;
-  // All old values are read before any is written: the last vector may overlap the one before it.
-  if (!ROUNDS && args->mode == Mode::add) {
-    row = reinterpret_cast<R*>(args->c);
+    T* packed = PACKS ? args->packed : nullptr;
+    for (int64_t i = 0; i < args->I; ++i) {
+      for (int64_t j = 0; j < args->J; ++j) {
+        NHWC_POINTER(args);
+        const int64_t a_m = COLUMNS_OF_A ? 1 : args->a_m;
+        const int64_t a_k = COLUMNS_OF_A ? args->a_k : 1;
+        const int64_t b_k = args->b_k;
+        const T* a[POINTERS];
+        a[0] = at + i * args->a_i + j * args->a_j;
+        NHWC_POINTER(a[0]);
+        NHWC_UNROLL(4)
+        for (int p = 1; p < POINTERS; ++p) {
+          a[p] = a[p - 1] + NEAR * a_m;
+          NHWC_POINTER(a[p]);
+        }
+        const T* b = args->b + i * args->b_i + j * args->b_j;
+        const T* ahead = next == nullptr ? a[0] : next + i * args->ahead_i + j * args->ahead_j;
+        const int64_t ahead_k = args->ahead_k;
+        last = args->columns - LANES;
+        for (int64_t k = args->K; k > 0; --k) {
+          typename Product<T, LANES>::vector right[VECTORS];
+          NHWC_UNROLL(4)
+          for (int v = 0; v < TOGETHER; ++v) {
+            right[v] = Product<T, LANES>::load_b(b + (v == VECTORS - 1 ? last : v * LANES));
+            if (PACKS) Product<T, LANES>::store_b(packed + (v == VECTORS - 1 ? last : v * LANES), right[v]);
+          }
+          NHWC_UNROLL(16)
+          for (int m = 0; m < ROWS; ++m) {
+            const T left = a[m / NEAR][m % NEAR * a_m];
+            NHWC_UNROLL(4)
+            for (int v = 0; v < TOGETHER; ++v) Product<T, LANES>::add(sum[m][v], right[v], left);
+          }
+          if (TOGETHER < VECTORS) {
+            NHWC_FORGET_MEMORY();
+            right[VECTORS - 1] = Product<T, LANES>::load_b(b + last);
+            if (PACKS) Product<T, LANES>::store_b(packed + last, right[VECTORS - 1]);
+            NHWC_UNROLL(16)
+            for (int m = 0; m < ROWS; ++m)
+              Product<T, LANES>::add(sum[m][VECTORS - 1], right[VECTORS - 1], a[m / NEAR][m % NEAR * a_m]);
+          }
+          NHWC_UNROLL(4)
+          for (int p = 0; p < POINTERS; ++p) a[p] += a_k;
+          b += b_k;
+          if (PACKS) packed += VECTORS * LANES;
+          // Into the first-level cache: from the second, weights in pieces come too late (Zen 4: 4 to 15 %).
+          __builtin_prefetch(ahead, 0, 3);
+          ahead += ahead_k;
+          if (!COLUMNS_OF_A) {
+            __builtin_prefetch(line, 1);
+            line += c_step;
+          }
+        }
+      }
+    }
+    NHWC_POINTER(args);
+    last = args->columns - LANES;
+    c_m = args->c_m;
+    // All old values are read before any is written: the last vector may overlap the one before it.
+    if (!ROUNDS && args->mode == Mode::add) {
+      row = c;
+      NHWC_UNROLL(16)
+      for (int m = 0; m < ROWS; row = next_row<STEP>(row, ++m, c_m)) {
+        NHWC_UNROLL(4)
+        for (int v = 0; v < VECTORS; ++v)
+          sum[m][v] += load_sums<A, LANES>(row + m % STEP * c_m + (v == VECTORS - 1 ? last : v * LANES));
+      }
+    }
+    row = c;
     NHWC_UNROLL(16)
     for (int m = 0; m < ROWS; row = next_row<STEP>(row, ++m, c_m)) {
       NHWC_UNROLL(4)
       for (int v = 0; v < VECTORS; ++v)
-        sum[m][v] += load_sums<A, LANES>(row + m % STEP * c_m + (v == VECTORS - 1 ? last : v * LANES));
+        store<A, LANES>(row + m % STEP * c_m + (v == VECTORS - 1 ? last : v * LANES), sum[m][v]);
     }
-  }
-  row = reinterpret_cast<R*>(args->c);
-  NHWC_UNROLL(16)
-  for (int m = 0; m < ROWS; row = next_row<STEP>(row, ++m, c_m)) {
-    NHWC_UNROLL(4)
-    for (int v = 0; v < VECTORS; ++v)
-      store<A, LANES>(row + m % STEP * c_m + (v == VECTORS - 1 ? last : v * LANES), sum[m][v]);
-  }
+    at += args->a_t;
+    c += args->c_t;
+    if (next != nullptr) next += args->a_t;
+  } while (--tiles > 0);
 }
 
 // Enters tile<..., ROWS> down to tile<..., 1> into a family.
