@@ -114,16 +114,23 @@ template <class S, class A> class DensePlanner {
 
   // Such an item needs the whole input: staged, if it is small. Pieces of the weights are deep enough to make up for
   // going back to the sums after each: of one tap, or of several. What counts are the weights of one group, since items
-  // take one after the other.
+  // take one after the other. Those packed ahead are read one line after the other, so that one region needs no pieces;
+  // several would each read all of them.
   bool takes_pieces() const {
     const bool whole_input = is_viewed() || (!has_broken_rows() && inputs() * kSize <= kManyWeightBytes);
     const bool all_inside = interior() == g_.w.output && g_.h.interior().size() == g_.h.output;
     const bool deep = (dense_.im2col() && all_inside ? g_.depth() : g_.C_per_group()) >= kFlatPiece / 2;
     const int64_t of_group = packed_ / g_.groups * kSize;
-    const int64_t most_pixels = of_group >= kVeryManyWeightBytes ? kSharingPixels : kFewPixels;
-    return dense_.pack_weights && !dense_.prepacked && !dense_.form.dot && whole_input && deep &&
-           pixels() <= most_pixels && of_group >= kManyWeightBytes && packed_ < kImpossibleBytes / kSize &&
-           g_.groups * dense_.form.columns.tiles >= threads_;
+    const bool very_many = of_group >= kVeryManyWeightBytes;
+    const int64_t most_pixels = very_many ? kSharingPixels : prepacked_ ? kVeryFewPixels : kFewPixels;
+    return dense_.pack_weights && !dense_.form.dot && whole_input && deep && pixels() <= most_pixels &&
+           of_group >= kManyWeightBytes && packed_ < kImpossibleBytes / kSize &&
+           g_.groups * dense_.form.columns.tiles >= threads_ && !(prepacked_ && is_one_region());
+  }
+
+  bool is_one_region() const {
+    const ViewPlan plan = view();
+    return g_.N == 1 && plan.item_height >= g_.h.output && plan.item_width >= g_.w.output;
   }
 
   PiecesPlan pieces() const {
@@ -133,17 +140,17 @@ template <class S, class A> class DensePlanner {
     plan.runner = "pieces";
     plan.source = plan.staged ? "pixels" : "view";
     plan.depth = pixels() <= kVeryFewPixels || inputs() * kSize <= kSmallInputBytes ? kFlatPiece : kDeepPiece;
-    plan.packed_elements = 0;
+    if (!prepacked_) plan.packed_elements = 0;
     // Rows of weights in the order of memory are so short that the sums of their columns stay in the cache.
-    const bool in_order = layout_.weights_usable && plan.depth == kFlatPiece;
+    const bool in_order = !prepacked_ && layout_.weights_usable && plan.depth == kFlatPiece;
     const int64_t fewest = in_order ? ceil_div(columns.columns * plan.depth * kSize, kPieceRowsBytes) : 1;
     // More shares than threads, lest one wait for the other, but no thin ones of weights as they come: they leave gaps
     // between their rows.
-    const bool thin = columns.columns * kSize < 2 * threads_ * kWideRowBytes;
+    const bool thin = !prepacked_ && columns.columns * kSize < 2 * threads_ * kWideRowBytes;
     plan.column_shares = min(max(threads_ == 1 ? 1 : thin ? threads_ : 2 * threads_, fewest), columns.tiles);
     const int64_t share = ceil_div(columns.tiles, plan.column_shares) * columns.widest();
     plan.staged_elements = plan.staged ? inputs() : 0;
-    plan.piece_elements = plan.depth * columns.widest();
+    plan.piece_elements = prepacked_ ? 0 : plan.depth * columns.widest();
     plan.sum_elements = plan.blocks() > 1 ? pixels() * share : 0;
     plan.scratch_elements = plan.staged_elements + plan.piece_elements + plan.sum_elements +
                             result_.scratch_elements(pixels() * min(share, columns.columns));

@@ -1,6 +1,6 @@
-// The dense runner where weights that are not packed yet outgrow the second-level cache and meet few pixels: to pack
-// them all, to memory and back, costs as much as the products. Here an item packs a piece of them, multiplies it with
-// all outputs that have its tap, while the next piece comes from memory, and forgets it.
+// The dense runner where weights outgrow the second-level cache and meet few pixels: to pack them all, to memory and
+// back, costs as much as the products. Here an item packs a piece of them, multiplies it with all outputs that have its
+// tap, while the next piece comes from memory, and forgets it.
 #pragma once
 
 #include <optional>
@@ -91,9 +91,9 @@ template <class S, class A> class PiecesRunner {
     item.apart = scratch + plan_.staged_elements + plan_.piece_elements;
     item.result = item.apart + plan_.sum_elements;
     const int64_t sum_bytes = g.N * item.outputs.elements() * static_cast<int64_t>(sizeof(A));
-    item.in_order = o_.w.o == 1 && sum_bytes <= kPieceRowsBytes;
-    item.packed_by_tile =
-        std::is_same_v<S, A> && o_.w.o == 1 && (g.w.kernel == 1 || o_.w.j == g.C_per_group() * o_.w.c);
+    item.in_order = !plan_.prepacked && o_.w.o == 1 && sum_bytes <= kPieceRowsBytes;
+    item.packed_by_tile = std::is_same_v<S, A> && !plan_.prepacked && o_.w.o == 1 &&
+                          (g.w.kernel == 1 || o_.w.j == g.C_per_group() * o_.w.c);
     return item;
   }
 
@@ -141,7 +141,7 @@ template <class S, class A> class PiecesRunner {
   void take(Item& item, const Piece& piece) const {
     multiply_held(item, &piece);
     item.held = piece;
-    if (item.packed_by_tile) return;
+    if (plan_.prepacked || item.packed_by_tile) return;
     const int64_t Cg = o_.g.C_per_group(), width = plan_.form.columns.padded(piece.tile);
     const Terms& terms = piece.terms;
     A* to = item.packed;
@@ -165,18 +165,22 @@ template <class S, class A> class PiecesRunner {
     for (int64_t n = 0; n < o_.g.N; ++n) {
       Column<A> column = product_.column(item.group, held.tile, sums(item, n));
       TileArgs<A>& args = column.args;
-      args.b = item.packed;
-      args.b_i = held.terms.inner.size() * args.b_k;
+      args.b = plan_.prepacked ? product_.weights_of(column, held.terms) : item.packed;
+      if (!plan_.prepacked) args.b_i = held.terms.inner.size() * args.b_k;
       const int64_t before = o_.g.N * (columns.begin(held.tile) - columns.begin(item.tiles.begin)) + n * args.columns;
       multiply(column, item, n, item.apart + item.outputs.pixels() * before, ahead);
     }
   }
 
-  // What the tiles of the piece that is held ask for: each for one line of every row of weights, or for some of every
-  // column where these lie along the reduction.
+  // What the tiles of the piece that is held ask for. Of packed weights one line after the other, else each tile for
+  // one line of every row of weights, or for some of every column where these lie along the reduction.
   Coming coming(const Item& item, const Piece& next) const {
     const int64_t line = o_.kernels.machine.line / sizeof(A), depth = item.held->terms.inner.size();
-    const int64_t columns = plan_.form.columns.size(next.tile);
+    const Column<A> column = product_.column(item.group, next.tile, sums(item, 0));
+    const int64_t columns = column.args.columns;
+    if (plan_.prepacked) {
+      return {product_.weights_of(column, next.terms), 1, 0, line, depth * line, ceil_div(column.args.b_k, line)};
+    }
     const A* const from = in_place<A>(unpacked(item, next, next.terms.rows.begin, next.terms.inner.begin));
     if (o_.w.o == 1) return {from, 1, 0, in_elements<S, A>(o_.w.c), line, ceil_div(in_elements<S, A>(columns), line)};
     if (o_.w.c != 1) return {};
