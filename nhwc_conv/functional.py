@@ -98,7 +98,7 @@ def conv2d(
         padding, auto_pad = padding_argument(padding)
     try:
         return call(x, w, bias, stride, padding, dilation, groups, auto_pad)
-    except (AttributeError, TypeError, RuntimeError):
+    except (AttributeError, TypeError, ValueError, RuntimeError):
         # What the op cannot read: here, where it costs the other calls nothing.
         require_tensors(x, w, bias)
         geometry = op_geometry(stride, padding, dilation, groups, auto_pad)

@@ -73,7 +73,8 @@ std::string explain_direction(const std::string& direction, Algorithm algorithm,
   }
   if (is_direct_by_name(algorithm)) algorithm = Algorithm::direct;
   if (direction == "input_gradient") {
-    return explain_pass(InputGradient<S, A>(kernels, g, algorithm, threads, grad, w, nullptr), size);
+    const auto dx = contiguous_image<S>(g.h.input, g.w.input, g.C);
+    return explain_pass(InputGradient<S, A>(kernels, g, algorithm, threads, grad, w, dx), size);
   }
   return explain_pass(WeightGradient<S, A>(kernels, g, algorithm, threads, x, grad, {}), size);
 }

@@ -1,7 +1,7 @@
 #include <cstring>
 
 #include "aten.h"
-#include "checks.h"
+#include "convolve.h"
 #include "dtypes.h"
 #include "ops.h"
 #include "threads.h"
@@ -12,36 +12,16 @@ namespace {
 
 template <class S, class A>
 Tensor run(const ConvGeometry& g, Algorithm algorithm, const Tensor& x, const TensorInfo& x_info,
-           const GivenWeights<S, A>& w, const BiasView<S>& bias) {
-  const int64_t y_sizes[4] = {g.N, g.h.output, g.w.output, g.O};
-  const Tensor y = empty_contiguous(x_info.dim, y_sizes + 4 - x_info.dim, x_info.dtype);
+           const GivenWeights<S, A>& w, const BiasView<S>& bias, ImageFormat format) {
+  const Tensor y = empty_images(x_info.dim, {g.N, g.h.output, g.w.output, g.O}, x_info.dtype, format);
   if (g.N == 0) return y;
   const Parallel parallel = torch_threads();
-  const Result<S, A> to = {{write<S>(y), g.h.output * g.w.output * g.O, g.w.output * g.O, g.O, 1}};
+  const NhwcInfo y_info(y, format != ImageFormat::nhwc);
   const Forward<S, A> pass(Types<S, A>::kernels(), g, algorithm, parallel.threads, image_view(read<S>(x), x_info), w,
-                           bias, to);
+                           bias, {image_view(write<S>(y), *y_info)});
   const Workspace<A> workspace(pass.memory(), parallel.threads);
   pass.run(parallel, workspace.data());
   return y;
-}
-
-Tensor forward(Algorithm algorithm, const Tensor& x, const Tensor& w, const std::optional<Tensor>& bias,
-               const Sizes& stride, const Sizes& padding, const Sizes& dilation, int64_t groups, int64_t auto_pad) {
-  const TensorInfo x_info = info_of(x), w_info = info_of(w);
-  TensorInfo bias_info;
-  if (bias) bias_info = info_of(*bias);
-  const ConvOptions options = {stride, padding, dilation, groups, auto_pad};
-  const ConvGeometry g = check_forward(x_info, w_info, bias ? &bias_info : nullptr, options);
-  if (algorithm == Algorithm::winograd) check_winograd(g, options);
-  if (!is_computed_here(x_info.dtype)) {
-    return call_python_op("nhwc_conv::_aten_conv2d", "x", x, w, bias, stride, padding, dilation, groups, auto_pad);
-  }
-  return with_types(x_info.dtype, [&](auto types) {
-    using S = typename decltype(types)::S;
-    using A = typename decltype(types)::A;
-    const GivenWeights<S, A> given = {weight_view(read<S>(w), w_info, groups), nullptr, {}};
-    return run<S, A>(g, algorithm, x, x_info, given, bias_view<S>(bias, bias_info));
-  });
 }
 
 // Kernel sizes, C, O and groups of a weight; the rest of a geometry means nothing to it.
@@ -84,45 +64,88 @@ template <class S, class A> Tensor pack(const Tensor& w, const TensorInfo& w_inf
   return result;
 }
 
+// Of the weight as [O, C/groups, KH, KW] when it was packed, of size `hwio` in the other order.
+bool packed_channels_last(const PackedHeader& header, const int64_t hwio[4]) {
+  const int64_t* strides = header.weight.strides;
+  const int64_t sizes[4] = {hwio[3], hwio[2], hwio[0], hwio[1]};
+  const int64_t oihw[4] = {strides[3], strides[2], strides[0], strides[1]};
+  return suggests_channels_last({4, sizes, oihw, 0, 0});
+}
+
+// The weight from which conv2d_packed computes where `packed` is not a packing of it.
+struct Unpacked {
+  const Tensor& tensor;
+  const TensorInfo& hwio;
+};
+
 template <class S, class A>
-Tensor run_packed(const ConvGeometry& g, const Tensor& x, const TensorInfo& x_info, const Tensor& packed,
-                  const TensorInfo& packed_info, const std::optional<Tensor>& weight, const TensorInfo* weight_info,
+Tensor run_packed(const ConvGeometry& g, bool nchw, const Tensor& x, const TensorInfo& x_info, const Tensor& packed,
+                  const TensorInfo& packed_info, const Sizes& weight_size, const std::optional<Unpacked>& weight,
                   const BiasView<S>& bias) {
   const A* data = read<A>(packed);
+  const bool channels_last = nchw && suggests_channels_last(info_of(x));
+  const auto format = [&](bool of_weight) {
+    return !nchw ? ImageFormat::nhwc : channels_last || of_weight ? ImageFormat::channels_last : ImageFormat::nchw;
+  };
   if (packed_info.dim == 1 && packed_info.strides[0] == 1 && packed_info.sizes[0] >= kPackedHeader<A>) {
     const PackedHeader header = read_header(data);
     const PackedWeights<S, A> weights(Types<S, A>::kernels(), g, header.with_winograd != 0);
     if (weights.matches(header, packed_info.sizes[0]) &&
-        (!weight || header.weight == state_of(*weight, *weight_info))) {
+        (!weight || header.weight == state_of(weight->tensor, weight->hwio))) {
       const GivenWeights<S, A> given = {{}, data + kPackedHeader<A>, weights.layout()};
-      return run<S, A>(g, Algorithm::automatic, x, x_info, given, bias);
+      return run<S, A>(g, Algorithm::automatic, x, x_info, given, bias,
+                       format(nchw && packed_channels_last(header, weight_size.data())));
     }
   }
   if (!weight) fail("packed was packed for another weight_size, number of groups, instruction set or dtype");
-  const GivenWeights<S, A> given = {weight_view(read<S>(*weight), *weight_info, g.groups), nullptr, {}};
-  return run<S, A>(g, Algorithm::automatic, x, x_info, given, bias);
+  const GivenWeights<S, A> given = {weight_view(read<S>(weight->tensor), weight->hwio, g.groups), nullptr, {}};
+  return run<S, A>(g, Algorithm::automatic, x, x_info, given, bias,
+                   format(nchw && suggests_channels_last(info_of(weight->tensor))));
 }
 
 }  // namespace
 
+Tensor forward(Algorithm algorithm, bool nchw, const Tensor& x, const Tensor& w, const std::optional<Tensor>& bias,
+               const ConvOptions& options) {
+  const NhwcInfo x_info(x, nchw);
+  const HwioInfo w_info(w, nchw);
+  TensorInfo bias_info;
+  if (bias) bias_info = info_of(*bias);
+  const ConvGeometry g = check_forward(*x_info, *w_info, bias ? &bias_info : nullptr, options);
+  if (algorithm == Algorithm::winograd) check_winograd(g, options);
+  const int32_t dtype = (*x_info).dtype;
+  if (!is_computed_here(dtype)) {
+    check_nhwc(nchw, "x", dtype);
+    return call_python_op("nhwc_conv::_aten_conv2d", "x", x, w, bias, options.stride, options.padding, options.dilation,
+                          options.groups, options.auto_pad);
+  }
+  return with_types(dtype, [&](auto types) {
+    using S = typename decltype(types)::S;
+    using A = typename decltype(types)::A;
+    const GivenWeights<S, A> given = {weight_view(read<S>(w), *w_info, g.groups), nullptr, {}};
+    const ImageFormat format = image_format(nchw, info_of(x), info_of(w));
+    return run<S, A>(g, algorithm, x, *x_info, given, bias_view<S>(bias, bias_info), format);
+  });
+}
+
 Tensor im2col(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
               int64_t groups, int64_t auto_pad) {
-  return forward(Algorithm::im2col, x, w, bias, stride, padding, dilation, groups, auto_pad);
+  return forward(Algorithm::im2col, false, x, w, bias, {stride, padding, dilation, groups, auto_pad});
 }
 
 Tensor matmul(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
               int64_t groups, int64_t auto_pad) {
-  return forward(Algorithm::matmul, x, w, bias, stride, padding, dilation, groups, auto_pad);
+  return forward(Algorithm::matmul, false, x, w, bias, {stride, padding, dilation, groups, auto_pad});
 }
 
 Tensor winograd(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
                 int64_t groups, int64_t auto_pad) {
-  return forward(Algorithm::winograd, x, w, bias, stride, padding, dilation, groups, auto_pad);
+  return forward(Algorithm::winograd, false, x, w, bias, {stride, padding, dilation, groups, auto_pad});
 }
 
 Tensor conv2d(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
               int64_t groups, int64_t auto_pad) {
-  return forward(Algorithm::automatic, x, w, bias, stride, padding, dilation, groups, auto_pad);
+  return forward(Algorithm::automatic, false, x, w, bias, {stride, padding, dilation, groups, auto_pad});
 }
 
 int64_t packed_elements(int32_t dtype, const int64_t weight_size[4], int64_t groups, bool winograd) {
@@ -143,23 +166,41 @@ Tensor pack_weight(Tensor w, int64_t groups, bool winograd, bool oihw) {
 
 Tensor conv2d_packed(Tensor x, Tensor packed, Sizes weight_size, std::optional<Tensor> bias, Sizes stride,
                      Sizes padding, Sizes dilation, int64_t groups, int64_t auto_pad, std::optional<Tensor> weight,
-                     bool oihw) {
-  const TensorInfo x_info = info_of(x), packed_info = info_of(packed);
+                     bool oihw, bool nchw) {
+  const NhwcInfo x_info(x, nchw);
+  const TensorInfo packed_info = info_of(packed);
   TensorInfo bias_info;
   if (bias) bias_info = info_of(*bias);
-  const ConvGeometry g = check_packed(x_info, packed_info, weight_size, bias ? &bias_info : nullptr,
+  const ConvGeometry g = check_packed(*x_info, packed_info, weight_size, bias ? &bias_info : nullptr,
                                       {stride, padding, dilation, groups, auto_pad});
   std::optional<HwioInfo> weight_info;
+  std::optional<Unpacked> unpacked;
   if (weight) {
     weight_info.emplace(*weight, oihw);
-    check_packed_weight(x_info, **weight_info, weight_size);
+    check_packed_weight(*x_info, **weight_info, weight_size);
+    unpacked.emplace(Unpacked{*weight, **weight_info});
   }
-  const TensorInfo* info = weight ? &**weight_info : nullptr;
-  return with_types(x_info.dtype, [&](auto types) {
+  return with_types((*x_info).dtype, [&](auto types) {
     using S = typename decltype(types)::S;
-    return run_packed<S, typename decltype(types)::A>(g, x, x_info, packed, packed_info, weight, info,
+    return run_packed<S, typename decltype(types)::A>(g, nchw, x, *x_info, packed, packed_info, weight_size, unpacked,
                                                       bias_view<S>(bias, bias_info));
   });
+}
+
+Tensor forward_packed(bool nchw, const Tensor& x, const Tensor& packed, const std::optional<Tensor>& bias,
+                      const ConvOptions& options) {
+  const TensorInfo info = info_of(packed);
+  if (!is_computed_here(info.dtype) || arithmetic_dtype(info.dtype) != info.dtype) {
+    fail("expected packed to be a result of pack_weight, but got a tensor of type " + dtype_name(info.dtype));
+  }
+  const PackedHeader header = with_types(info.dtype, [&](auto types) {
+    using A = typename decltype(types)::A;
+    if (info.sizes[0] < kPackedHeader<A>) fail("expected packed to be a result of pack_weight, but got " + text(info));
+    return read_header(read<A>(packed));
+  });
+  return conv2d_packed(x, packed, {header.kernel_h, header.kernel_w, header.C_per_group, header.O}, bias,
+                       options.stride, options.padding, options.dilation, options.groups, options.auto_pad,
+                       std::nullopt, false, nchw);
 }
 
 }  // namespace nhwc_conv

@@ -8,6 +8,7 @@
 
 #include "../conv/passes.h"
 #include "../kernels/dispatch.h"
+#include "aten_convolution.h"
 #include "ops.h"
 #include "threads.h"
 #include "without_python.h"
@@ -36,6 +37,7 @@ class Schemas {
           "imported nhwc_conv without it");
     }
 #define NHWC_OP(op, schema) define(#op schema);
+#define NHWC_SHORT_OP NHWC_OP
 #include "ops_table.def"
 #undef NHWC_OP
   }
@@ -88,6 +90,7 @@ void load() {
   watch_forks();
   try {
     register_ops();
+    register_aten_convolution();
   } catch (const std::exception& error) {
     failure = strdup(error.what());
   }

@@ -11,11 +11,6 @@ namespace nhwc_conv {
 
 using Sizes = std::vector<int64_t>;
 
-// The gradient ops' argument `algorithm`, checked.
-inline Algorithm gradient_algorithm(int64_t algorithm) {
-  return algorithm == 0 ? Algorithm::automatic : algorithm == 1 ? Algorithm::direct : Algorithm::winograd;
-}
-
 Tensor im2col(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
               int64_t groups, int64_t auto_pad);
 Tensor matmul(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
@@ -25,13 +20,14 @@ Tensor winograd(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Si
 Tensor conv2d(Tensor x, Tensor w, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
               int64_t groups, int64_t auto_pad);
 // Weights packed for conv2d_packed, which computes what conv2d does; for inference. Where `packed` is not a packing of
-// `weight` as it is now, for the kernels in use, that is computed from `weight`.
+// `weight` as it is now, for the kernels in use, that is computed from `weight`. With nchw, x and the result are NCHW,
+// and the result's memory format is that of F.conv2d.
 Tensor pack_weight(Tensor w, int64_t groups, bool winograd, bool oihw);
 // Elements that pack_weight returns for a weight [KH, KW, C/groups, O].
 int64_t packed_elements(int32_t dtype, const int64_t weight_size[4], int64_t groups, bool winograd);
 Tensor conv2d_packed(Tensor x, Tensor packed, Sizes weight_size, std::optional<Tensor> bias, Sizes stride,
                      Sizes padding, Sizes dilation, int64_t groups, int64_t auto_pad, std::optional<Tensor> weight,
-                     bool oihw);
+                     bool oihw, bool nchw);
 Tensor conv2d_input(Tensor grad, Tensor w, Sizes input_size, Sizes stride, Sizes padding, Sizes dilation,
                     int64_t groups, int64_t auto_pad, int64_t algorithm);
 // Of out_dtype, which may be that of the sums, else of the dtype of x.

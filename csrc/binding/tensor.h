@@ -48,26 +48,45 @@ inline TensorInfo info_of(const Tensor& tensor) {
   return info;
 }
 
-// A weight as [KH, KW, C/groups, O]: of a tensor in that order, or, with oihw, [O, C/groups, KH, KW].
-class HwioInfo {
+// A tensor with its last dimensions in another order; of one that lacks them, as it is.
+class ReorderedInfo {
  public:
-  HwioInfo(const Tensor& weight, bool oihw) : info_(info_of(weight)) {
-    if (!oihw || info_.dim != 4) return;
-    constexpr int order[4] = {2, 3, 1, 0};
-    for (int d = 0; d < 4; ++d) {
-      sizes_[d] = info_.sizes[order[d]];
-      strides_[d] = info_.strides[order[d]];
+  ReorderedInfo(const ReorderedInfo&) = delete;
+  const TensorInfo& operator*() const { return info_; }
+
+ protected:
+  explicit ReorderedInfo(const Tensor& tensor) : info_(info_of(tensor)) {}
+
+  // Of the last `count`, d becomes what order[d] is.
+  template <int count> void reorder(const int (&order)[count]) {
+    const int64_t before = info_.dim - count;
+    if (before < 0 || info_.dim > 4) return;
+    for (int64_t d = 0; d < info_.dim; ++d) {
+      const int64_t from = d < before ? d : before + order[d - before];
+      sizes_[d] = info_.sizes[from];
+      strides_[d] = info_.strides[from];
     }
     info_.sizes = sizes_;
     info_.strides = strides_;
   }
-  HwioInfo(const HwioInfo&) = delete;
-
-  const TensorInfo& operator*() const { return info_; }
 
  private:
   int64_t sizes_[4], strides_[4];
   TensorInfo info_;
+};
+
+// A weight as [KH, KW, C/groups, O]: of a tensor in that order, or, with oihw, [O, C/groups, KH, KW].
+struct HwioInfo : ReorderedInfo {
+  HwioInfo(const Tensor& weight, bool oihw) : ReorderedInfo(weight) {
+    if (oihw) reorder({2, 3, 1, 0});
+  }
+};
+
+// Images as [N, H, W, C] or [H, W, C]: of a tensor in that order, or, with nchw, [N, C, H, W] or [C, H, W].
+struct NhwcInfo : ReorderedInfo {
+  NhwcInfo(const Tensor& images, bool nchw) : ReorderedInfo(images) {
+    if (nchw) reorder({1, 2, 0});
+  }
 };
 
 inline Tensor empty(int64_t dim, const int64_t* sizes, const int64_t* strides, int32_t dtype) {
@@ -94,39 +113,49 @@ template <class T> T* write(const Tensor& tensor) {
   return static_cast<T*>(data);
 }
 
-// Asks for huge pages under large results. glibc takes the largest anew from the system in each call, and others often,
+// Asks for huge pages under large tensors. glibc takes the largest anew from the system in each call, and others often,
 // and where that waits to be asked, a fault for every 4 KB costs several times what writing them does (8x112x112x96 on
 // Zen 4: 22 -> 7 ms). To ask costs a microsecond.
-inline void ask_for_huge_pages(const Tensor& result, int64_t bytes) {
+inline void ask_for_huge_pages(const Tensor& tensor, int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr int64_t huge = 2 << 20, large = 4 << 20;
   if (bytes < large) return;
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(write<char>(result));
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(write<char>(tensor));
   const uintptr_t first = (begin + huge - 1) / huge * huge, end = (begin + bytes) / huge * huge;
   madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);  // a hint: it may fail
 #endif
 }
 
-// A contiguous result of up to four dimensions.
+// A result of up to four dimensions that fills one run of memory.
+inline Tensor empty_dense(int64_t dim, const int64_t* sizes, const int64_t* strides, int32_t dtype) {
+  Tensor result = empty(dim, sizes, strides, dtype);
+  int64_t elements = 1;
+  for (int64_t d = 0; d < dim; ++d) elements *= sizes[d];
+  ask_for_huge_pages(result, elements * aoti_torch_dtype_element_size(dtype));
+  return result;
+}
+
 inline Tensor empty_contiguous(int64_t dim, const int64_t* sizes, int32_t dtype) {
-  int64_t strides[4];
+  int64_t strides[4] = {};
   int64_t step = 1;
   for (int64_t d = dim - 1; d >= 0; --d) {
     strides[d] = step;
     step *= sizes[d] > 1 ? sizes[d] : 1;
   }
-  Tensor result = empty(dim, sizes, strides, dtype);
-  ask_for_huge_pages(result, step * aoti_torch_dtype_element_size(dtype));
-  return result;
+  return empty_dense(dim, sizes, strides, dtype);
 }
 
-// The one allocation of a call besides its result, freed when it goes out of scope.
+// The one allocation of a call besides its result, freed when it goes out of scope. What little a tiny layer needs is
+// on the stack: to allocate would take as long as to compute.
 template <class T> class Workspace {
  public:
   Workspace(const PlanMemory& memory, int threads) : data_(nullptr) {
     const __int128 scratch = static_cast<__int128>(memory.scratch_elements) * threads;
     const __int128 wanted = (memory.packed_elements + scratch) * sizeof(T);
-    if (wanted == 0) return;
+    if (wanted <= static_cast<int64_t>(sizeof(small_))) {
+      data_ = reinterpret_cast<T*>(small_);
+      return;
+    }
     const int64_t most = INT64_MAX, bytes = wanted < most ? static_cast<int64_t>(wanted) : most, stride = 1;
     AtenTensorHandle handle;
     if (aoti_torch_empty_strided(1, &bytes, &stride, aoti_torch_dtype_uint8(), aoti_torch_device_type_cpu(), 0,
@@ -134,6 +163,7 @@ template <class T> class Workspace {
       fail("nhwc_conv: not enough memory for a workspace of " + std::to_string(bytes) + " bytes");
     }
     tensor_ = Tensor(handle);
+    ask_for_huge_pages(tensor_, bytes);
     data_ = write<T>(tensor_);
   }
   T* data() const { return data_; }
@@ -141,6 +171,7 @@ template <class T> class Workspace {
  private:
   Tensor tensor_{nullptr};
   T* data_;
+  alignas(64) char small_[16 * 1024];  // aligned as torch aligns memory
 };
 
 // x[N, H, W, C] or x[H, W, C] as a view of four dimensions. Strides of dimensions of size 1 say nothing and may be

@@ -9,17 +9,25 @@ namespace nhwc_conv {
 
 template <class S, class A> class InputGradient {
  public:
-  // g: the forward geometry. grad [N, OH, OW, O], w [KH, KW, C/groups, O] as in forward; dx [N, H, W, C], contiguous.
+  // g: the forward geometry. grad [N, OH, OW, O], w [KH, KW, C/groups, O] as in forward; dx [N, H, W, C],
+  // contiguous as that or as [N, C, H, W].
   InputGradient(const Kernels<S, A>& kernels, const ConvGeometry& g, Algorithm algorithm, int threads,
-                const ImageView<const S>& grad, const WeightView<const S>& w, S* dx)
-      : kernels_(kernels), g_(g), grad_(grad), given_(w), w_(w), dx_(dx) {
+                const ImageView<const S>& grad, const WeightView<const S>& w, const ImageView<S>& dx)
+      : kernels_(kernels), g_(g), grad_(grad), given_(w), w_(w), dx_(dx), result_(dx) {
     const bool merge = phases_are_channels(g);
-    const int64_t merged = merge ? g.w.stride : 1, row = g.w.input * g.C;
+    const int64_t merged = merge ? g.w.stride : 1;
     // As channels, phases need weights in which the input channels of one tap are followed by those of the next.
     copies_weights_ = merge && w.j != g.C * w.c;
     if (copies_weights_) {
       w_ = {w.data, g.w.kernel * g.C * g.O, g.C * g.O, g.O, 1, w.group};
       memory_.packed_elements = g.h.kernel * w_.i;
+    }
+    // And pixels with the channels of one followed by those of the next.
+    rearranges_ = merge && dx.w != g.C * dx.c;
+    if (rearranges_) {
+      dx_ = {nullptr, g.h.input * g.w.input * g.C, g.w.input * g.C, g.C, 1};
+      first_pixel_ = memory_.packed_elements;
+      memory_.packed_elements += g.N * dx_.n;
     }
     const std::vector<AxisPhase> down = phases_with_taps(g.h);
     const std::vector<AxisPhase> across =
@@ -33,7 +41,8 @@ template <class S, class A> class InputGradient {
         phase.g = {g.N, g.O, merged * g.C, g.groups, h.axis, a.axis};
         phase.w = {w_.data, -h.tap_step * w_.i, -a.tap_step * w_.j, w_.o, w_.c, w_.group};
         phase.first_weight = h.last_tap * w_.i + a.last_tap * w_.j;
-        phase.dx.y = {dx + h.first * row + a.first * g.C, g.h.input * row, g.h.stride * row, g.w.stride * g.C, 1};
+        phase.dx.y = {dx_.data, dx_.n, g.h.stride * dx_.h, g.w.stride * dx_.w, dx_.c};
+        phase.first_pixel = h.first * dx_.h + a.first * dx_.w;
         phase.plan = make_plan(kernels, phase.g, grad_, phase.w, phase.dx, algorithm, threads);
         phase.packed = memory_.packed_elements;
         memory_.packed_elements += phase.plan.memory().packed_elements;
@@ -46,7 +55,7 @@ template <class S, class A> class InputGradient {
   PlanMemory memory() const { return memory_; }
 
   void run(const Parallel& parallel, A* workspace) const {
-    if (has_gaps_) clear(parallel);
+    if (has_gaps_) clear(parallel, pixels(workspace));
     if (copies_weights_) copy_weights(parallel, reinterpret_cast<S*>(workspace));
     // Items of all phases share one index space, so that one parallel region serves them all.
     const int64_t count = phases_.size();
@@ -68,6 +77,7 @@ template <class S, class A> class InputGradient {
         if (item / count < runner.items()) runner.run(item / count, scratch);
       });
     });
+    if (rearranges_) rearrange(parallel, pixels(workspace));
   }
 
   // Of the first phase. Where every tap meets padding only, the gradient is zero.
@@ -84,6 +94,7 @@ template <class S, class A> class InputGradient {
     WeightView<const S> w;
     int64_t first_weight;  // offset
     Result<S, A> dx;
+    int64_t first_pixel;  // offset
     ConvPlan plan;
     int64_t packed;  // offset
   };
@@ -93,14 +104,31 @@ template <class S, class A> class InputGradient {
     WeightView<const S> w = phase.w;
     w.data = (copies_weights_ ? in_place<S>(workspace) : w.data) + phase.first_weight;
     A* const packed = workspace + phase.packed;
-    with_runner<S, A>(phase.plan, {kernels_, phase.g, grad_, w, nullptr, phase.dx, packed}, use);
+    Result<S, A> dx = phase.dx;
+    dx.y.data = pixels(workspace) + phase.first_pixel;
+    with_runner<S, A>(phase.plan, {kernels_, phase.g, grad_, w, nullptr, dx, packed}, use);
   }
 
-  void clear(const Parallel& parallel) const {
+  S* pixels(A* workspace) const { return rearranges_ ? reinterpret_cast<S*>(workspace + first_pixel_) : dx_.data; }
+
+  void clear(const Parallel& parallel, S* dx) const {
     const int64_t chunk = 64 * 1024, elements = g_.N * g_.h.input * g_.w.input * g_.C;
     for_each_item(parallel, ceil_div(elements, chunk), [&](int64_t item, int64_t) {
       const int64_t begin = item * chunk, count = min(elements - begin, chunk);
-      std::memset(static_cast<void*>(dx_ + begin), 0, count * sizeof(S));
+      std::memset(static_cast<void*>(dx + begin), 0, count * sizeof(S));
+    });
+  }
+
+  // From [N, H, W, C] to [N, C, H, W].
+  void rearrange(const Parallel& parallel, const S* from) const {
+    for_each_item(parallel, g_.N * g_.h.input, [&](int64_t row, int64_t) {
+      const S* const pixels = from + row * dx_.h;
+      S* const to = result_.data + row / g_.h.input * result_.n + row % g_.h.input * result_.h;
+      if constexpr (std::is_same_v<S, A>) {
+        kernels_.rearrange({pixels, 1, dx_.w, to, result_.c, g_.C, g_.w.input});
+      } else {
+        for (int64_t at = 0; at < dx_.h; ++at) to[at % g_.C * result_.c + at / g_.C * result_.w] = pixels[at];
+      }
     });
   }
 
@@ -120,9 +148,11 @@ template <class S, class A> class InputGradient {
   ConvGeometry g_;
   ImageView<const S> grad_;
   WeightView<const S> given_, w_;
-  S* dx_;
-  bool copies_weights_;  // first in the workspace
-  bool has_gaps_;        // places of dx that no phase reaches
+  ImageView<S> dx_, result_;  // what the phases write, and where it goes in the end
+  bool copies_weights_;       // first in the workspace
+  bool rearranges_;           // from pixels in the workspace
+  int64_t first_pixel_ = 0;   // their offset
+  bool has_gaps_;             // places of dx that no phase reaches
   std::vector<Phase> phases_;
   PlanMemory memory_;
 };

@@ -41,14 +41,22 @@ template <class S, class A> struct Operands {
   A* packed;  // packed_elements of the plan, or what was packed ahead of the call
 };
 
-// A weight gradient. x [N, H, W, C] and grad [N, OH, OW, O], any strides; dw [KH, KW, C/groups, O], contiguous.
+// How a weight lies in memory, without gaps: [KH, KW, C/groups, O], [O, C/groups, KH, KW] or [O, KH, KW, C/groups].
+enum class WeightOrder { hwio, oihw, ohwi };
+
+// A weight gradient. x [N, H, W, C] and grad [N, OH, OW, O], any strides; sums [KH, KW, C/groups, O] or, with
+// taps_inside, [C/groups, KH, KW, O].
 template <class S, class A> struct GradientOperands {
   const Kernels<S, A>& kernels;
   ConvGeometry g;
   ImageView<const S> x, grad;
   A* dw;
+  bool taps_inside = false;
 
   int64_t elements() const { return g.depth() * g.O; }
+  // From the sums of a tap, or of an input channel, to the next.
+  int64_t tap() const { return taps_inside ? g.O : g.C_per_group() * g.O; }
+  int64_t channel() const { return taps_inside ? g.taps() * g.O : g.O; }
 };
 
 }  // namespace nhwc_conv

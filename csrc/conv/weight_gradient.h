@@ -5,6 +5,7 @@
 
 #include "weight_gradient_dense.h"
 #include "weight_gradient_lanewise.h"
+#include "weight_gradient_result.h"
 #include "weight_gradient_winograd.h"
 
 namespace nhwc_conv {
@@ -22,19 +23,13 @@ template <class S> void join_single_pixels(ConvGeometry& g, ImageView<const S>& 
   g.N = 1;
 }
 
-// A weight gradient, [KH, KW, C/groups, O] and contiguous: rounded to the type of storage, or else the sums themselves.
-template <class S, class A> struct Gradient {
-  S* rounded;
-  A* sums;
-};
-
 template <class S, class A> class WeightGradient {
  public:
   // x [N, H, W, C] and grad [N, OH, OW, O], any strides.
   WeightGradient(const Kernels<S, A>& kernels, const ConvGeometry& g, Algorithm algorithm, int threads,
                  const ImageView<const S>& x, const ImageView<const S>& grad, const Gradient<S, A>& dw)
-      : o_{kernels, g, x, grad, dw.sums}, rounded_(dw.rounded) {
-    if (std::is_same_v<S, A> && !dw.sums) o_.dw = reinterpret_cast<A*>(dw.rounded);
+      : o_{kernels, g, x, grad, dw.place()}, result_(dw) {
+    o_.taps_inside = dw.wants_taps_inside();
     if (takes_winograd<A>(algorithm, g, WinogradWeights::gradient, g.N)) {
       plan_ = make_winograd_gradient_plan(kernels, g, threads);
       return;
@@ -42,15 +37,17 @@ template <class S, class A> class WeightGradient {
     join_single_pixels(o_.g, o_.x, o_.grad);
     if (is_lanewise<A>(kernels, o_.g)) {
       plan_ = make_lanewise_gradient_plan(o_);
-    } else {
-      plan_ = make_dense_gradient_plan(o_);
+      return;
     }
+    const DenseGradientPlan plan = make_dense_gradient_plan(o_);
+    o_.taps_inside = o_.taps_inside && !plan.merges_taps && !plan.swapped();
+    plan_ = plan;
   }
 
-  // Sums that are rounded in the end come first.
+  // Sums that are not made in the result come first.
   PlanMemory memory() const {
     PlanMemory wanted = std::visit([](const PlanMemory& memory) { return memory; }, plan_);
-    if (rounds()) wanted.packed_elements += o_.elements();
+    if (!result_.holds_sums()) wanted.packed_elements += o_.elements();
     return wanted;
   }
   Explanation explain() const {
@@ -58,19 +55,16 @@ template <class S, class A> class WeightGradient {
   }
   void run(const Parallel& parallel, A* workspace) const {
     Operands o = o_;
-    if (rounds()) {
+    if (!result_.holds_sums()) {
       o.dw = workspace;
       workspace += o.elements();
     }
     std::visit([&](const auto& plan) { runner_of(plan, o).run(parallel, workspace); }, plan_);
-    if (rounds()) round(parallel, o.dw);
+    if (!result_.holds_sums()) result_.finish(o_.kernels, o_.g, parallel, o.dw, o.taps_inside);
   }
 
  private:
   using Operands = GradientOperands<S, A>;
-  // Else sums are made in the result.
-  bool rounds() const { return !std::is_same_v<S, A> && o_.dw == nullptr; }
-
   static DenseWeightGradient<S, A> runner_of(const DenseGradientPlan& plan, const Operands& o) { return {plan, o}; }
   static LanewiseWeightGradient<S, A> runner_of(const LanewiseGradientPlan& plan, const Operands& o) {
     return {plan, o};
@@ -79,16 +73,8 @@ template <class S, class A> class WeightGradient {
     return {plan, o};
   }
 
-  void round(const Parallel& parallel, const A* sums) const {
-    const int64_t chunk = 16 * 1024, elements = o_.elements();
-    for_each_item(parallel, ceil_div(elements, chunk), [&](int64_t item, int64_t) {
-      const int64_t begin = item * chunk, count = min(elements - begin, chunk);
-      o_.kernels.finish({sums + begin, count, rounded_ + begin, count, 1, 1, count, Activation::none});
-    });
-  }
-
   Operands o_;
-  S* rounded_;
+  Gradient<S, A> result_;
   std::variant<DenseGradientPlan, LanewiseGradientPlan, WinogradGradientPlan> plan_;
 };
 

@@ -102,16 +102,16 @@ template <class S, class A> class DenseWeightGradient {
     TileArgs<A> args = {};
     args.set_a(first_pixel(by_rows, left) + row, 1, by_rows.h.stride * left.h, 0, by_rows.w.stride * left.w);
     args.mode = mode;
-    // Sums stand as [KH][KW][C/groups][O], or swapped as [O][KH][KW][C/groups].
-    const int64_t Cg = o_.g.C_per_group(), tap = (rows.i * o_.g.w.kernel + rows.j) * Cg;
-    args.c_m = plan_.swapped() ? o_.g.depth() : o_.g.O;
+    // Swapped, sums stand as [O][KH][KW][C/groups].
+    const int64_t tap = rows.i * o_.g.w.kernel + rows.j;
+    args.c_m = plan_.swapped() ? o_.g.depth() : o_.channel();
     stage_.each_tile(block, [&](Range columns, const ImageView<const A>& right) {
       const int64_t column = rows.group * by_columns.channels + columns.begin;
       args.set_b(first_pixel(by_columns, right) + column, by_columns.h.stride * right.h, 0,
                  by_columns.w.stride * right.w);
       args.set_sums(ys.size(), 1, xs.size());
-      args.c =
-          dw + (plan_.swapped() ? row * args.c_m + tap + columns.begin : (tap + rows.range.begin) * args.c_m + column);
+      args.c = dw + (plan_.swapped() ? row * args.c_m + tap * o_.g.C_per_group() + columns.begin
+                                     : tap * o_.tap() + rows.range.begin * args.c_m + column);
       args.columns = columns.size();
       ask(args, block);
       const int64_t vectors = ceil_div(args.columns, plan_.columns.lanes);

@@ -112,7 +112,7 @@ template <class S, class A> class LanewiseWeightGradient {
     const ImageView<const A>& grad = block.grad;
     const bool nothing = rows.ys.empty() || xs.empty();
     if (nothing && mode == Mode::add) return;
-    const int64_t tap = o_.g.C_per_group() * o_.g.O, apart = o_.g.C > o_.g.groups ? x.k : w.dilation * x.w;
+    const int64_t tap = o_.tap(), apart = o_.g.C > o_.g.groups ? x.k : w.dilation * x.w;
     const A *a = x.data, *b = grad.data;
     if (!nothing) {
       a += (h.input_of(rows.ys.begin, rows.taps.begin) - x.ys.begin) * x.h +
@@ -124,7 +124,7 @@ template <class S, class A> class LanewiseWeightGradient {
     args.set_sums(1, rows.ys.size(), xs.size());
     args.set_a(a, nothing ? 0 : apart, 0, h.stride * x.h, w.stride * x.w);
     args.set_b(b, 0, grad.h, grad.w);
-    args.c_m = o_.g.O;
+    args.c_m = o_.g.C > o_.g.groups ? o_.channel() : tap;
     args.columns = block.outputs.channels.size();
     args.mode = mode;
     args.tiles = rows.taps.size();

@@ -133,10 +133,11 @@ template <class S, class A> class WinogradWeightGradient {
   }
 
   void transform_back(Range rows, Range outputs, const PointMatrices<A>& s) const {
-    const int64_t tap = o_.g.C_per_group() * o_.g.O;
+    const int64_t tap = o_.tap();
     for (int64_t c = rows.begin; c < rows.end; ++c) {
       transforms_.weight_gradient({s.data + (c - rows.begin) * s.row, (plan_.patch + 2) * s.point, s.point,
-                                   o_.dw + c * o_.g.O + outputs.begin, 3 * tap, tap, 3, 3, outputs.size(), nullptr});
+                                   o_.dw + c * o_.channel() + outputs.begin, 3 * tap, tap, 3, 3, outputs.size(),
+                                   nullptr});
     }
   }
 

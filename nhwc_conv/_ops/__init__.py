@@ -15,8 +15,19 @@ from . import (  # noqa: F401
     sharding,
     without_derivatives,
 )
-from .autograd import SHORTCUTS, is_transformed, nothing_listens
+from .autograd import SHORTCUTS
+from .listeners import is_transformed, nothing_listens
 from .mixed_precision import cast_as_active
+from .recorded import convolve, is_recordable
 from .schema import FORWARD_OPS, ops
 
-__all__ = ["FORWARD_OPS", "SHORTCUTS", "cast_as_active", "is_transformed", "nothing_listens", "ops"]
+__all__ = [
+    "FORWARD_OPS",
+    "SHORTCUTS",
+    "cast_as_active",
+    "convolve",
+    "is_recordable",
+    "is_transformed",
+    "nothing_listens",
+    "ops",
+]

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch._C import DispatchKey, DispatchKeySet, _ExcludeDispatchKeyGuard
 
-from .autograd import EAGER, has_tangents, is_exporting_to_onnx
+from .autograd import EAGER, is_exporting_to_onnx
 from .derivatives import ForwardRule, overload
+from .listeners import has_tangents
 from .mixed_precision import MixedOp, cast_to_active, is_mixed
 from .schema import FORWARD_OPS, completed, library
 

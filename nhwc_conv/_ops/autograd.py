@@ -14,21 +14,15 @@ import torch
 from torch import Tensor
 from torch._C import _are_functorch_transforms_active as transforms_active
 from torch._C import _AutoDispatchBelowAutograd as BelowAutograd
-from torch._C import _get_tracing_state as tracing_state
-from torch._C import _is_any_autocast_enabled as autocast_enabled
-from torch._C import _is_fwd_grad_enabled as forward_ad_enabled
-from torch._C import _len_torch_function_stack as function_modes
-from torch._C._functorch import get_dynamic_layer_stack_depth as transforms
 from torch._ops import OpOverload
-from torch.autograd import forward_ad
 
 from .._geometry import op_geometry
 from .derivatives import RULES, Rule, overload, remember
 from .functorch import TRANSFORMED
+from .listeners import PLAIN, has_tangents, nothing_listens
 from .onnx_export import FORMS
+from .recorded import convolve, is_recordable
 from .schema import DEFAULTS, FORWARD_OPS, library
-
-PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def eager_function(rule: Rule) -> type[torch.autograd.Function]:
@@ -55,15 +49,6 @@ def eager_function(rule: Rule) -> type[torch.autograd.Function]:
 EAGER = {rule: eager_function(rule) for rule in set(RULES.values())}
 
 
-def plain_apply(function: type[torch.autograd.Function]) -> Callable[..., Any]:
-    """function.apply where `nothing_listens`: what apply does for torch.func first costs as much as a forward op."""
-    return super(torch.autograd.Function, function).apply  # type: ignore[misc]  # of torch._C._FunctionBase
-
-
-def has_tangents() -> bool:
-    return forward_ad._current_level >= 0 and forward_ad_enabled()
-
-
 def is_recorded_again() -> bool:
     """Whether a backward is itself differentiated. Trips to the Autograd key are saved where it is not."""
     return torch.is_grad_enabled() or has_tangents() or transforms_active()
@@ -74,11 +59,17 @@ def is_exporting_to_onnx(t: Tensor) -> bool:
     return type(t) not in PLAIN and torch.onnx.is_in_onnx_export()
 
 
+def algorithm_of(name: str) -> str:
+    """Of a forward op, as conv2d's argument has it."""
+    return "auto" if name == "conv2d" else name
+
+
 def autograd_kernel(name: str, rule: Rule) -> Callable[..., Tensor]:
     op = overload(name)
     apply: Callable[..., Any] = EAGER[rule].apply
     apply_with_tangents: Callable[..., Any] = TRANSFORMED[rule].apply
     defaults = DEFAULTS[name][2:]
+    algorithm = algorithm_of(name)
 
     # Completed within: another call would cost a tenth of a microsecond.
     def kernel(a: Tensor, b: Tensor, *rest: Any) -> Tensor:
@@ -92,6 +83,8 @@ def autograd_kernel(name: str, rule: Rule) -> Callable[..., Tensor]:
             or b.requires_grad
             or (rule.is_forward and rest[0] is not None and rest[0].requires_grad)
         ):
+            if rule.is_forward and is_recordable(a, b, rest[0]):
+                return convolve(False, algorithm, a, b, *rest)
             return apply(op, a, b, rest[0], rest[1:])
         with BelowAutograd():
             return op._op(a, b, *rest)
@@ -103,44 +96,21 @@ for _name, _rule in RULES.items():
     library.impl(_name, autograd_kernel(_name, _rule), "Autograd")
 
 
-def nothing_listens() -> bool:
-    """Whether no compiler, transform, forward AD or tracer needs to see the op that the user called."""
-    return not (torch.compiler.is_compiling() or is_transformed())
-
-
-def is_transformed() -> bool:
-    """Whether a transform, forward AD or torch.jit's tracer needs to see the op that the user called."""
-    # Not transforms_active(): torch.compile would write it into the graph.
-    return transforms() > 0 or forward_ad._current_level >= 0 or tracing_state() is not None
-
-
 def shortcut(name: str) -> Callable[..., Tensor]:
-    """The forward op as a function that skips the trip to the Autograd key wherever nobody could notice.
+    """The forward op as a function that takes the short form wherever nobody could notice.
 
-    That trip costs as much as a small convolution. Whatever else listens to ops gets the op itself: a
-    compiler, a transform, forward AD, autocast, a tracer, a mode, a tensor subclass.
+    The trip to the Autograd key costs as much as a small convolution. Whatever else listens to ops gets the op itself:
+    a compiler, a transform, forward AD, a tracer, a mode, a tensor subclass.
     """
-    op = overload(name)._op
-    overloaded, apply = overload(name), plain_apply(EAGER[RULES[name]])
+    overloaded = overload(name)
+    op, algorithm = overloaded._op, algorithm_of(name)
 
     def call(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
+        if is_recordable(x, w, bias):
+            return convolve(False, algorithm, x, w, bias, *geometry)
         if not nothing_listens():
             # In pairs: the compiler's ints are symbols, which an op takes in a list only.
             return overloaded(x, w, bias, *op_geometry(*geometry))
-        if not (
-            torch.is_grad_enabled()
-            and (x.requires_grad or w.requires_grad or (bias is not None and bias.requires_grad))
-        ):
-            with BelowAutograd():
-                return op(x, w, bias, *geometry)
-        if (
-            type(x) in PLAIN
-            and type(w) in PLAIN
-            and (bias is None or type(bias) in PLAIN)
-            and not autocast_enabled()
-            and not function_modes()
-        ):
-            return apply(overloaded, x, w, bias, geometry)
         return op(x, w, bias, *geometry)
 
     return call

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from .. import _flags
-from .schema import DEFAULTS, FORWARD_OPS, ops
+from .schema import FORWARD_OPS, ops
 
 
 def overload(name: str) -> OpOverload:
@@ -48,13 +48,13 @@ class ForwardRule:
     def gradients(ctx: Any, x: Any, w: Any, grad: Tensor) -> Gradients:
         _, need_x, need_w, need_bias, *_ = ctx.needs_input_grad
         _, _, geometry, x_shape, w_shape, algorithm, w_dtype = ctx.call
-        told = _arguments(geometry, algorithm)
+        told = *geometry, algorithm
         if grad.is_complex():
             x, w = _conj(x), _conj(w)
         told_w, out_dtype = told, None
         if w_dtype != grad.dtype:  # of a MixedOp
             w = None if w is None else w.to(grad.dtype)
-            told_w, out_dtype = (*geometry, algorithm, w_dtype), w_dtype
+            told_w, out_dtype = (*told, w_dtype), w_dtype
         dx = D(grad, w, _image_size(x_shape), *told) if need_x else None
         dw = W(grad, x, _kernel_size(w_shape), *told_w) if need_w else None
         dbias = grad.sum(tuple(range(grad.dim() - 1)), dtype=out_dtype) if need_bias else None
@@ -110,16 +110,6 @@ RULES: dict[str, Rule] = {
     "conv2d_input": InputRule,
     "conv2d_weight": WeightRule,
 }
-
-
-# Defaults of what follows D's and W's padding: dilation, given as a number or a pair, groups, auto_pad; and algorithm.
-_DILATION, *_REST, _ALGORITHM = DEFAULTS["conv2d_input"][5:]
-_LEFT_OUT = ((_DILATION[0], *_REST), _ALGORITHM), ((_DILATION, *_REST), _ALGORITHM)
-
-
-def _arguments(geometry: tuple[Any, ...], algorithm: int) -> tuple[Any, ...]:
-    """What D and W are told of both: without defaults, each of which takes an op 0.3 us to convert."""
-    return geometry[:2] if (geometry[2:], algorithm) in _LEFT_OUT else (*geometry, algorithm)
 
 
 def _forward(x: Tensor, w: Tensor, geometry: tuple[Any, ...]) -> Tensor:

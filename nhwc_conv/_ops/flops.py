@@ -12,6 +12,7 @@ from typing import Any
 
 from torch.utils.flop_counter import register_flop_formula
 
+from .recorded import available
 from .schema import FORWARD_OPS, ops
 
 
@@ -38,3 +39,10 @@ def input_gradient_flops(grad: Any, w: Any, *_: Any, **__: Any) -> int:
 @register_flop_formula([ops.conv2d_weight, ops._aten_conv2d_weight])
 def weight_gradient_flops(grad: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
     return convolution_flops(grad, out_shape)
+
+
+@register_flop_formula([ops._convolution_gradients] if available else [])
+def recorded_flops(grad: Any, input: Any, weight: Any, *rest: Any, **__: Any) -> int:
+    output_padding, needs = rest[3], rest[5:7]
+    nhwc = len(output_padding) == 3 and not output_padding[0] & 1
+    return sum(needs) * convolution_flops(grad, weight if nhwc else weight[1:])

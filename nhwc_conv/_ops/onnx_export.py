@@ -53,11 +53,12 @@ def pack_weight(w: Tensor, groups: int, winograd: bool, oihw: bool) -> Tensor:
 def conv2d_packed(
     x: Tensor, packed: Tensor, weight_size: Sequence[int], bias: Tensor | None, *others: Any
 ) -> Tensor:
-    *geometry, weight, oihw = others
+    *geometry, weight, oihw, nchw = others
     if weight is None and packed.dim() != 4:
         texts.fail(texts.PACKED_BEFORE_EXPORT)
     w = packed if weight is None else in_hwio(weight, oihw)
-    return forward(x, w, bias, *geometry)
+    out = forward(x.movedim(-3, -1) if nchw else x, w, bias, *geometry)
+    return out.movedim(-1, -3).contiguous() if nchw else out
 
 
 _forms: dict[str, Callable[..., Tensor]] = {

@@ -1,7 +1,7 @@
 """conv2d on weights that were packed ahead of the calls: the ops without the extension, and what they refuse.
 
 The extension packs a header and panels in the kernels' order, in a buffer whose size is the same on every machine. Here
-it is a header of zeros, but for the dtype, and the weight.
+it is a header of zeros, but for the dtype and the memory format, and the weight.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _AutoDispatchBelowADInplaceOrView as BelowViews
 
 from .. import _extension
 from .._geometry import check_dense, check_devices, check_tensors, forward_geometry, holds, texts
 from .._geometry.dtypes import ARITHMETIC, COMPUTED
+from .memory_format import in_format, suggests_channels_last
 from .schema import completed, library, ops
 from .weight_order import in_hwio
 
 HEADER = 16  # elements; csrc/conv/packed_weights.h has as many of 64 bits
+DTYPE, CHANNELS_LAST = 0, 1  # places in it
 
 
 def check_packable(w: Tensor) -> None:
@@ -48,14 +51,16 @@ def checked_weight(w: Tensor, groups: int, oihw: bool) -> Tensor:
 
 
 def pack_weight(w: Tensor, groups: int, winograd: bool, oihw: bool) -> Tensor:
-    w = checked_weight(w, groups, oihw)
-    return torch.cat((header(w), w.reshape(-1))).to(ARITHMETIC[w.dtype])
+    hwio = checked_weight(w, groups, oihw)
+    start = header(hwio)
+    start[CHANNELS_LAST] = oihw and suggests_channels_last(w)
+    return torch.cat((start, hwio.reshape(-1))).to(ARITHMETIC[w.dtype])
 
 
-def header(w: Tensor) -> Tensor:
-    """Of a packing for an x of the dtype of `w`."""
-    values = w.new_zeros(HEADER)
-    values[0] = COMPUTED.index(w.dtype)
+def header(t: Tensor) -> Tensor:
+    """Of a packing for an x of the dtype of `t`."""
+    values = t.new_zeros(HEADER)
+    values[DTYPE] = COMPUTED.index(t.dtype)
     return values
 
 
@@ -71,34 +76,46 @@ def fake_pack_weight(w: Tensor, groups: int, winograd: bool, oihw: bool) -> Tens
 def conv2d_packed(
     x: Tensor, packed: Tensor, weight_size: Sequence[int], bias: Tensor | None, *others: Any
 ) -> Tensor:
-    *geometry, weight, oihw = others
+    *geometry, weight, oihw, nchw = others
+    images, x = x, x.movedim(-3, -1) if nchw and x.dim() >= 3 else x
     check_packed(x, packed, bias)
     if weight is None:
-        weight = packed[HEADER:]
-        if not torch.equal(packed[:HEADER], header(x).to(packed.dtype)) or weight.numel() != prod(
-            weight_size
-        ):
+        start, values = packed[:HEADER].clone(), packed[HEADER:]
+        channels_last = bool(start[CHANNELS_LAST : CHANNELS_LAST + 1].any())
+        start[CHANNELS_LAST : CHANNELS_LAST + 1] = 0
+        if not torch.equal(start, header(x).to(packed.dtype)) or values.numel() != prod(weight_size):
             texts.fail(texts.PACKED)
-        weight = weight.view(weight_size)
-        if packed.dtype != x.dtype:
-            wide = None if bias is None else bias.to(packed.dtype)
-            return ops.conv2d(x.to(packed.dtype), weight, wide, *geometry).to(x.dtype)
+        # As wide as what is packed: its values are those of a weight that was rounded already.
+        wide = None if bias is None else bias.to(packed.dtype)
+        out = ops.conv2d(x.to(packed.dtype), values.view(weight_size), wide, *geometry).to(x.dtype)
     else:  # nothing is gained by the packing
-        weight = checked_fallback(x, weight, weight_size, oihw)
-    return ops.conv2d(x, weight, bias, *geometry)
+        channels_last = oihw and suggests_channels_last(weight)
+        out = ops.conv2d(x, checked_fallback(x, weight, weight_size, oihw), bias, *geometry)
+    return in_nchw(out, images, channels_last) if nchw else out
 
 
 def fake_packed(
     x: Tensor, packed: Tensor, weight_size: Sequence[int], bias: Tensor | None, *others: Any
 ) -> Tensor:
-    *geometry, weight, oihw = others
+    *geometry, weight, oihw, nchw = others
+    images, x = x, x.movedim(-3, -1) if nchw and x.dim() >= 3 else x
     check_packed(x, packed, bias)
     g = forward_geometry(x.shape, weight_size, None if bias is None else bias.shape, *geometry)
     if weight is not None:
         checked_fallback(x, weight, weight_size, oihw)
     elif packed.dim() != 1 or holds(packed.numel() < HEADER + prod(weight_size)):
         texts.fail(texts.PACKED)  # the rest is in the header
-    return x.new_empty(g.out_shape)
+    out = x.new_empty(g.out_shape)
+    return (
+        in_nchw(out, images, weight is not None and oihw and suggests_channels_last(weight)) if nchw else out
+    )
+
+
+def in_nchw(out: Tensor, images: Tensor, channels_last: bool) -> Tensor:
+    """NHWC `out` in the memory format that F.conv2d chooses for `images`, and a weight `channels_last` or not."""
+    batch = images if images.dim() == 4 else images.unsqueeze(0)
+    with BelowViews():  # an op returns no views
+        return in_format(out.movedim(-1, -3), channels_last or suggests_channels_last(batch))
 
 
 def checked_fallback(x: Tensor, weight: Tensor, weight_size: Sequence[int], oihw: bool) -> Tensor:

@@ -21,7 +21,7 @@ INPUT = f"(Tensor grad, Tensor w, SymInt[2] input_size, {GEOMETRY}, int algorith
 PACK = "(Tensor w, int groups=1, bool winograd=True, bool oihw=False) -> Tensor"
 PACKED = (
     f"(Tensor x, Tensor packed, SymInt[4] weight_size, Tensor? bias=None, {GEOMETRY}, "
-    "Tensor? weight=None, bool oihw=False) -> Tensor"
+    "Tensor? weight=None, bool oihw=False, bool nchw=False) -> Tensor"
 )
 WEIGHT = (
     f"(Tensor grad, Tensor x, SymInt[2] kernel_size, {GEOMETRY}, int algorithm=0, "
@@ -42,9 +42,17 @@ SCHEMAS = {
 # The same by aten, where the extension sends the dtypes that it does not compute.
 ATEN_SCHEMAS = {"_aten_conv2d": FORWARD, "_aten_conv2d_input": INPUT, "_aten_conv2d_weight": WEIGHT}
 
+# Of a convolution that autograd has recorded in C++, the gradients where these are differentiated themselves.
+RECORDED = (
+    "(Tensor grad, Tensor input, Tensor weight, int[] stride, int[] padding, int[] dilation, int[] output_padding, "
+    "int groups, bool need_input, bool need_weight, bool need_bias) -> (Tensor, Tensor, Tensor)"
+)
+
 library = torch.library.Library("nhwc_conv", "FRAGMENT" if _extension.available else "DEF")
 for _name, _schema in (ATEN_SCHEMAS if _extension.available else {**SCHEMAS, **ATEN_SCHEMAS}).items():
     library.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
+if _extension.available:
+    library.define("_convolution_backward" + RECORDED)
 
 ops: Ops = torch.ops.nhwc_conv  # type: ignore[assignment]  # its attributes are made when they are asked for
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -86,6 +86,7 @@ class PackedOp(Protocol):
         auto_pad: int = ...,
         weight: Tensor | None = ...,
         oihw: bool = ...,
+        nchw: bool = ...,
     ) -> Tensor: ...
 
 
@@ -103,3 +104,5 @@ class Ops(Protocol):
     _aten_conv2d: ForwardOp
     _aten_conv2d_input: InputGradientOp
     _aten_conv2d_weight: WeightGradientOp
+    _convolve: Any
+    _convolution_gradients: Any

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from .._geometry import as_ints, check_dense, forward_geometry, op_geometry, padding_argument, texts
-from .._ops import nchw
+from .._ops import convolve, is_recordable, nchw, ops
+from .._ops.recorded import ALGORITHMS, NOT_COMPUTED, convolve_packed
 from ..functional import AUTO, Algorithm, check_algorithm, conv2d
 from .limits import Limited
 from .packed import Prepackable
@@ -34,15 +35,17 @@ def conv2d_nchw(
     algorithm: Algorithm = "auto",
 ) -> Tensor:
     """F.conv2d by nhwc_conv.conv2d: NCHW (or CHW) input, OIHW weight, F.conv2d's memory formats."""
-    check_shapes(input, weight, stride, padding, dilation, groups)
-    if nchw.is_plain(input, weight, bias):
-        check_algorithm(algorithm)
-        op = "conv2d" if algorithm == "auto" else algorithm
+    if algorithm in ALGORITHMS and is_recordable(input, weight, bias):
         sides, auto_pad = padding_argument(padding)
-        return nchw.convolve(op, input, weight, bias, stride, sides, dilation, groups, auto_pad)
-    x, w = nchw.views(input, weight)
-    out = conv2d(x, w, bias, stride, padding, dilation, groups, algorithm=algorithm)
-    return nchw.result(out, input, weight)
+        try:
+            return convolve(True, algorithm, input, weight, bias, stride, sides, dilation, groups, auto_pad)
+        except NOT_COMPUTED:
+            pass  # computed in another way, or refused in F.conv2d's words
+    check_shapes(input, weight, stride, padding, dilation, groups)
+    with nchw.without_views(input, weight, bias):
+        x, w = nchw.views(input, weight)
+        out = conv2d(x, w, bias, stride, padding, dilation, groups, algorithm=algorithm)
+        return nchw.result(out, input, weight)
 
 
 def conv2d_arguments(
@@ -151,16 +154,24 @@ class Conv2d(Prepackable, Limited, torch.nn.Conv2d):
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = 0
-        packing = self.packing_for(input, weight, bias)
-        if packing is not None:
-            check_shapes(input, weight, self.stride, padding, self.dilation, self.groups)
+        steps = self.stride, padding, self.dilation, self.groups
+        if self._packed is not None:
             sides, auto_pad = padding_argument(padding)
             geometry = self.stride, sides, self.dilation, self.groups, auto_pad
-            packed, size, *fallback = packing
-            return nchw.convolve_packed(input, weight, packed, size, bias, *geometry, *fallback)
-        return conv2d_nchw(
-            input, weight, bias, self.stride, padding, self.dilation, self.groups, self.algorithm
-        )
+            if is_recordable(input, weight, bias):
+                packed_weight = self.packed_weight(weight, input, bias)
+                if packed_weight is not None:
+                    try:
+                        return convolve_packed(True, input, packed_weight, bias, *geometry)
+                    except NOT_COMPUTED:
+                        pass  # computed in another way, or refused in F.conv2d's words
+            packing = self.packing_in_graph(input, weight, bias)
+            if packing is not None:
+                check_shapes(input, weight, *steps)
+                packed, size, *fallback = packing
+                out = ops.conv2d_packed(nchw.to_nhwc(input), packed, size, bias, *geometry, *fallback)
+                return nchw.result(out, input, weight)
+        return conv2d_nchw(input, weight, bias, *steps, self.algorithm)
 
     def extra_repr(self) -> str:
         algorithm = "" if self.algorithm == "auto" else f", algorithm={self.algorithm}"

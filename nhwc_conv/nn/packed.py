@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._C import _is_any_autocast_enabled as autocast_enabled
 from torch._C import _len_torch_function_stack as function_modes
 
 from .._ops import is_transformed
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..functional import Algorithm
+
+
+def needs_gradient(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and (
+        x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    )
 
 
 class Prepackable(torch.nn.Module):
@@ -40,42 +47,50 @@ class Prepackable(torch.nn.Module):
         may_be_winograd = self.stride == self.dilation == (1, 1)
         return self.groups, may_be_winograd, self.oihw
 
-    def packing_for(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Any, ...] | None:
-        """What conv2d_packed takes in place of `weight`: after x, and behind its other arguments.
+    def packed_weight(self, weight: Tensor, x: Tensor, bias: Tensor | None) -> Tensor | None:
+        """For a convolution of tensors that are recordable, packed anew if `weight` has changed; None to go without."""
+        packed = self._packed
+        if (
+            packed is None
+            # Another parameter may be gone with the call (torch.func.functional_call), or be written to uncounted.
+            or weight is not packed.parameter
+            or needs_gradient(x, weight, bias)
+            or self.algorithm != "auto"
+            or x.dtype != weight.dtype
+            or autocast_enabled()
+        ):
+            return None
+        if packed.is_stale():
+            if not is_packable(weight):
+                return None
+            packed = self._packed = PackedWeight(weight, *self._how_to_pack())
+        return packed.tensor
 
-        The packing is made anew if the weight has changed; None where a convolution of `x` cannot use one. Whether it
-        is of the weight when a compiled graph runs is for conv2d_packed to see, so there it gets the weight, too. One
-        that is exported holds no packing: see prepack.
+    def packing_in_graph(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Any, ...] | None:
+        """What conv2d_packed takes in place of `weight` where a graph is made: after x, and behind its other arguments.
+
+        None where a convolution of `x` cannot use a packing. Whether it is of the weight when the graph runs is for
+        conv2d_packed to see, so it gets the weight, too. A graph that is exported holds no packing: see prepack.
         """
         packed = self._packed
-        if packed is None:
+        if packed is None or not torch.compiler.is_compiling():
             return None
-        compiling = torch.compiler.is_compiling()
-        exporting = compiling and torch.compiler.is_exporting()
+        exporting = torch.compiler.is_exporting()
         if (
             # To an exporter all tensors are of classes of its own, under function modes of its own.
             not exporting
             and (type(x) is not Tensor or type(weight) is not torch.nn.Parameter or function_modes())
             or is_transformed()
             or self.algorithm != "auto"
-            or torch.is_grad_enabled()
-            and (x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad))
+            or needs_gradient(x, weight, bias)
             or x.dtype != weight.dtype
             or torch.is_autocast_enabled("cpu")
+            or packed.tensor.dtype != weight.dtype
         ):
             return None
-        if compiling:
-            if packed.tensor.dtype != weight.dtype:
-                return None
-            tensor = packed.nothing if exporting else packed.tensor
-            # The parameter itself: Inductor's views of it would have versions of their own.
-            return tensor, hwio_size(weight, self.oihw), weight, self.oihw
-        # Another parameter may be gone with the call (torch.func.functional_call) or be written to uncounted (FSDP).
-        if weight is not packed.parameter or not is_packable(weight):
-            return None
-        if packed.is_stale():
-            packed = self._packed = PackedWeight(weight, *self._how_to_pack())
-        return packed.tensor, packed.size
+        tensor = packed.nothing if exporting else packed.tensor
+        # The parameter itself: Inductor's views of it would have versions of their own.
+        return tensor, hwio_size(weight, self.oihw), weight, self.oihw
 
     def train(self, mode: bool = True) -> Self:
         if mode:

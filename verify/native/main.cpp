@@ -142,7 +142,7 @@ void check(const Problem& p, const nhwc_conv::KernelTable& table, const char* dt
       };
       const Tensors<T> tensors =
           real ? lay_out<T>(memory, place, p, p.reals, orders) : lay_out<T>(memory, place, p, p.integers, orders);
-      const Call<T, A> call = {kernels, p.g, tensors, memory, place, count};
+      const Call<T, A> call = {kernels, p.g, tensors, memory, place, count, turn + int64_t(t)};
       for (int a = 0; a < kForwards; ++a) {
         if (!kForward[a].applies(p.g)) continue;
         enter(p, table.name, dtype, kForward[a].name, count);

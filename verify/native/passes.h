@@ -38,6 +38,7 @@ template <class S, class A> struct Call {
   Memory& memory;
   Place place;
   int threads;
+  int64_t turn;  // which layout gradients have
 };
 
 // Runs a pass in a workspace of exactly the elements that it asks for.
@@ -93,18 +94,29 @@ template <class S, class A> S* forward_packed(const Call<S, A>& call, Algorithm 
 
 template <class S, class A> S* input_gradient(const Call<S, A>& call, Algorithm algorithm) {
   const nhwc_conv::ConvGeometry& g = call.g;
-  S* dx = poisoned<S>(call.memory.result, call.place, g.N * g.h.input * g.w.input * g.C);
+  const int64_t sizes[4] = {g.N, g.h.input, g.w.input, g.C};
+  const Order order = call.turn % 2 ? Order::transposed : Order::contiguous;
+  const Layout layout = layout_of(order, sizes);
+  const int64_t* s = layout.strides;
+  S* dx = poisoned<S>(call.memory.result, call.place, layout.elements);
   run_pass(call, nhwc_conv::InputGradient<S, A>(call.kernels, g, algorithm, call.threads, call.tensors.grad,
-                                                call.tensors.w, dx));
-  return dx;
+                                                call.tensors.w, {dx, s[0], s[1], s[2], s[3]}));
+  return order == Order::contiguous ? dx : gather(call.memory.gathered, call.place, layout, sizes, dx);
 }
 
 template <class S, class A> S* weight_gradient(const Call<S, A>& call, Algorithm algorithm) {
+  using nhwc_conv::WeightOrder;
   const nhwc_conv::ConvGeometry& g = call.g;
-  S* dw = poisoned<S>(call.memory.result, call.place, g.h.kernel * g.w.kernel * g.C_per_group() * g.O);
+  const int64_t taps = g.taps(), Cg = g.C_per_group(), KW = g.w.kernel;
+  const int64_t sizes[4] = {g.h.kernel, KW, Cg, g.O}, elements = g.depth() * g.O;
+  const WeightOrder order = static_cast<WeightOrder>(call.turn % 3);
+  const Layout layout = order == WeightOrder::hwio   ? Layout{{KW * Cg * g.O, Cg * g.O, g.O, 1}, elements}
+                        : order == WeightOrder::oihw ? Layout{{KW, 1, taps, g.depth()}, elements}
+                                                     : Layout{{KW * Cg, Cg, 1, g.depth()}, elements};
+  S* dw = poisoned<S>(call.memory.result, call.place, elements);
   run_pass(call, nhwc_conv::WeightGradient<S, A>(call.kernels, g, algorithm, call.threads, call.tensors.x,
-                                                 call.tensors.grad, {dw, nullptr}));
-  return dw;
+                                                 call.tensors.grad, {dw, nullptr, order}));
+  return gather(call.memory.gathered, call.place, layout, sizes, dw);
 }
 
 }  // namespace verify
