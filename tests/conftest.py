@@ -10,6 +10,12 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 DISABLED = os.environ.get("NHWC_CONV_DISABLE_EXT", "0") not in ("", "0")
+# The extension's alone: those that are called where nothing is recorded, and what the record calls.
+SHORT_OPS = (
+    set()
+    if DISABLED
+    else {"_convolve", "_convolve_packed", "_convolution_gradients", "_convolution_backward"}
+)
 KNOWN_ISAS = ("avx512_bf16", "avx512", "avx2", "baseline")
 
 

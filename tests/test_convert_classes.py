@@ -48,12 +48,13 @@ def layer(cls=nn.Conv2d):
 
 
 def calls_of_ours(module, x=X):
-    """How often nhwc_conv's op runs in a call of the module, which is left in training mode."""
+    """How often nhwc_conv convolves in a call of the module, which is left in training mode."""
     module.eval()  # where spectral_norm leaves its vectors alone
     with torch.profiler.profile() as profile:
         module(x)
     module.train()
-    return sum(e.count for e in profile.key_averages() if e.key == "nhwc_conv::conv2d")
+    names = "nhwc_conv::conv2d", "aten::convolution_overrideable"
+    return sum(e.count for e in profile.key_averages() if e.key in names)
 
 
 def training_step(model):

@@ -67,7 +67,10 @@ def test_aten_sees_channels_last_images_and_oihw_weights():
     lambda: NHWCConvTranspose2d(4, 8, 3, stride=2, output_padding=1),
 ])  # fmt: skip
 def test_layers_on_meta(layer):
-    """Shapes and strides of the real thing, forward and backward, and built there as torch.nn's are."""
+    """Shapes and strides of the real thing, forward and backward, and built there as torch.nn's are.
+
+    But for the strides of an NCHW gradient: elsewhere it is one of an NHWC view.
+    """
     real = layer()
     x = torch.randn(2, 4, 6, 7) if isinstance(real, nn.Conv2d) else torch.randn(2, 6, 7, 4)
     with torch.device("meta"):
@@ -80,6 +83,8 @@ def test_layers_on_meta(layer):
             out = model(image)
             leaves = image, *model.parameters()
             grads = torch.autograd.grad(out.sum(), leaves)
+            if isinstance(model, nn.Conv2d):
+                grads = (grads[0].contiguous(), *grads[1:])
             described.append([(t.shape, t.stride(), t.dtype) for t in (out, *grads)])
         assert described[0] == described[1]
     assert built.to_empty(device="cpu")(x).device.type == "cpu"

@@ -4,13 +4,14 @@ import pytest
 import torch
 from case import COMPUTED, HALVES, Case
 from cases import CASES
-from conftest import DISABLED
 from oracle import four_sides, same_bits
 from torch.autograd import forward_ad
 
 import nhwc_conv
+from nhwc_conv._ops.recorded import as_fields
+from nhwc_conv.nn.drop_in import conv2d_nchw
 
-pytestmark = pytest.mark.skipif(DISABLED, reason="these are the extension's")
+pytestmark = pytest.mark.needs_extension
 
 OURS = torch.ops.nhwc_conv
 CONVOLUTION = torch.ops.aten.convolution_overrideable
@@ -29,9 +30,10 @@ def in_format(t, memory_format):
     return t.contiguous(memory_format=memory_format) if t.dim() == 4 else t.contiguous()
 
 
-def lists(case):
-    pairs = [(v, v) if isinstance(v, int) else v for v in (case.stride, case.dilation)]
-    return pairs[0], four_sides(case), pairs[1]
+def recorded_arguments(case):
+    """All that stands behind the tensors, as our ops hand it to PyTorch's."""
+    steps_and_sides = as_fields(case.stride, four_sides(case), case.dilation)
+    return (), (), (), False, (1, *steps_and_sides), case.groups
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)
@@ -40,14 +42,13 @@ def lists(case):
 def test_nchw_has_the_bits_of_nhwc(case, dtype, memory_format, isa):
     """Forward and all gradients, into results of both memory formats."""
     x, w, bias = case.tensors(dtype)
-    stride, padding, dilation = lists(case)
     y = OURS.conv2d(x, w, bias, **case.geometry)
     grad = case.grad_like(y)
     input, weight = in_format(to_nchw(x), memory_format), in_format(w.permute(OIHW), memory_format)
-    geometry = stride, padding, dilation, False, (0, 0), case.groups
+    geometry = recorded_arguments(case)
     found = CONVOLUTION(input, weight, bias, *geometry)
     grads = BACKWARD(in_format(to_nchw(grad), memory_format), input, weight, *geometry, [True, True, True])
-    sides = dict(case.geometry, padding=padding, auto_pad=0)
+    sides = dict(case.geometry, padding=four_sides(case), auto_pad=0)
     expected = (
         to_nchw(y),
         to_nchw(OURS.conv2d_input(grad, w, x.shape[-3:-1], **sides)),
@@ -184,8 +185,32 @@ def test_the_op_itself_says_what_it_does_not_compute():
         CONVOLUTION(x, w, None, (1, 1), (0, 0), (1, 1), True, (0, 0), 1)
     with pytest.raises(RuntimeError, match=r"output_padding=\[1, 1\]"):
         CONVOLUTION(x, w, None, (1, 1), (0, 0), (1, 1), False, (1, 1), 1)
+    with pytest.raises(RuntimeError, match=r"padding=\[1, 1, 1, 1\]"):
+        CONVOLUTION(x, w, None, (1, 1), (1, 1, 1, 1), (1, 1), False, (0, 0), 1)
     with pytest.raises(RuntimeError, match="expected x to be float32"):
         CONVOLUTION(x.int(), w.int(), None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1)
+
+
+def test_the_op_takes_pytorchs_own_arguments():
+    x, w, bias = torch.randn(2, 4, 9, 8), torch.randn(6, 2, 3, 2), torch.randn(6)
+    geometry = (2, 1), (1, 2), (1, 3)
+    found = CONVOLUTION(x, w, bias, *geometry, False, (0, 0), 2)
+    assert torch.equal(found, conv2d_nchw(x, w, bias, *geometry, 2))
+    torch.testing.assert_close(found, torch.conv2d(x, w, bias, *geometry, 2))
+
+
+@pytest.mark.parametrize("leaf", [False, True])
+@pytest.mark.parametrize("make", [nhwc_conv.Conv2d, nhwc_conv.NHWCConv2d])
+def test_numbers_too_large_for_the_short_form(make, leaf):
+    """Whose kernel of one pixel ignores them, and whose result has one."""
+    layer = make(4, 4, 1, stride=70_000, dilation=40_000)
+    x = torch.randn(1, 4, 4, 4, requires_grad=leaf)
+    with torch.set_grad_enabled(leaf):
+        y = layer(x)
+    assert (y.requires_grad and y.grad_fn.name() != RECORD) == leaf
+    if make is nhwc_conv.NHWCConv2d:
+        layer, x, y = layer.to_torch(), to_nchw(x), to_nchw(y)
+    torch.testing.assert_close(y, torch.conv2d(x, layer.weight, layer.bias, 70_000, 0, 40_000))
 
 
 def test_modes_see_our_ops():

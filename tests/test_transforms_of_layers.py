@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import DISABLED
+from conftest import SHORT_OPS
 from torch import nn
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import functional_call, grad, jacrev, jvp, linearize, stack_module_state, vjp, vmap
@@ -239,10 +239,8 @@ def without_derivatives():
 
 def test_every_op_is_differentiable_or_listed_above():
     names = {name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if "nhwc_conv::" in name}
-    # The short forms are called where nothing is recorded, or by what records.
-    short = {"_convolve", "_convolution_gradients", "_convolution_backward"} if not DISABLED else set()
     public = {*without_derivatives(), *nhwc_conv._ops.FORWARD_OPS, "conv2d_input", "conv2d_weight"}
-    assert names == public | short
+    assert names == public | SHORT_OPS
 
 
 @pytest.mark.parametrize("name", without_derivatives())

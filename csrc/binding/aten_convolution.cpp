@@ -178,12 +178,16 @@ Gradients recorded_backward(Tensor grad, Tensor input, Tensor weight, Sizes stri
                             needs.bias);
 }
 
-// conv2d, or, by one more bit of `kind`, conv2d_packed in few arguments.
+// conv2d and conv2d_packed in few arguments.
 Tensor convolve_op(Tensor x, Tensor weight, std::optional<Tensor> bias, int64_t kind, int64_t steps, int64_t sides,
                    int64_t groups) {
+  return convolve(read_call(kind, steps, sides, groups), x, weight, bias);
+}
+
+Tensor convolve_packed_op(Tensor x, Tensor packed, std::optional<Tensor> bias, int64_t kind, int64_t steps,
+                          int64_t sides, int64_t groups) {
   const Call call = read_call(kind, steps, sides, groups);
-  if ((kind >> 8 & 1) != 0) return forward_packed(call.nchw, x, weight, bias, call.options());
-  return convolve(call, x, weight, bias);
+  return forward_packed(call.nchw, x, packed, bias, call.options());
 }
 
 // Until the library is unloaded.
@@ -197,7 +201,8 @@ void register_aten_convolution() {
       .impl("convolution_backward_overrideable", TORCH_BOX(&convolution_backward));
   own.emplace(StableLibrary::Kind::IMPL, "nhwc_conv", "CPU", __FILE__, __LINE__)
       .impl("_convolution_gradients", TORCH_BOX(&gradients_op))
-      .impl("_convolve", TORCH_BOX(&convolve_op));
+      .impl("_convolve", TORCH_BOX(&convolve_op))
+      .impl("_convolve_packed", TORCH_BOX(&convolve_packed_op));
   autograd.emplace(StableLibrary::Kind::IMPL, "aten", "AutogradCPU", __FILE__, __LINE__)
       .impl("convolution_backward_overrideable", TORCH_BOX(&recorded_backward));
 }

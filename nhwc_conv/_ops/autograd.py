@@ -84,7 +84,10 @@ def autograd_kernel(name: str, rule: Rule) -> Callable[..., Tensor]:
             or (rule.is_forward and rest[0] is not None and rest[0].requires_grad)
         ):
             if rule.is_forward and is_recordable(a, b, rest[0]):
-                return convolve(False, algorithm, a, b, *rest)
+                try:
+                    return convolve(False, algorithm, a, b, *rest)
+                except (TypeError, ValueError):
+                    pass  # no short form
             return apply(op, a, b, rest[0], rest[1:])
         with BelowAutograd():
             return op._op(a, b, *rest)
@@ -107,7 +110,10 @@ def shortcut(name: str) -> Callable[..., Tensor]:
 
     def call(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
         if is_recordable(x, w, bias):
-            return convolve(False, algorithm, x, w, bias, *geometry)
+            try:
+                return convolve(False, algorithm, x, w, bias, *geometry)
+            except (TypeError, ValueError):
+                pass  # no short form
         if not nothing_listens():
             # In pairs: the compiler's ints are symbols, which an op takes in a list only.
             return overloaded(x, w, bias, *op_geometry(*geometry))

@@ -30,7 +30,9 @@ from .weight_order import HWIO, OIHW
 ALGORITHMS = {"auto": (0, 0), "im2col": (1, 1), "matmul": (2, 1), "winograd": (3, 2)}
 available = _extension.available
 _recorded = torch.ops.aten.convolution_overrideable.default._op
-_short: Any = ops._convolve.default._op if available else None
+_convolve, _convolve_packed = (
+    (ops._convolve.default._op, ops._convolve_packed.default._op) if available else (None, None)
+)
 
 
 def is_recordable(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:
@@ -82,7 +84,7 @@ def convolve(
         # What was ruled out in forward stays so in backward.
         kind |= (backward or int(not _flags.winograd)) << 3
         return _recorded(x, w, bias, (), (), (), False, (kind, steps, sides), groups)
-    return _short(x, w, bias, kind, steps, sides, groups)
+    return _convolve(x, w, bias, kind, steps, sides, groups)
 
 
 def convolve_packed(
@@ -98,15 +100,18 @@ def convolve_packed(
 ) -> Tensor:
     """conv2d_packed of tensors that are recordable, where no gradient is recorded. Raises as `convolve` does."""
     steps, sides = as_fields(stride, padding, dilation)
-    return _short(x, packed, bias, nchw | auto_pad << 5 | PACKED, steps, sides, groups)
+    return _convolve_packed(x, packed, bias, nchw | auto_pad << 5, steps, sides, groups)
 
 
-MIXED, PACKED = 1 << 7, 1 << 8
+MIXED = 1 << 7  # of `kind`, whose other bits aten_convolution.cpp tells
 NOT_COMPUTED = (TypeError, ValueError, RuntimeError)  # what convolve raises
 
 
 def as_fields(stride: Any, padding: Any, dilation: Any) -> tuple[int, int]:
-    """Strides and dilations, and the sides of the padding, in 16 bits each. ValueError: they are too large."""
+    """Strides and dilations, and the sides of the padding, in 16 bits each.
+
+    TypeError or ValueError: not ints, or another number of them, or too large ones.
+    """
     h, w = (stride, stride) if type(stride) is int else stride
     down, across = (dilation, dilation) if type(dilation) is int else dilation
     if type(padding) is int:
@@ -115,7 +120,8 @@ def as_fields(stride: Any, padding: Any, dilation: Any) -> tuple[int, int]:
         top, left = bottom, right = padding
     else:
         top, bottom, left, right = padding
-    if (h | w | down | across | top | bottom | left | right) >> 15:  # of a negative number, -1
+    bits = h | w | down | across | top | bottom | left | right
+    if type(bits) is not int or bits >> 15:  # of NumPy's, which may have 32 bits; of a negative number, -1
         raise ValueError("not within 15 bits")
     return h | w << 16 | down << 32 | across << 48, top | bottom << 16 | left << 32 | right << 48
 

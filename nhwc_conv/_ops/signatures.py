@@ -105,4 +105,5 @@ class Ops(Protocol):
     _aten_conv2d_input: InputGradientOp
     _aten_conv2d_weight: WeightGradientOp
     _convolve: Any
+    _convolve_packed: Any
     _convolution_gradients: Any
