@@ -34,11 +34,21 @@ def undefined():
     return {name for name in symbols(library(), "--undefined-only") if "@" not in name}
 
 
+# References that may stay unresolved.
+NEVER_DEFINED = {"__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable"}
+ANY_MODES_SET = "_ZN3c104impl20TorchDispatchModeTLS13any_modes_setEb"
+
+
+def test_the_function_that_is_not_stable_may_be_missing():
+    weak = {line.split()[-1] for line in lines_of("nm", "-D", library()) if line.split()[-2] == "w"}
+    assert ANY_MODES_SET in weak
+
+
 def test_only_stable_functions_of_torch():
     import torch
 
     torch_library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
-    ours = undefined()
+    ours = undefined() - {ANY_MODES_SET}
     of_torch = ours & symbols(torch_library, "--defined-only")
     assert "torch_call_dispatcher" in of_torch and "aoti_torch_empty_strided" in of_torch
     assert not [name for name in of_torch if not re.match(r"(aoti_)?torch_[a-z0-9_]+$", name)]
@@ -48,8 +58,8 @@ def test_only_stable_functions_of_torch():
 
 def test_everything_else_is_the_c_library():
     """Nothing of Python: a C++ program without it loads the library too."""
-    weak = {"__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable"}
-    assert not [name for name in undefined() - weak if not re.match(r"(aoti_)?torch_\w+$", name)]
+    missing = NEVER_DEFINED | {ANY_MODES_SET}
+    assert not [name for name in undefined() - missing if not re.match(r"(aoti_)?torch_\w+$", name)]
     assert not [name for name in symbols(library(), "--defined-only") | undefined() if "Py" in name]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch.utils.flop_counter import register_flop_formula
 
-from .recorded import available
+from .recorded import available, short_ops
 from .schema import FORWARD_OPS, ops
 
 
@@ -41,7 +41,7 @@ def weight_gradient_flops(grad: Any, *_: Any, out_shape: Any = None, **__: Any) 
     return convolution_flops(grad, out_shape)
 
 
-@register_flop_formula([ops._convolution_gradients] if available else [])
+@register_flop_formula([short_ops._convolution_gradients] if available else [])
 def recorded_flops(grad: Any, input: Any, weight: Any, *rest: Any, **__: Any) -> int:
     output_padding, needs = rest[3], rest[5:7]
     nhwc = len(output_padding) == 3 and not output_padding[0] & 1

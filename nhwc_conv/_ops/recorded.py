@@ -30,8 +30,13 @@ from .weight_order import HWIO, OIHW
 ALGORITHMS = {"auto": (0, 0), "im2col": (1, 1), "matmul": (2, 1), "winograd": (3, 2)}
 available = _extension.available
 _recorded = torch.ops.aten.convolution_overrideable.default._op
-_convolve, _convolve_packed = (
-    (ops._convolve.default._op, ops._convolve_packed.default._op) if available else (None, None)
+short_ops: Any = ops  # by this name the extension's alone, which the type of `ops` leaves out
+_convolve: Any
+convolve_packed: (
+    Any  # conv2d_packed of tensors that are recordable, where no gradient is. Raises as `convolve` does.
+)
+_convolve, convolve_packed = (
+    (short_ops._convolve.default._op, short_ops._convolve_packed.default._op) if available else (None, None)
 )
 
 
@@ -87,20 +92,11 @@ def convolve(
     return _convolve(x, w, bias, kind, steps, sides, groups)
 
 
-def convolve_packed(
-    nchw: bool,
-    x: Tensor,
-    packed: Tensor,
-    bias: Tensor | None,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: int,
-    auto_pad: int,
-) -> Tensor:
-    """conv2d_packed of tensors that are recordable, where no gradient is recorded. Raises as `convolve` does."""
-    steps, sides = as_fields(stride, padding, dilation)
-    return _convolve_packed(x, packed, bias, nchw | auto_pad << 5, steps, sides, groups)
+def short_call(
+    nchw: bool, stride: Any, padding: Any, dilation: Any, groups: int, auto_pad: int
+) -> tuple[int, ...]:
+    """What `convolve_packed` takes after x, packed and bias. Raises as `as_fields` does."""
+    return nchw | auto_pad << 5, *as_fields(stride, padding, dilation), groups
 
 
 MIXED = 1 << 7  # of `kind`, whose other bits aten_convolution.cpp tells

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -104,6 +104,3 @@ class Ops(Protocol):
     _aten_conv2d: ForwardOp
     _aten_conv2d_input: InputGradientOp
     _aten_conv2d_weight: WeightGradientOp
-    _convolve: Any
-    _convolve_packed: Any
-    _convolution_gradients: Any

@@ -11,7 +11,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from .._geometry import as_ints, check_dense, forward_geometry, op_geometry, padding_argument, texts
 from .._ops import convolve, is_recordable, nchw, ops
-from .._ops.recorded import ALGORITHMS, NOT_COMPUTED, convolve_packed
+from .._ops.recorded import ALGORITHMS, NOT_COMPUTED
 from ..functional import AUTO, Algorithm, check_algorithm, conv2d
 from .limits import Limited
 from .packed import Prepackable
@@ -149,6 +149,9 @@ class Conv2d(Prepackable, Limited, torch.nn.Conv2d):
         check_convolution(self)
         return as_torch(self, torch.nn.Conv2d)
 
+    def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, *self.weight_and_bias())
+
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         padding: str | int | tuple[int, ...] = self.padding
         if self.padding_mode != "zeros":
@@ -156,19 +159,15 @@ class Conv2d(Prepackable, Limited, torch.nn.Conv2d):
             padding = 0
         steps = self.stride, padding, self.dilation, self.groups
         if self._packed is not None:
-            sides, auto_pad = padding_argument(padding)
-            geometry = self.stride, sides, self.dilation, self.groups, auto_pad
-            if is_recordable(input, weight, bias):
-                packed_weight = self.packed_weight(weight, input, bias)
-                if packed_weight is not None:
-                    try:
-                        return convolve_packed(True, input, packed_weight, bias, *geometry)
-                    except NOT_COMPUTED:
-                        pass  # computed in another way, or refused in F.conv2d's words
+            packed_result = self.convolve_packed(input, weight, bias, padding)
+            if packed_result is not None:
+                return packed_result
             packing = self.packing_in_graph(input, weight, bias)
             if packing is not None:
                 check_shapes(input, weight, *steps)
+                sides, auto_pad = padding_argument(padding)
                 packed, size, *fallback = packing
+                geometry = self.stride, sides, self.dilation, self.groups, auto_pad
                 out = ops.conv2d_packed(nchw.to_nhwc(input), packed, size, bias, *geometry, *fallback)
                 return nchw.result(out, input, weight)
         return conv2d_nchw(input, weight, bias, *steps, self.algorithm)
@@ -183,11 +182,13 @@ def check_convolution(module: torch.nn.Module) -> None:
     cls: Any = type(module)
     found = cls.__name__
     if isinstance(module, torch.nn.Conv2d) and not isinstance(module, LazyModuleMixin):
-        forward = torch.nn.Conv2d.forward, (torch.nn.Conv2d._conv_forward, Conv2d._conv_forward)
-        replaced = [name for name in ("forward", "_conv_forward") if name in vars(module)]
+        names = "forward", "_conv_forward"
+        replaced = [name for name in names if name in vars(module)]
         if replaced:
             found += f" with a {replaced[0]} of its own"
-        elif cls.forward is forward[0] and cls._conv_forward in forward[1]:
+        elif all(
+            getattr(cls, name) in (getattr(torch.nn.Conv2d, name), getattr(Conv2d, name)) for name in names
+        ):
             return
     raise ValueError(
         f"expected a torch.nn.Conv2d that knows its shape and computes nothing else, but got {found}"

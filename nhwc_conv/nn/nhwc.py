@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._geometry import EXPLICIT, as_pair, as_sides, padding_argument, same_sides
-from .._ops import is_recordable, ops
-from .._ops.recorded import NOT_COMPUTED, convolve_packed
+from .._ops import ops
 from ..functional import Algorithm, check_algorithm, conv2d
 from . import exchange
 from .drop_in import PaddingMode
@@ -163,20 +162,16 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         padding: str | int | tuple[int, ...] = self.padding
         if self.padding_mode != "zeros":
             x, padding = self._padded(x), 0
-        weight, bias = self.weight, self.bias
+        weight, bias = self.weight_and_bias()
         if self._packed is not None:
-            sides, auto_pad = padding_argument(padding)
-            geometry = self.stride, sides, self.dilation, self.groups, auto_pad
-            if is_recordable(x, weight, bias):
-                packed_weight = self.packed_weight(weight, x, bias)
-                if packed_weight is not None:
-                    try:
-                        return convolve_packed(False, x, packed_weight, bias, *geometry)
-                    except NOT_COMPUTED:
-                        pass  # refused below
+            out = self.convolve_packed(x, weight, bias, padding)
+            if out is not None:
+                return out
             packing = self.packing_in_graph(x, weight, bias)
             if packing is not None:
+                sides, auto_pad = padding_argument(padding)
                 packed, size, *fallback = packing
+                geometry = self.stride, sides, self.dilation, self.groups, auto_pad
                 return ops.conv2d_packed(x, packed, size, bias, *geometry, *fallback)
         return conv2d(
             x,

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch._C import _is_any_autocast_enabled as autocast_enabled
 from torch._C import _len_torch_function_stack as function_modes
+from torch.compiler import is_compiling
 
-from .._ops import is_transformed
+from .._ops import is_recordable, is_transformed
+from .._ops.recorded import NOT_COMPUTED
 from .packed_weight import PackedWeight, hwio_size, is_packable
 
 if TYPE_CHECKING:
@@ -47,11 +49,25 @@ class Prepackable(torch.nn.Module):
         may_be_winograd = self.stride == self.dilation == (1, 1)
         return self.groups, may_be_winograd, self.oihw
 
-    def packed_weight(self, weight: Tensor, x: Tensor, bias: Tensor | None) -> Tensor | None:
-        """For a convolution of tensors that are recordable, packed anew if `weight` has changed; None to go without."""
+    def weight_and_bias(self) -> tuple[Tensor, Tensor | None]:
+        """The attributes, from where they are mostly: nn.Module's own lookup takes ten times as long."""
+        parameters: dict[str, Any] = self._parameters
+        if "weight" in parameters and "bias" in parameters:
+            return parameters["weight"], parameters["bias"]
+        layer: Any = self
+        return layer.weight, layer.bias  # parametrised
+
+    def convolve_packed(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, padding: str | int | tuple[int, ...]
+    ) -> Tensor | None:
+        """The convolution by the packed weight, which is packed anew if the parameter has changed.
+
+        None where nothing is packed of `weight`, somebody but autograd looks, or a gradient is to come.
+        """
         packed = self._packed
         if (
             packed is None
+            or not is_recordable(x, weight, bias)
             # Another parameter may be gone with the call (torch.func.functional_call), or be written to uncounted.
             or weight is not packed.parameter
             or needs_gradient(x, weight, bias)
@@ -64,7 +80,11 @@ class Prepackable(torch.nn.Module):
             if not is_packable(weight):
                 return None
             packed = self._packed = PackedWeight(weight, *self._how_to_pack())
-        return packed.tensor
+        try:
+            layer: Any = self
+            return packed.convolve(x, bias, layer.stride, padding, layer.dilation, layer.groups)
+        except NOT_COMPUTED:
+            return None  # computed in another way, or refused in words that fit
 
     def packing_in_graph(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Any, ...] | None:
         """What conv2d_packed takes in place of `weight` where a graph is made: after x, and behind its other arguments.
@@ -73,7 +93,7 @@ class Prepackable(torch.nn.Module):
         conv2d_packed to see, so it gets the weight, too. A graph that is exported holds no packing: see prepack.
         """
         packed = self._packed
-        if packed is None or not torch.compiler.is_compiling():
+        if packed is None or not is_compiling():
             return None
         exporting = torch.compiler.is_exporting()
         if (

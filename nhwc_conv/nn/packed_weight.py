@@ -13,8 +13,10 @@ from torch.autograd.graph import increment_version
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .. import _extension
+from .._geometry import padding_argument
 from .._geometry.dtypes import COMPUTED
 from .._ops import ops
+from .._ops.recorded import convolve_packed, short_call
 
 
 class PackedWeight:
@@ -28,11 +30,23 @@ class PackedWeight:
         with torch.no_grad():
             self.tensor = ops.pack_weight(parameter, groups, winograd, oihw)
         self.nothing = parameter.new_empty(0)  # no packing: what an exported program holds in its place
+        self.nchw = oihw
+        self.geometry: tuple[Any, ...] = ()
+        self.short_call: tuple[int, ...] = ()
         PACKED.add(self)
         watch_optimizers()
 
     def is_stale(self) -> bool:
         return self.state != state_of(self.parameter)
+
+    def convolve(self, x: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
+        """The convolution of a recordable tensor. `geometry` is what `self.geometry` was at the last call, mostly."""
+        if geometry != self.geometry:
+            stride, padding, dilation, groups = geometry
+            sides, auto_pad = padding_argument(padding)
+            self.short_call = short_call(self.nchw, stride, sides, dilation, groups, auto_pad)
+            self.geometry = geometry
+        return convolve_packed(x, self.tensor, bias, *self.short_call)
 
 
 PACKED: weakref.WeakSet[PackedWeight] = weakref.WeakSet()
