@@ -13,7 +13,7 @@
 namespace nhwc_conv {
 
 struct ConvPlan {
-  std::variant<ViewPlan, PanelPlan, PiecesPlan, PlanesPlan, LanewisePlan, WinogradPlan> kind;
+  std::variant<ViewPlan, PanelPlan, PiecesPlan, StreamPlan, PlanesPlan, LanewisePlan, WinogradPlan> kind;
   int64_t prepacked_offset;  // of what the runner reads of weights that were packed ahead of the call
   int64_t lanes_row;         // not zero: a dense runner reads weights that were packed for lanes, in rows of so many
   std::optional<ConvGeometry> pairs;  // what is computed, if by pairs
@@ -88,6 +88,7 @@ template <class S, class A> struct RunnerOf {
   ViewRunner<S, A> operator()(const ViewPlan& plan) const { return {plan, o}; }
   PanelRunner<S, A> operator()(const PanelPlan& plan) const { return {plan, o}; }
   PiecesRunner<S, A> operator()(const PiecesPlan& plan) const { return {plan, o}; }
+  StreamRunner<S, A> operator()(const StreamPlan& plan) const { return {plan, o}; }
   PlanesRunner<S, A> operator()(const PlanesPlan& plan) const { return {plan, o}; }
   LanewiseRunner<S, A> operator()(const LanewisePlan& plan) const { return {plan, o}; }
   WinogradRunner<S, A> operator()(const WinogradPlan& plan) const { return {plan, o}; }

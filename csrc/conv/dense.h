@@ -41,6 +41,11 @@ struct DensePlan : PlanMemory {
   }
 };
 
+// Whether all taps of an input and an output channel lie in a row, as those of OIHW weights do.
+template <class A, class S> bool taps_are_neighbours(const WeightView<const S>& w, const ConvGeometry& g) {
+  return !kIsPair<A> && g.taps() > 1 && (w.j == 1 || w.j == -1) && w.i == g.w.kernel * w.j;
+}
+
 // Weights in tiles of columns: where they lie, and the panels into which they are packed.
 template <class S, class A> class DenseWeights {
  public:
@@ -66,6 +71,10 @@ template <class S, class A> class DenseWeights {
     const ColumnTiles& columns = form_.columns;
     const int64_t Cg = g_.C_per_group(), taps = g_.taps();
     const int64_t t = item % taps, tile = item / taps % columns.tiles, group = item / taps / columns.tiles;
+    if (!form_.dot && taps_are_neighbours<A>(w_, g_)) {
+      pack_taps(group, tile, share_of(Cg, t, taps), panel(group, tile));
+      return;
+    }
     const S* from = tap(group, tile, t / g_.w.kernel, t % g_.w.kernel);
     if (form_.dot) {
       kernels_.copy({from, w_.o, w_.c, panel(group, tile) + t * Cg, taps * Cg, columns.columns, Cg});
@@ -73,6 +82,16 @@ template <class S, class A> class DenseWeights {
       const int64_t width = columns.padded(tile);
       pack_channels(from, {0, Cg}, panel(group, tile) + t * Cg * width, tile);
     }
+  }
+
+  // Some channels of all taps, which are read together, into a panel.
+  void pack_taps(int64_t group, int64_t tile, Range channels, A* panel) const {
+    const int64_t width = form_.columns.padded(tile), of_tap = g_.C_per_group() * width, taps = g_.taps();
+    const bool forwards = w_.j > 0;  // in memory; input gradients go through them backwards
+    const S* const from = forwards ? tap(group, tile, 0, 0) : tap(group, tile, g_.h.kernel - 1, g_.w.kernel - 1);
+    A* const to = forwards ? panel : panel + (taps - 1) * of_tap;
+    kernels_.copy_taps({from + channels.begin * w_.c, w_.c, w_.o, to + channels.begin * width,
+                        forwards ? of_tap : -of_tap, width, taps, channels.size(), form_.columns.size(tile)});
   }
 
   // Some channels of a tap, which begins at `from`, into rows of the tile's columns.

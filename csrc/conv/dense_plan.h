@@ -7,11 +7,12 @@
 #include "panel.h"
 #include "pieces.h"
 #include "planes.h"
+#include "stream.h"
 #include "view.h"
 
 namespace nhwc_conv {
 
-using DenseChoice = std::variant<ViewPlan, PanelPlan, PiecesPlan, PlanesPlan>;
+using DenseChoice = std::variant<ViewPlan, PanelPlan, PiecesPlan, StreamPlan, PlanesPlan>;
 
 // What a plan may know about memory beyond the geometry.
 struct DenseLayout {
@@ -19,6 +20,7 @@ struct DenseLayout {
   bool rows_contiguous;      // of the input: one kernel row of taps is one run of KW*C values
   bool weights_usable;       // where they lie: output channels contiguous and the three reduction axes as one
   bool weights_along;        // where they lie: input channels contiguous
+  bool taps_neighbours;      // where they lie: all taps contiguous
 };
 
 template <class S, class A>
@@ -31,6 +33,7 @@ DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const S>& x, con
   layout.weights_usable = std::is_same_v<S, A> && (w.o == 1 || g.O_per_group() == 1) && w.c > 0 &&
                           (g.w.kernel <= 1 || w.j == Cg * w.c) && (g.h.kernel <= 1 || w.i == g.w.kernel * Cg * w.c);
   layout.weights_along = std::is_same_v<S, A> && w.c == 1;
+  layout.taps_neighbours = taps_are_neighbours<A>(w, g);
   return layout;
 }
 
@@ -58,6 +61,7 @@ template <class S, class A> class DensePlanner {
       dense.algorithm = Algorithm::matmul;
       return make_planes_plan(kernels_, g_, dense, threads_, result_);
     }
+    if (takes_stream()) return stream();
     if (takes_pieces()) return pieces();
     if (has_broken_rows()) return panel();
     return view();
@@ -112,18 +116,35 @@ template <class S, class A> class DensePlanner {
     dense_.packed_elements = dense_.pack_weights ? packed_ : 0;
   }
 
+  bool all_inside() const { return interior() == g_.w.output && g_.h.interior().size() == g_.h.output; }
+
+  bool takes_stream() const {
+    return !dense_.pack_weights && !dense_.transposed && !dense_.form.dot && g_.N == 1 && g_.h.output == 1 &&
+           all_inside() && is_viewed() && (dense_.im2col() || g_.w.kernel == 1);
+  }
+
+  StreamPlan stream() const {
+    StreamPlan plan = {dense_};
+    plan.runner = "stream";
+    plan.source = "view";
+    const int64_t width = plan.form.columns.widest(), outputs = g_.w.output * g_.O_per_group();
+    plan.column_shares = threads_ == 1 ? 1 : clamp(g_.O_per_group() / width, 1, threads_);
+    plan.scratch_elements = result_.scratch_elements(outputs) + (plan.blocks() > 1 ? outputs : 0);
+    return plan;
+  }
+
   // Such an item needs the whole input: staged, if it is small. Pieces of the weights are deep enough to make up for
   // going back to the sums after each: of one tap, or of several. What counts are the weights of one group, since items
   // take one after the other. Those packed ahead are read one line after the other, so that one region needs no pieces;
   // several would each read all of them.
   bool takes_pieces() const {
     const bool whole_input = is_viewed() || (!has_broken_rows() && inputs() * kSize <= kManyWeightBytes);
-    const bool all_inside = interior() == g_.w.output && g_.h.interior().size() == g_.h.output;
-    const bool deep = (dense_.im2col() && all_inside ? g_.depth() : g_.C_per_group()) >= kFlatPiece / 2;
+    const bool packs = dense_.pack_weights || (layout_.weights_usable && !dense_.transposed);
+    const bool deep = (dense_.im2col() && all_inside() ? g_.depth() : g_.C_per_group()) >= kFlatPiece / 2;
     const int64_t of_group = packed_ / g_.groups * kSize;
     const bool very_many = of_group >= kVeryManyWeightBytes;
     const int64_t most_pixels = very_many ? kSharingPixels : prepacked_ ? kVeryFewPixels : kFewPixels;
-    return dense_.pack_weights && !dense_.form.dot && whole_input && deep && pixels() <= most_pixels &&
+    return packs && !dense_.form.dot && whole_input && deep && pixels() <= most_pixels &&
            of_group >= kManyWeightBytes && packed_ < kImpossibleBytes / kSize &&
            g_.groups * dense_.form.columns.tiles >= threads_ && !(prepacked_ && is_one_region());
   }
@@ -135,6 +156,7 @@ template <class S, class A> class DensePlanner {
 
   PiecesPlan pieces() const {
     PiecesPlan plan = {dense_};
+    plan.pack_weights = true;
     const ColumnTiles& columns = plan.form.columns;
     plan.staged = !is_viewed();
     plan.runner = "pieces";
@@ -150,7 +172,8 @@ template <class S, class A> class DensePlanner {
     plan.column_shares = min(max(threads_ == 1 ? 1 : thin ? threads_ : 2 * threads_, fewest), columns.tiles);
     const int64_t share = ceil_div(columns.tiles, plan.column_shares) * columns.widest();
     plan.staged_elements = plan.staged ? inputs() : 0;
-    plan.piece_elements = prepacked_ ? 0 : plan.depth * columns.widest();
+    plan.whole_tiles = !prepacked_ && layout_.taps_neighbours;
+    plan.piece_elements = prepacked_ ? 0 : (plan.whole_tiles ? g_.depth() : plan.depth) * columns.widest();
     plan.sum_elements = plan.blocks() > 1 ? pixels() * share : 0;
     plan.scratch_elements = plan.staged_elements + plan.piece_elements + plan.sum_elements +
                             result_.scratch_elements(pixels() * min(share, columns.columns));

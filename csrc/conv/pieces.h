@@ -11,7 +11,8 @@ namespace nhwc_conv {
 
 struct PiecesPlan : DensePlan {
   bool staged;
-  int64_t depth;  // products in a row of a piece, at most
+  bool whole_tiles;  // weights whose taps are neighbours are packed a tile of columns at once, of which pieces are parts
+  int64_t depth;     // products in a row of a piece, at most
   int64_t column_shares;
   int64_t staged_elements, piece_elements, sum_elements;  // of the scratch; of the result's, the rest
 };
@@ -139,10 +140,12 @@ template <class S, class A> class PiecesRunner {
 
   // Multiplies the piece that is held, while this one comes, and packs it.
   void take(Item& item, const Piece& piece) const {
-    multiply_held(item, &piece);
-    item.held = piece;
-    if (plan_.prepacked || item.packed_by_tile) return;
     const int64_t Cg = o_.g.C_per_group(), width = plan_.form.columns.padded(piece.tile);
+    multiply_held(item, &piece);
+    const bool same_tile = item.held && item.held->tile == piece.tile;
+    item.held = piece;
+    if (plan_.whole_tiles && !same_tile) product_.weights.pack_taps(item.group, piece.tile, {0, Cg}, item.packed);
+    if (plan_.whole_tiles || plan_.prepacked || item.packed_by_tile) return;
     const Terms& terms = piece.terms;
     A* to = item.packed;
     for (int64_t i = terms.rows.begin; i < terms.rows.end; ++i) {
@@ -165,8 +168,9 @@ template <class S, class A> class PiecesRunner {
     for (int64_t n = 0; n < o_.g.N; ++n) {
       Column<A> column = product_.column(item.group, held.tile, sums(item, n));
       TileArgs<A>& args = column.args;
-      args.b = plan_.prepacked ? product_.weights_of(column, held.terms) : item.packed;
-      if (!plan_.prepacked) args.b_i = held.terms.inner.size() * args.b_k;
+      args.b = plan_.whole_tiles ? item.packed : args.b;
+      args.b = plan_.prepacked || plan_.whole_tiles ? product_.weights_of(column, held.terms) : item.packed;
+      if (!plan_.prepacked && !plan_.whole_tiles) args.b_i = held.terms.inner.size() * args.b_k;
       const int64_t before = o_.g.N * (columns.begin(held.tile) - columns.begin(item.tiles.begin)) + n * args.columns;
       multiply(column, item, n, item.apart + item.outputs.pixels() * before, ahead);
     }
@@ -183,7 +187,7 @@ template <class S, class A> class PiecesRunner {
     }
     const A* const from = in_place<A>(unpacked(item, next, next.terms.rows.begin, next.terms.inner.begin));
     if (o_.w.o == 1) return {from, 1, 0, in_elements<S, A>(o_.w.c), line, ceil_div(in_elements<S, A>(columns), line)};
-    if (o_.w.c != 1) return {};
+    if (o_.w.c != 1 || plan_.whole_tiles) return {};
     const int64_t lines = depth % columns == 0 ? depth / columns : 1;
     const int64_t of_tap = o_.g.C_per_group() - next.terms.inner.begin % o_.g.C_per_group();
     const int64_t run = in_elements<S, A>(min(next.terms.inner.size(), of_tap));

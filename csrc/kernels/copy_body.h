@@ -114,6 +114,52 @@ template <class S, class A> void copy(const CopyArgs<S, A>& t) {
   for (int64_t k = 0; k < t.K; k += BLOCK) copy_strided(t, k, k + BLOCK < t.K ? k + BLOCK : t.K);
 }
 
+#ifdef NHWC_SHUFFLES
+// Squares of taps and columns, by vectors of at most L lanes. The last columns stand back from the end; so do the last
+// taps, unless they are so few that one by one costs less. In the order of memory: what is nearer comes first.
+template <class A, int L, class S> bool transpose_taps(const CopyTapsArgs<S, A>& c) {
+  if (c.T < L || c.N < L) {
+    if constexpr (narrower<A>(L) > 1) return transpose_taps<A, narrower<A>(L)>(c);
+    return false;
+  }
+  const int64_t single = c.T % L <= 2 ? c.T % L : 0;
+  const auto column = [&](int64_t k, int64_t n) {
+    const S* from = c.from + k * c.from_k + n * c.from_n;
+    A* to = c.to + k * c.to_k + n;
+    for (int64_t t = 0; t < c.T - single; t += L) {
+      const int64_t at = t + L <= c.T ? t : c.T - L;
+      transpose_block<A, L>(from + at, c.from_n, to + at * c.to_t, c.to_t);
+    }
+    for (int64_t t = c.T - single; t < c.T; ++t) {
+      for (int l = 0; l < L; ++l) to[t * c.to_t + l] = load<A, 1>(from + t + l * c.from_n);
+    }
+  };
+  if (c.from_n <= c.from_k) {
+    for (int64_t k = 0; k < c.K; ++k) {
+      for (int64_t n = 0; n < c.N; n += L) column(k, n + L <= c.N ? n : c.N - L);
+    }
+  } else {
+    for (int64_t n = 0; n < c.N; n += L) {
+      for (int64_t k = 0; k < c.K; ++k) column(k, n + L <= c.N ? n : c.N - L);
+    }
+  }
+  return true;
+}
+#endif
+
+template <class S, class A> void copy_taps(const CopyTapsArgs<S, A>& c) {
+#ifdef NHWC_SHUFFLES
+  if (transpose_taps<A, NHWC_ISA_VECTOR_BYTES / sizeof(A)>(c)) return;
+#endif
+  for (int64_t k = 0; k < c.K; ++k) {
+    for (int64_t n = 0; n < c.N; ++n) {
+      const S* from = c.from + k * c.from_k + n * c.from_n;
+      A* to = c.to + k * c.to_k + n;
+      for (int64_t t = 0; t < c.T; ++t) to[t * c.to_t] = load<A, 1>(from + t);
+    }
+  }
+}
+
 template <class S, class A> void field(const FieldArgs<S, A>& t) {
   A* to = t.to;
   for (int64_t i = 0; i < t.KH; ++i) {

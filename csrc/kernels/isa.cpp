@@ -43,6 +43,7 @@ template <class S, class A> void enter(Kernels<S, A>& kernels) {
   kernels.rearrange = copy<A, A>;
   kernels.repeat = repeat<A>;
   kernels.copy = kernels.pack = copy<S, A>;
+  kernels.copy_taps = copy_taps<S, A>;
   kernels.field = field<S, A>;
   kernels.finish = finish<S, A>;
   kernels.add = add<A>;

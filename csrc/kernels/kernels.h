@@ -75,14 +75,17 @@ template <class T> struct TileArgs {
   // Where the function that is called packs B, the rows of B go here too, one after the other, vectors*lanes elements
   // each.
   T* packed;
-  // So many tiles, each a_t further in A, and where it is read in `ahead`, and c_t in C than the one before. Broadcast
-  // and dot kernels make one at least; with those that pack it is one.
-  int64_t tiles, a_t, c_t;
+  // So many tiles, each a_t further in A, and where it is read in `ahead`, and c_t in C than the one before; of
+  // broadcast kernels, but for transposed_row, also b_t in B. Broadcast and dot kernels make one at least; with those
+  // that pack it is one.
+  int64_t tiles, a_t, c_t, b_t;
 
   void set_a(const T* at, int64_t m, int64_t i, int64_t j, int64_t k) { a = at, a_m = m, a_i = i, a_j = j, a_k = k; }
   void set_b(const T* at, int64_t i, int64_t j, int64_t k) { b = at, b_i = i, b_j = j, b_k = k; }
   void set_ahead(const T* at, int64_t i, int64_t j, int64_t k) { ahead = at, ahead_i = i, ahead_j = j, ahead_k = k; }
-  void set_tiles(int64_t count, int64_t a_step, int64_t c_step) { tiles = count, a_t = a_step, c_t = c_step; }
+  void set_tiles(int64_t count, int64_t a_step, int64_t c_step, int64_t b_step = 0) {
+    tiles = count, a_t = a_step, c_t = c_step, b_t = b_step;
+  }
   void set_sums(int64_t i_count, int64_t j_count, int64_t k_count) { I = i_count, J = j_count, K = k_count; }
 };
 
@@ -146,6 +149,16 @@ template <class S, class A> struct CopyArgs {
   int64_t to_k;
   int64_t K, N;
   bool one_value;
+};
+
+// Copy of matrices, one for each of T values that are neighbours in storage, as the taps of an OIHW weight are:
+//   to[t*to_t + k*to_k + n] = from[t + k*from_k + n*from_n]      for t < T, k < K, n < N
+template <class S, class A> struct CopyTapsArgs {
+  const S* from;
+  int64_t from_k, from_n;
+  A* to;
+  int64_t to_t, to_k;
+  int64_t T, K, N;
 };
 
 // One receptive field (one row of the im2col matrix), zeros outside the image:
@@ -230,6 +243,7 @@ template <class A> struct Arithmetic {
 template <class S, class A> struct Kernels : Arithmetic<A> {
   void (*copy)(const CopyArgs<S, A>&);
   void (*pack)(const CopyArgs<S, A>&);
+  void (*copy_taps)(const CopyTapsArgs<S, A>&);  // null for pairs
   void (*field)(const FieldArgs<S, A>&);
   void (*finish)(const FinishArgs<S, Sum<A>>&);
   // Of products of pairs, where the instruction set has them; else null. Of those there are broadcast

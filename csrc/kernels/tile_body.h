@@ -105,7 +105,7 @@ void tile(const TileArgs<T>& t) {
           a[p] = a[p - 1] + NEAR * a_m;
           NHWC_POINTER(a[p]);
         }
-        const T* b = args->b + i * args->b_i + j * args->b_j;
+        const T* b = args->b + (args->tiles - tiles) * args->b_t + i * args->b_i + j * args->b_j;
         const T* ahead = next == nullptr ? a[0] : next + i * args->ahead_i + j * args->ahead_j;
         const int64_t ahead_k = args->ahead_k;
         last = args->columns - LANES;
