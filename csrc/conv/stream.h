@@ -9,6 +9,7 @@ namespace nhwc_conv {
 
 struct StreamPlan : DensePlan {
   int64_t column_shares;
+  int64_t together;  // rows of weights
 };
 
 template <class S, class A> class StreamRunner {
@@ -63,8 +64,8 @@ template <class S, class A> class StreamRunner {
     args.c_m = to_pixel;
     for (int64_t i = block.rows.begin; i < block.rows.end; ++i) {
       const A* const field = x.data + h.input_of(0, i) * x.h + w.input_of(0, 0) * x.w;
-      for (int64_t k = block.inner.begin; k < block.inner.end; k += kStreamRows) {
-        args.set_sums(1, 1, min(kStreamRows, block.inner.end - k));
+      for (int64_t k = block.inner.begin; k < block.inner.end; k += plan_.together) {
+        args.set_sums(1, 1, min(plan_.together, block.inner.end - k));
         args.set_a(field + k, w.stride * x.w, 0, 0, 1);
         args.set_b(weights + i * o_.w.i + k * row, 0, 0, row);
         each_width(columns.size(), [&](int64_t begin, int64_t vectors, int64_t tiles, int64_t size) {

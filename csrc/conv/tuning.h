@@ -88,8 +88,8 @@ constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
 // Products in a row of a piece. Flat ones stay in the first-level cache; but with a large input, which is read anew for
 // each, as deep ones as blocks of the reduction are allowed to be.
 constexpr int64_t kFlatPiece = 128, kDeepPiece = 1536, kSmallInputBytes = 512 * kKilobyte;
-// Rows of weights that are streamed together: as many as pages that prefetchers follow.
-constexpr int64_t kStreamRows = 8;
+// Rows of weights that are streamed together: as many as pages that prefetchers follow; more, if they are short.
+constexpr int64_t kStreamRows = 8, kStreamBytes = 32 * kKilobyte;
 // What the sums of an item may take where all its columns take a piece before the next; bytes of a row of weights that
 // one item should read at least.
 constexpr int64_t kPieceRowsBytes = 512 * kKilobyte, kWideRowBytes = 1024;
