@@ -46,6 +46,16 @@ template <class A, class S> bool taps_are_neighbours(const WeightView<const S>& 
   return !kIsPair<A> && g.taps() > 1 && (w.j == 1 || w.j == -1) && w.i == g.w.kernel * w.j;
 }
 
+// All taps of some channels and columns, of which the first begins at `from`: to[tap*to_tap + c*to_c + o].
+template <class S, class A>
+void copy_neighbouring_taps(const Kernels<S, A>& kernels, const ConvGeometry& g, const WeightView<const S>& w,
+                            const S* from, int64_t channels, int64_t columns, A* to, int64_t to_tap, int64_t to_c) {
+  // In memory they may go backwards: an input gradient's do.
+  const int64_t last = g.taps() - 1;
+  if (w.j < 0) from += last * w.j, to += last * to_tap, to_tap = -to_tap;
+  kernels.copy_taps({from, w.c, w.o, to, to_tap, to_c, g.taps(), channels, columns});
+}
+
 // Weights in tiles of columns: where they lie, and the panels into which they are packed.
 template <class S, class A> class DenseWeights {
  public:
@@ -86,12 +96,9 @@ template <class S, class A> class DenseWeights {
 
   // Some channels of all taps, which are read together, into a panel.
   void pack_taps(int64_t group, int64_t tile, Range channels, A* panel) const {
-    const int64_t width = form_.columns.padded(tile), of_tap = g_.C_per_group() * width, taps = g_.taps();
-    const bool forwards = w_.j > 0;  // in memory; input gradients go through them backwards
-    const S* const from = forwards ? tap(group, tile, 0, 0) : tap(group, tile, g_.h.kernel - 1, g_.w.kernel - 1);
-    A* const to = forwards ? panel : panel + (taps - 1) * of_tap;
-    kernels_.copy_taps({from + channels.begin * w_.c, w_.c, w_.o, to + channels.begin * width,
-                        forwards ? of_tap : -of_tap, width, taps, channels.size(), form_.columns.size(tile)});
+    const int64_t width = form_.columns.padded(tile);
+    copy_neighbouring_taps(kernels_, g_, w_, tap(group, tile, 0, 0) + channels.begin * w_.c, channels.size(),
+                           form_.columns.size(tile), panel + channels.begin * width, g_.C_per_group() * width, width);
   }
 
   // Some channels of a tap, which begins at `from`, into rows of the tile's columns.

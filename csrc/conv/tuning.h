@@ -104,7 +104,9 @@ constexpr int64_t kFewRows = 4, kShortPixelBytes = 512, kFarImageBytes = 4 * kMe
 // their pages, and rows below each other share little.
 constexpr int64_t kLargePixelBytes = 2 * kKilobyte, kFewTaps = 4, kLargePixels = 4;
 
-// Winograd. Patches of a block: few enough that V and M stay in a second-level cache beside U, more where each block
+// Winograd. Rows of weights ahead of the one that is transformed, in channels: long enough to come from memory.
+constexpr int64_t kRowsAhead = 4;
+// Patches of a block: few enough that V and M stay in a second-level cache beside U, more where each block
 // transforms the weights anew.
 constexpr int64_t kFewPatches = 28, kMostPatches = 64;
 // U up to here is written before the first item, its blocks in so many parts, by different threads.

@@ -70,11 +70,16 @@ template <class S, class A> class TransformedWeights {
     }
   }
 
-  // Of weights whose output channels are neighbours.
+  // Of weights whose output channels are neighbours. Rows of a tap may lie a page apart, where no prefetcher follows;
+  // where they all share cache sets, what is asked for much ahead is gone before it is needed.
   void transform_rows(const WeightView<const A>& w, const PointMatrices<A>& to) const {
     const TransformFn<A> transform = winograd_transforms<A>(o_.kernels, plan_.patch).weight;
     const int64_t size = plan_.patch + 2;
     for (int64_t c = 0; c < to.rows; ++c) {
+      for (int64_t tap = 0; tap < 9; ++tap) {
+        const A* const next = w.data + (c + kRowsAhead) * w.c + tap / 3 * w.i + tap % 3 * w.j;
+        for (int64_t o = 0; o < to.columns; o += kLineBytes / sizeof(A)) __builtin_prefetch(next + o, 0, 2);
+      }
       A* const row = to.data + c * to.row;
       transform({w.data + c * w.c, w.i, w.j, row, size * to.point, to.point, size, size, to.columns, nullptr});
     }
@@ -85,9 +90,14 @@ template <class S, class A> class TransformedWeights {
     A taps[9 * kStagedChannels * kMaxTileColumns];
     for (int64_t begin = 0; begin < to.rows; begin += kStagedChannels) {
       const int64_t count = min(to.rows - begin, kStagedChannels), tap_elements = count * to.columns;
-      for (int64_t tap = 0; tap < 9; ++tap) {
-        const S* from = w.data + tap / 3 * w.i + tap % 3 * w.j + begin * w.c;
-        o_.kernels.copy({from, w.c, w.o, taps + tap * tap_elements, to.columns, count, to.columns});
+      const S* const from = w.data + begin * w.c;
+      if (taps_are_neighbours<A>(w, o_.g)) {
+        copy_neighbouring_taps(o_.kernels, o_.g, w, from, count, to.columns, taps, tap_elements, to.columns);
+      } else {
+        for (int64_t tap = 0; tap < 9; ++tap) {
+          o_.kernels.copy({from + tap / 3 * w.i + tap % 3 * w.j, w.c, w.o, taps + tap * tap_elements, to.columns, count,
+                           to.columns});
+        }
       }
       transform_rows({taps, 3 * tap_elements, tap_elements, to.columns, 1, 0}, to.of_rows({begin, begin + count}));
     }
