@@ -97,11 +97,11 @@ def errors(count: int, seed: int) -> dict:
                     else:
                         # The oracle's own rounding, in float64, counts too.
                         limit = (oracle.gamma(terms, sums) + oracle.gamma(terms, torch.float64)) / u
-                    # Of the sum: what half precision adds by rounding is taken off.
-                    rounding = oracle.rounding(dtype)
-                    off = ((result.double() - value).abs() - rounding * value.abs()).clamp_min(0) / (
-                        1 + rounding
-                    )
+                    # Of the sum: what half precision adds by rounding is taken off; numbers below the normal ones
+                    # are as far apart as the least of these.
+                    rounding, normal = oracle.rounding(dtype), torch.finfo(dtype).smallest_normal
+                    off = (result.double() - value).abs() - rounding * value.abs().clamp_min(normal)
+                    off = off.clamp_min(0) / (1 + rounding)
                     units = float((off / (u * magnitude).clamp_min(1e-300)).max()) if off.numel() else 0.0
                     if not units <= limit:
                         wrong.append(f"{name} {isa} {dtype} {units:.1f} units: {case}")
