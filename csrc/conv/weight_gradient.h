@@ -39,15 +39,16 @@ template <class S, class A> class WeightGradient {
       plan_ = make_lanewise_gradient_plan(o_);
       return;
     }
-    const DenseGradientPlan plan = make_dense_gradient_plan(o_);
+    DenseGradientPlan plan = make_dense_gradient_plan(o_);
     o_.taps_inside = o_.taps_inside && !plan.merges_taps && !plan.swapped();
+    if (!dw.holds_sums()) finish_by_row_tile(o_.g, plan);
     plan_ = plan;
   }
 
   // Sums that are not made in the result come first.
   PlanMemory memory() const {
     PlanMemory wanted = std::visit([](const PlanMemory& memory) { return memory; }, plan_);
-    if (!result_.holds_sums()) wanted.packed_elements += o_.elements();
+    if (makes_sums_apart()) wanted.packed_elements += o_.elements();
     return wanted;
   }
   Explanation explain() const {
@@ -55,22 +56,30 @@ template <class S, class A> class WeightGradient {
   }
   void run(const Parallel& parallel, A* workspace) const {
     Operands o = o_;
-    if (!result_.holds_sums()) {
+    if (makes_sums_apart()) {
       o.dw = workspace;
       workspace += o.elements();
     }
     std::visit([&](const auto& plan) { runner_of(plan, o).run(parallel, workspace); }, plan_);
-    if (!result_.holds_sums()) result_.finish(o_.kernels, o_.g, parallel, o.dw, o.taps_inside);
+    if (makes_sums_apart()) result_.finish(o, parallel, o.dw);
   }
 
  private:
   using Operands = GradientOperands<S, A>;
-  static DenseWeightGradient<S, A> runner_of(const DenseGradientPlan& plan, const Operands& o) { return {plan, o}; }
+  DenseWeightGradient<S, A> runner_of(const DenseGradientPlan& plan, const Operands& o) const {
+    return {plan, o, result_};
+  }
   static LanewiseWeightGradient<S, A> runner_of(const LanewiseGradientPlan& plan, const Operands& o) {
     return {plan, o};
   }
   static WinogradWeightGradient<S, A> runner_of(const WinogradGradientPlan& plan, const Operands& o) {
     return {plan, o};
+  }
+
+  // All of them, before the first is finished.
+  bool makes_sums_apart() const {
+    const DenseGradientPlan* dense = std::get_if<DenseGradientPlan>(&plan_);
+    return !result_.holds_sums() && !(dense && dense->by_row_tile);
   }
 
   Operands o_;

@@ -3,14 +3,15 @@
 #pragma once
 
 #include "partial_sums.h"
+#include "weight_gradient_result.h"
 #include "weight_gradient_stage.h"
 
 namespace nhwc_conv {
 
 template <class S, class A> class DenseWeightGradient {
  public:
-  DenseWeightGradient(const DenseGradientPlan& plan, const GradientOperands<S, A>& o)
-      : plan_(plan), o_(o), stage_(plan, o) {}
+  DenseWeightGradient(const DenseGradientPlan& plan, const GradientOperands<S, A>& o, const Gradient<S, A>& result)
+      : plan_(plan), o_(o), result_(result), stage_(plan, o) {}
 
   void run(const Parallel& parallel, A* workspace) const {
     const Shares shares = choose_shares(parallel.threads);
@@ -18,7 +19,8 @@ template <class S, class A> class DenseWeightGradient {
     const auto sum = [&](int64_t share, Range blocks, A* dw, A* scratch) {
       const Range tiles = share_of(plan_.columns.tiles, share % shares.columns, shares.columns);
       const Range units = share_of(row_units(), share / shares.columns, shares.rows);
-      if (!tiles.empty() && !units.empty()) run_share(tiles, units, blocks, dw, scratch);
+      if (tiles.empty() || units.empty()) return;
+      plan_.by_row_tile ? run_row_tiles(tiles, units, scratch) : run_share(tiles, units, blocks, dw, scratch);
     };
     add_partial_sums(o_, plan_, parallel, shares.columns * shares.rows, plan_.blocks(o_.g), total, workspace, sum);
     if (plan_.swapped()) swap_back(parallel, total);
@@ -29,9 +31,17 @@ template <class S, class A> class DenseWeightGradient {
   struct Shares {
     int64_t columns, rows;  // of the tiles of columns and of the units of rows
   };
+  // Where sums are made: of input channel 0, tap 0 and output 0.
+  struct Sums {
+    A* data;
+    int64_t tap, channel;
+  };
 
   int64_t taps_across() const { return plan_.merges_taps ? 1 : o_.g.w.kernel; }
-  int64_t row_units() const { return o_.g.groups * plan_.row_tiles * o_.g.h.kernel * taps_across(); }
+  // What shares are cut of: tiles of rows, of one tap or of all.
+  int64_t row_units() const {
+    return o_.g.groups * plan_.row_tiles * (plan_.by_row_tile ? 1 : o_.g.h.kernel * taps_across());
+  }
 
   // As many shares as threads need, besides partial sums. Of rows, while there are enough: what a thread writes is then
   // one run of memory, where shares of columns would lie between each other's lines. Which tile is in which shows in no
@@ -67,16 +77,33 @@ template <class S, class A> class DenseWeightGradient {
       Block block = stage_.block(b, tiles, scratch);
       if (b + 1 < blocks.end) stage_.look_ahead(block, stage_.block(b + 1, tiles, scratch));
       const Mode mode = b == blocks.begin ? Mode::fresh : Mode::add;
-      for (int64_t unit = units.begin; unit < units.end; ++unit) add(block, rows_of(unit), dw, mode);
+      const Sums sums = {dw, o_.tap(), o_.channel()};
+      for (int64_t unit = units.begin; unit < units.end; ++unit) add(block, rows_of(unit), sums, mode);
     }
   }
 
-  void add(Block& block, const GradientRows& rows, A* dw, Mode mode) const {
+  // The only block.
+  void run_row_tiles(Range tiles, Range units, A* scratch) const {
+    const int64_t taps = o_.g.taps();
+    const Range columns = plan_.columns.of(tiles);
+    Block block = stage_.block(0, tiles, scratch);
+    A* const room = scratch + plan_.by_rows.elements + plan_.by_columns.elements;
+    for (int64_t unit = units.begin; unit < units.end; ++unit) {
+      const GradientRows first = rows_of(unit * taps);
+      const Range outputs = outputs_of(o_.g, first.group, columns);
+      Sums sums = {nullptr, columns.size(), taps * columns.size()};
+      sums.data = room - first.range.begin * sums.channel - outputs.begin;
+      for (int64_t tap = 0; tap < taps; ++tap) add(block, rows_of(unit * taps + tap), sums, Mode::fresh);
+      result_.finish(o_, room, sums.tap, sums.channel, first.range, outputs);
+    }
+  }
+
+  void add(Block& block, const GradientRows& rows, const Sums& sums, Mode mode) const {
     stage_.aim(block, rows);
     const Axis& w = o_.g.w;
     const Range ys = o_.g.h.outputs(rows.i).within(block.ys);
     if (!plan_.merges_taps) {
-      add_products(block, rows, ys, w.outputs(rows.j).within(block.xs), dw, mode);
+      add_products(block, rows, ys, w.outputs(rows.j).within(block.xs), sums, mode);
       return;
     }
     const int64_t Cg = plan_.by_rows.channels;
@@ -84,12 +111,12 @@ template <class S, class A> class DenseWeightGradient {
     walk_taps(w, all, block.xs, w.interior().within(block.xs), mode, [&](Range taps, Range outputs, Mode mode) {
       GradientRows part = rows;
       part.range = rows.range.within({taps.begin * Cg, taps.end * Cg});
-      add_products(block, part, ys, outputs, dw, mode);
+      add_products(block, part, ys, outputs, sums, mode);
     });
   }
 
   // Products of the pixels ys x xs with all tiles of columns; the range of rows is counted from tap (i, j).
-  void add_products(Block& block, const GradientRows& rows, Range ys, Range xs, A* dw, Mode mode) const {
+  void add_products(Block& block, const GradientRows& rows, Range ys, Range xs, const Sums& sums, Mode mode) const {
     const bool nothing = ys.empty() || xs.empty();
     if (nothing && mode == Mode::add) return;
     const GradientOperand &by_rows = plan_.by_rows, &by_columns = plan_.by_columns;
@@ -104,14 +131,14 @@ template <class S, class A> class DenseWeightGradient {
     args.mode = mode;
     // Swapped, sums stand as [O][KH][KW][C/groups].
     const int64_t tap = rows.i * o_.g.w.kernel + rows.j;
-    args.c_m = plan_.swapped() ? o_.g.depth() : o_.channel();
+    args.c_m = plan_.swapped() ? o_.g.depth() : sums.channel;
     stage_.each_tile(block, [&](Range columns, const ImageView<const A>& right) {
       const int64_t column = rows.group * by_columns.channels + columns.begin;
       args.set_b(first_pixel(by_columns, right) + column, by_columns.h.stride * right.h, 0,
                  by_columns.w.stride * right.w);
       args.set_sums(ys.size(), 1, xs.size());
-      args.c = dw + (plan_.swapped() ? row * args.c_m + tap * o_.g.C_per_group() + columns.begin
-                                     : tap * o_.tap() + rows.range.begin * args.c_m + column);
+      args.c = sums.data + (plan_.swapped() ? row * args.c_m + tap * o_.g.C_per_group() + columns.begin
+                                            : tap * sums.tap + rows.range.begin * args.c_m + column);
       args.columns = columns.size();
       ask(args, block);
       const int64_t vectors = ceil_div(args.columns, plan_.columns.lanes);
@@ -144,6 +171,7 @@ template <class S, class A> class DenseWeightGradient {
 
   const DenseGradientPlan& plan_;
   const GradientOperands<S, A>& o_;
+  const Gradient<S, A>& result_;
   const GradientStage<S, A> stage_;
 };
 

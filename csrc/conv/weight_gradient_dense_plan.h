@@ -35,6 +35,7 @@ struct DenseGradientPlan : PlanMemory {
   // other, tile by tile of columns, those of one of column_shares.
   int64_t staged_row_tiles, column_shares;
   bool by_kernel_row;  // of x: what one kernel row reads, else what all do
+  bool by_row_tile;    // sums are finished, from the scratch, as soon as all taps of a tile of rows have theirs
 
   bool swapped() const { return by_columns.is_x; }
   Range rows_of(int64_t row_tile) const { return share_of(all_rows, row_tile, row_tiles); }
@@ -117,6 +118,15 @@ template <class S, class A> void choose_gradient_staging(const GradientOperands<
   by_rows.elements = elements(by_rows, row_channels);
   by_columns.elements = elements(by_columns, min(vectors * plan.columns.lanes, plan.columns.columns));
   plan.scratch_elements = by_rows.elements + by_columns.elements;
+}
+
+// Where one block of pixels makes complete sums: there is no need for a second copy of a large gradient.
+inline void finish_by_row_tile(const ConvGeometry& g, DenseGradientPlan& plan) {
+  plan.by_row_tile =
+      plan.blocks(g) == 1 && plan.partials == 1 && !plan.merges_taps && !plan.swapped() && !plan.by_kernel_row;
+  if (!plan.by_row_tile) return;
+  const int64_t columns = ceil_div(plan.columns.tiles, plan.column_shares) * plan.columns.widest();
+  plan.scratch_elements += plan.rows * g.taps() * min(columns, plan.columns.columns);
 }
 
 template <class S, class A> DenseGradientPlan make_dense_gradient_plan(const GradientOperands<S, A>& o) {

@@ -19,29 +19,43 @@ template <class S, class A> struct Gradient {
   // Rows of sums are made in the order of memory, where the plan allows it.
   bool wants_taps_inside() const { return order == WeightOrder::oihw; }
 
-  // From complete sums, [C/groups][taps][O] or [taps][C/groups][O].
-  void finish(const Kernels<S, A>& kernels, const ConvGeometry& g, const Parallel& parallel, const A* from,
-              bool taps_inside) const {
+  // From complete sums of all outputs, which stand as `o` has them.
+  void finish(const GradientOperands<S, A>& o, const Parallel& parallel, const A* from) const {
+    const int64_t Cg = o.g.C_per_group();
+    const int64_t chunk = order == WeightOrder::oihw ? ceil_div(kRowsAtOnce, max(o.g.taps(), 1)) : kRowsAtOnce;
+    for_each_item(parallel, ceil_div(Cg, chunk), [&](int64_t item, int64_t) {
+      const Range channels = Range{item * chunk, (item + 1) * chunk}.within({0, Cg});
+      finish(o, from + channels.begin * o.channel(), o.tap(), o.channel(), channels, {0, o.g.O});
+    });
+  }
+
+  // From those of some input and some output channels, of which `from` is the first.
+  void finish(const GradientOperands<S, A>& o, const A* from, int64_t tap, int64_t channel, Range channels,
+              Range outputs) const {
+    const int64_t Cg = o.g.C_per_group(), taps = o.g.taps(), depth = o.g.depth();
+    // Rows of a run are evenly spaced in the sums.
     if (order == WeightOrder::hwio) {
-      const int64_t chunk = 16 * 1024, elements = g.depth() * g.O;
-      for_each_item(parallel, ceil_div(elements, chunk), [&](int64_t item, int64_t) {
-        const int64_t begin = item * chunk, count = min(elements - begin, chunk);
-        kernels.finish({from + begin, count, rounded + begin, count, 1, 1, count, Activation::none});
-      });
+      for (int64_t t = 0; t < taps; ++t, from += tap) {
+        S* const to = rounded + (t * Cg + channels.begin) * o.g.O + outputs.begin;
+        o.kernels.finish({from, channel, to, o.g.O, 1, channels.size(), outputs.size(), Activation::none});
+      }
       return;
     }
-    // The rows of a run are evenly spaced in `from`, and neighbours in the result.
-    const bool one_run = order == WeightOrder::ohwi || taps_inside || g.taps() == 1;
-    const int64_t chunk = one_run ? kRowsAtOnce : g.taps(), apart = one_run ? g.O : g.C_per_group() * g.O;
-    for_each_item(parallel, ceil_div(g.depth(), chunk), [&](int64_t item, int64_t) {
-      const int64_t first = item * chunk, rows = min(g.depth() - first, chunk);
-      const A* const run = from + (one_run ? first : item) * g.O;
+    const auto run = [&](const A* first, int64_t apart, int64_t rows, int64_t to) {
+      to += outputs.begin * depth;
       if (rounded != nullptr) {
-        kernels.finish({run, apart, rounded + first, 1, g.depth(), rows, g.O, Activation::none});
+        o.kernels.finish({first, apart, rounded + to, 1, depth, rows, outputs.size(), Activation::none});
       } else {
-        kernels.rearrange({run, 1, apart, sums + first, g.depth(), g.O, rows});
+        o.kernels.rearrange({first, 1, apart, sums + to, depth, outputs.size(), rows});
       }
-    });
+    };
+    if (order == WeightOrder::ohwi) {
+      for (int64_t t = 0; t < taps; ++t) run(from + t * tap, channel, channels.size(), t * Cg + channels.begin);
+    } else if (channel == taps * tap) {
+      run(from, tap, channels.size() * taps, channels.begin * taps);
+    } else {
+      for (int64_t c = channels.begin; c < channels.end; ++c, from += channel) run(from, tap, taps, c * taps);
+    }
   }
 
  private:
