@@ -24,6 +24,12 @@ template <class T> ImageView<T> of_image(const ImageView<T>& images, int64_t n) 
   return {images.data + n * images.n, 0, images.h, images.w, images.c, images.one_value};
 }
 
+// A batch from one image on.
+template <class T> ImageView<T> from_image(ImageView<T> images, int64_t n) {
+  images.data += n * images.n;
+  return images;
+}
+
 // Pixels of one image, and some of their channels.
 struct Region {
   Range ys, xs, channels;

@@ -127,16 +127,17 @@ template <class S, class A> class DenseWeightGradient {
     const int64_t row = rows.group * by_rows.channels + rows.range.begin;
     const ImageView<const A>& left = block.rows;
     TileArgs<A> args = {};
-    args.set_a(first_pixel(by_rows, left) + row, 1, by_rows.h.stride * left.h, 0, by_rows.w.stride * left.w);
+    args.set_a(first_pixel(by_rows, left) + row, 1, left.n, by_rows.h.stride * left.h, by_rows.w.stride * left.w);
     args.mode = mode;
     // Swapped, sums stand as [O][KH][KW][C/groups].
     const int64_t tap = rows.i * o_.g.w.kernel + rows.j;
     args.c_m = plan_.swapped() ? o_.g.depth() : sums.channel;
     stage_.each_tile(block, [&](Range columns, const ImageView<const A>& right) {
       const int64_t column = rows.group * by_columns.channels + columns.begin;
-      args.set_b(first_pixel(by_columns, right) + column, by_columns.h.stride * right.h, 0,
+      args.set_b(first_pixel(by_columns, right) + column, right.n, by_columns.h.stride * right.h,
                  by_columns.w.stride * right.w);
-      args.set_sums(ys.size(), 1, xs.size());
+      args.set_sums(block.images.size(), ys.size(), xs.size());
+      join_loops(args);
       args.c = sums.data + (plan_.swapped() ? row * args.c_m + tap * o_.g.C_per_group() + columns.begin
                                             : tap * sums.tap + rows.range.begin * args.c_m + column);
       args.columns = columns.size();
@@ -146,15 +147,22 @@ template <class S, class A> class DenseWeightGradient {
     });
   }
 
+  // Rows of pixels that follow each other evenly are one, and images likewise: longer loops, in the same order.
+  static void join_loops(TileArgs<A>& args) {
+    if (args.a_j == args.K * args.a_k && args.b_j == args.K * args.b_k) args.K *= args.J, args.J = 1;
+    if (args.J == 1 && args.a_i == args.K * args.a_k && args.b_i == args.K * args.b_k) args.K *= args.I, args.I = 1;
+  }
+
   // A line at each step of the reduction.
   void ask(TileArgs<A>& args, Block& block) const {
     args.set_ahead(nullptr, 0, 0, 0);
     for (typename Block::Ahead& ahead : block.ahead) {
       if (ahead.elements <= 0) continue;
       const int64_t line = o_.kernels.machine.line / sizeof(A);
-      args.set_ahead(in_place<A>(ahead.from), args.K * line, 0, line);
-      ahead.from += args.I * args.ahead_i;
-      ahead.elements -= args.I * args.ahead_i;
+      const int64_t lines = args.I * args.J * args.K * line;
+      args.set_ahead(in_place<A>(ahead.from), args.J * args.K * line, args.K * line, line);
+      ahead.from += lines;
+      ahead.elements -= lines;
       return;
     }
   }

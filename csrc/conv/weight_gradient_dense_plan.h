@@ -29,7 +29,8 @@ struct DenseGradientPlan : PlanMemory {
   ColumnTiles columns;
   int rows;                           // of a tile, at most
   int64_t all_rows, row_tiles;        // of one kernel row, or of one tap
-  int64_t block_height, block_width;  // output pixels summed in registers before they are added to the gradient
+  // Output pixels summed in registers before they are added to the gradient: a part of an image, or some whole ones.
+  int64_t block_images, block_height, block_width;
   int64_t partials;                   // sums over parts of the batch
   // What is staged of a block: on the side of a tile's rows, the channels of so many tiles of rows together; on the
   // other, tile by tile of columns, those of one of column_shares.
@@ -41,12 +42,13 @@ struct DenseGradientPlan : PlanMemory {
   Range rows_of(int64_t row_tile) const { return share_of(all_rows, row_tile, row_tiles); }
   int64_t blocks_down(const ConvGeometry& g) const { return ceil_div(g.h.output, block_height); }
   int64_t blocks_across(const ConvGeometry& g) const { return ceil_div(g.w.output, block_width); }
-  int64_t blocks(const ConvGeometry& g) const { return g.N * blocks_down(g) * blocks_across(g); }
+  int64_t image_blocks(const ConvGeometry& g) const { return ceil_div(g.N, block_images); }
+  int64_t blocks(const ConvGeometry& g) const { return image_blocks(g) * blocks_down(g) * blocks_across(g); }
 
   Explanation explain() const {
     const bool staged = by_rows.staged || by_columns.staged;
     Explanation plan = {"weight_gradient_dense", "direct", staged ? "pixels" : "view"};
-    plan.reduction = {block_height, 1, block_width};
+    plan.reduction = {block_images, block_height, block_width};
     plan.tile = {rows, columns.widest()};
     plan.partials = partials;
     return plan;
@@ -82,6 +84,8 @@ template <class A> void choose_gradient_blocks(const ConvGeometry& g, int64_t el
   // Enough independent parts for many threads: kernel positions and channels, then pixels.
   const int64_t small_parts = kPartialElements / max(elements, 1);
   const int64_t parts = max(small_parts, min(2 * kPartialElements / max(elements, 1), kLargePartials));
+  const int64_t whole = plan.block_width == OW && plan.block_height == OH ? pixels / (OH * OW) : 1;
+  plan.block_images = clamp(whole, 1, max(g.N / clamp(parts, 1, kMaxPartials), 1));
   plan.partials = clamp(parts, 1, clamp(plan.blocks(g), 1, kMaxPartials));
   // The first sum stands in the gradient itself, unless swapped.
   plan.packed_elements = (plan.swapped() ? plan.partials : plan.partials - 1) * elements;
@@ -112,7 +116,7 @@ template <class S, class A> void choose_gradient_staging(const GradientOperands<
   const auto elements = [&](const GradientOperand& operand, int64_t channels) {
     const Axis h = plan.by_kernel_row ? operand.h.of_tap(0) : operand.h;
     const int64_t pixels = h.reach(plan.block_height) * operand.w.reach(plan.block_width);
-    return operand.staged ? ceil_div(channels * pixels, line) * line : 0;
+    return operand.staged ? ceil_div(channels * pixels * plan.block_images, line) * line : 0;
   };
   const int64_t vectors = ceil_div(plan.columns.tiles, plan.column_shares) * plan.columns.vectors;
   by_rows.elements = elements(by_rows, row_channels);

@@ -12,15 +12,14 @@ struct GradientRows {
   Range range;
 };
 
-// A block of output pixels of one image, and some tiles of columns.
+// A block of output pixels, the same of all its images, and some tiles of columns.
 template <class S, class A> struct GradientBlock {
   // What is left to ask for of a run of memory.
   struct Ahead {
     const S* from;
     int64_t elements;
   };
-  int64_t n;
-  Range ys, xs, tiles;
+  Range images, ys, xs, tiles;
   A* scratch;
   // The rows' operand as it is now, and of which group, tiles of rows and kernel row it is if it is staged.
   ImageView<const A> rows = {};
@@ -38,7 +37,8 @@ template <class S, class A> class GradientStage {
   Block block(int64_t index, Range tiles, A* scratch) const {
     const int64_t down = plan_.blocks_down(o_.g), across = plan_.blocks_across(o_.g);
     const Range ys = share_of(o_.g.h.output, index / across % down, down);
-    return {index / across / down, ys, share_of(o_.g.w.output, index % across, across), tiles, scratch};
+    return {share_of(o_.g.N, index / across / down, plan_.image_blocks(o_.g)), ys,
+            share_of(o_.g.w.output, index % across, across), tiles, scratch};
   }
 
   // Makes these rows and the columns of their group what the block's tiles read.
@@ -59,7 +59,7 @@ template <class S, class A> class GradientStage {
   // and the columns' operand, which is staged before the first visit.
   template <class Visit> void each_tile(Block& block, const Visit& visit) const {
     const GradientOperand& operand = plan_.by_columns;
-    const ImageView<const A> image = of_image(in_place<A>(operand.tensor(o_)), block.n);
+    const ImageView<const A> images = from_image(in_place<A>(operand.tensor(o_)), block.images.begin);
     const int64_t before = block.group * operand.channels;
     Region part = pixels(block, operand, {});
     A* staged = block.scratch + plan_.by_rows.elements;
@@ -67,9 +67,9 @@ template <class S, class A> class GradientStage {
     for (int64_t tile = block.tiles.begin; tile < block.tiles.end; ++tile) {
       columns.end = plan_.columns.end(tile);
       part.channels = {before + columns.begin, before + columns.end};
-      if (block.stages_columns) stage_pixels(o_.kernels, operand.tensor(o_), block.n, part, staged);
-      visit(columns, operand.staged ? staged_pixels<A>(part, staged) : image);
-      staged += part.pixels() * columns.size();
+      if (block.stages_columns) stage(operand, block, part, staged);
+      visit(columns, operand.staged ? staged_images(part, staged) : images);
+      staged += block.images.size() * part.elements();
       columns.begin = columns.end;
     }
     block.stages_columns = false;
@@ -84,8 +84,9 @@ template <class S, class A> class GradientStage {
       const int64_t channels = o_.g.groups * operand.channels;
       const Region part = pixels(next, operand, {0, channels});
       const bool one_run = view.c == 1 && view.w == channels && view.h == part.xs.size() * channels;
-      if (!one_run || operand.w.stride > operand.w.kernel) return {};
-      return {view.data + next.n * view.n + part.ys.begin * view.h, part.pixels() * channels};
+      const bool one_image = next.images.size() == 1 || view.n == part.elements();
+      if (!one_run || !one_image || operand.w.stride > operand.w.kernel) return {};
+      return {view.data + next.images.begin * view.n + part.ys.begin * view.h, next.images.size() * part.elements()};
     };
     block.ahead[0] = ahead(plan_.by_rows);
     block.ahead[1] = ahead(plan_.by_columns);
@@ -101,7 +102,7 @@ template <class S, class A> class GradientStage {
   void read_rows(Block& block) const {
     const GradientOperand& operand = plan_.by_rows;
     if (!operand.staged) {
-      block.rows = of_image(in_place<A>(operand.tensor(o_)), block.n);
+      block.rows = from_image(in_place<A>(operand.tensor(o_)), block.images.begin);
       return;
     }
     const int64_t first = block.row_tiles * plan_.staged_row_tiles, before = block.group * operand.channels;
@@ -109,7 +110,20 @@ template <class S, class A> class GradientStage {
     const Range some =
         plan_.merges_taps ? Range{0, operand.channels} : Range{plan_.rows_of(first).begin, plan_.rows_of(last).end};
     const Region part = pixels(block, operand, {before + some.begin, before + some.end});
-    block.rows = stage_pixels(o_.kernels, operand.tensor(o_), block.n, part, block.scratch);
+    stage(operand, block, part, block.scratch);
+    block.rows = staged_images(part, block.scratch);
+  }
+
+  // The region of every image of the block, one after the other.
+  void stage(const GradientOperand& operand, const Block& block, const Region& part, A* to) const {
+    for (int64_t n = block.images.begin; n < block.images.end; ++n, to += part.elements()) {
+      stage_pixels(o_.kernels, operand.tensor(o_), n, part, to);
+    }
+  }
+  static ImageView<const A> staged_images(const Region& part, const A* staged) {
+    ImageView<const A> images = staged_pixels<A>(part, staged);
+    images.n = part.elements();
+    return images;
   }
 
   const DenseGradientPlan& plan_;
