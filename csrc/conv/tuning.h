@@ -125,6 +125,8 @@ constexpr int64_t kManyTiles = 4, kLargeCacheBytes = 2 * kMegabyte;
 // Channels staged together: few rows, which are read again for every kernel position only; columns enough that staging
 // the rows anew for each lot of them is little work beside their products.
 constexpr int64_t kStagedRows = 64, kStagedColumns = 256;
+// Channels, and rows of channels and taps, whose sums are finished together: they are runs of the result.
+constexpr int64_t kFinishedChannels = 16, kFinishedRows = 64;
 // A round of items that keeps more threads busy is worth more rounds if it shortens them by so much.
 constexpr double kBetterRounds = 0.95;
 

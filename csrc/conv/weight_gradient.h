@@ -41,7 +41,7 @@ template <class S, class A> class WeightGradient {
     }
     DenseGradientPlan plan = make_dense_gradient_plan(o_);
     o_.taps_inside = o_.taps_inside && !plan.merges_taps && !plan.swapped();
-    if (!dw.holds_sums()) finish_by_row_tile(o_.g, plan);
+    if (!dw.holds_sums()) finish_from_scratch(o_.g, plan);
     plan_ = plan;
   }
 
@@ -79,7 +79,7 @@ template <class S, class A> class WeightGradient {
   // All of them, before the first is finished.
   bool makes_sums_apart() const {
     const DenseGradientPlan* dense = std::get_if<DenseGradientPlan>(&plan_);
-    return !result_.holds_sums() && !(dense && dense->by_row_tile);
+    return !result_.holds_sums() && !(dense && dense->finished_tiles > 0);
   }
 
   Operands o_;

@@ -20,7 +20,7 @@ template <class S, class A> class DenseWeightGradient {
       const Range tiles = share_of(plan_.columns.tiles, share % shares.columns, shares.columns);
       const Range units = share_of(row_units(), share / shares.columns, shares.rows);
       if (tiles.empty() || units.empty()) return;
-      plan_.by_row_tile ? run_row_tiles(tiles, units, scratch) : run_share(tiles, units, blocks, dw, scratch);
+      plan_.finished_tiles > 0 ? run_finished(tiles, units, scratch) : run_share(tiles, units, blocks, dw, scratch);
     };
     add_partial_sums(o_, plan_, parallel, shares.columns * shares.rows, plan_.blocks(o_.g), total, workspace, sum);
     if (plan_.swapped()) swap_back(parallel, total);
@@ -38,9 +38,12 @@ template <class S, class A> class DenseWeightGradient {
   };
 
   int64_t taps_across() const { return plan_.merges_taps ? 1 : o_.g.w.kernel; }
-  // What shares are cut of: tiles of rows, of one tap or of all.
+  // Tiles of rows that are finished together, of a group.
+  int64_t finished_units() const { return ceil_div(plan_.row_tiles, plan_.finished_tiles); }
+  // What shares are cut of: tiles of rows of one tap, or those with all their taps.
   int64_t row_units() const {
-    return o_.g.groups * plan_.row_tiles * (plan_.by_row_tile ? 1 : o_.g.h.kernel * taps_across());
+    if (plan_.finished_tiles > 0) return o_.g.groups * finished_units();
+    return o_.g.groups * plan_.row_tiles * o_.g.h.kernel * taps_across();
   }
 
   // As many shares as threads need, besides partial sums. Of rows, while there are enough: what a thread writes is then
@@ -83,18 +86,22 @@ template <class S, class A> class DenseWeightGradient {
   }
 
   // The only block.
-  void run_row_tiles(Range tiles, Range units, A* scratch) const {
-    const int64_t taps = o_.g.taps();
+  void run_finished(Range tiles, Range units, A* scratch) const {
+    const int64_t taps = o_.g.taps(), of_group = finished_units();
     const Range columns = plan_.columns.of(tiles);
     Block block = stage_.block(0, tiles, scratch);
     A* const room = scratch + plan_.by_rows.elements + plan_.by_columns.elements;
     for (int64_t unit = units.begin; unit < units.end; ++unit) {
-      const GradientRows first = rows_of(unit * taps);
-      const Range outputs = outputs_of(o_.g, first.group, columns);
+      const int64_t group = unit / of_group;
+      const Range row_tiles = share_of(plan_.row_tiles, unit % of_group, of_group);
+      const Range channels = {plan_.rows_of(row_tiles.begin).begin, plan_.rows_of(row_tiles.end - 1).end};
+      const Range outputs = outputs_of(o_.g, group, columns);
       Sums sums = {nullptr, columns.size(), taps * columns.size()};
-      sums.data = room - first.range.begin * sums.channel - outputs.begin;
-      for (int64_t tap = 0; tap < taps; ++tap) add(block, rows_of(unit * taps + tap), sums, Mode::fresh);
-      result_.finish(o_, room, sums.tap, sums.channel, first.range, outputs);
+      sums.data = room - channels.begin * sums.channel - outputs.begin;
+      const Range parts = {(group * plan_.row_tiles + row_tiles.begin) * taps,
+                           (group * plan_.row_tiles + row_tiles.end) * taps};
+      for (int64_t part = parts.begin; part < parts.end; ++part) add(block, rows_of(part), sums, Mode::fresh);
+      result_.finish(o_, room, sums.tap, sums.channel, channels, outputs);
     }
   }
 

@@ -36,7 +36,8 @@ struct DenseGradientPlan : PlanMemory {
   // other, tile by tile of columns, those of one of column_shares.
   int64_t staged_row_tiles, column_shares;
   bool by_kernel_row;  // of x: what one kernel row reads, else what all do
-  bool by_row_tile;    // sums are finished, from the scratch, as soon as all taps of a tile of rows have theirs
+  // If not zero, sums are finished, from the scratch, as soon as all taps of so many tiles of rows have theirs.
+  int64_t finished_tiles;
 
   bool swapped() const { return by_columns.is_x; }
   Range rows_of(int64_t row_tile) const { return share_of(all_rows, row_tile, row_tiles); }
@@ -125,12 +126,12 @@ template <class S, class A> void choose_gradient_staging(const GradientOperands<
 }
 
 // Where one block of pixels makes complete sums: there is no need for a second copy of a large gradient.
-inline void finish_by_row_tile(const ConvGeometry& g, DenseGradientPlan& plan) {
-  plan.by_row_tile =
-      plan.blocks(g) == 1 && plan.partials == 1 && !plan.merges_taps && !plan.swapped() && !plan.by_kernel_row;
-  if (!plan.by_row_tile) return;
+inline void finish_from_scratch(const ConvGeometry& g, DenseGradientPlan& plan) {
+  if (plan.blocks(g) != 1 || plan.partials != 1 || plan.merges_taps || plan.swapped() || plan.by_kernel_row) return;
+  const int64_t channels = max(kFinishedChannels, ceil_div(kFinishedRows, g.taps()));
+  plan.finished_tiles = ceil_div(channels, plan.rows);
   const int64_t columns = ceil_div(plan.columns.tiles, plan.column_shares) * plan.columns.widest();
-  plan.scratch_elements += plan.rows * g.taps() * min(columns, plan.columns.columns);
+  plan.scratch_elements += plan.finished_tiles * plan.rows * g.taps() * min(columns, plan.columns.columns);
 }
 
 template <class S, class A> DenseGradientPlan make_dense_gradient_plan(const GradientOperands<S, A>& o) {
