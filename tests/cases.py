@@ -253,6 +253,17 @@ MANY_WEIGHTS = [
     Case("many_weights_unpadded", (1, 9, 8, 40), (4, 3, 40, 600)),
 ]
 
+# One row of a few outputs: weights are taken row by row, where they lie. Columns that fill no tile, blocks of the
+# reduction, whole kernels, pixels apart, groups.
+STREAM = [
+    Case("stream_uneven", (1, 1, 1, 70), (1, 1, 70, 150), bias=True),
+    Case("stream_two_tiles", (1, 1, 3, 33), (1, 1, 33, 97)),
+    Case("stream_blocks", (1, 1, 2, 3300), (1, 1, 3300, 35), bias=True),
+    Case("stream_patch", (1, 4, 4, 24), (4, 4, 24, 41), bias=True),
+    Case("stream_strided", (1, 1, 11, 20), (1, 3, 20, 90), stride=(1, 4)),
+    Case("stream_groups", (1, 1, 2, 40), (1, 1, 20, 100), groups=2, bias=True),
+]
+
 # Most output columns lack a tap: rows are padded in a buffer. Long kernels also cover every way to split a run of taps.
 DEPTHWISE_OVER_IMAGE = [
     Case(f"depthwise_{k}x{k}_over_{size}", (1, size, size, c), (k, k, 1, c), padding=k // 2, groups=c)
@@ -260,7 +271,7 @@ DEPTHWISE_OVER_IMAGE = [
 ]
 
 CASES = [
-    *MANY_WEIGHTS, *DEPTHWISE_OVER_IMAGE,
+    *MANY_WEIGHTS, *STREAM, *DEPTHWISE_OVER_IMAGE,
     *OUTPUT_CHANNELS, *INPUT_CHANNELS, *ROW_WIDTHS, *KERNELS, *STRIDES, *PADDINGS, *DILATIONS,
     *GROUPS, *PLANES, *DEPTHWISE, *AUTO_PADS, *RANKS, *LAYERS,
 ]  # fmt: skip

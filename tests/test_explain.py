@@ -35,6 +35,7 @@ RUNNERS = {
     "view": ((1, 32, 32, 8), (3, 3, 8, 16), dict()),
     "panel": ((1, 20, 20, 8), (3, 3, 8, 16), dict(dilation=2, algorithm="im2col")),
     "pieces": ((1, 7, 7, 512), (3, 3, 512, 512), dict(padding=1, algorithm="im2col")),
+    "stream": ((1, 1, 1, 96), (1, 1, 96, 24), dict()),
     "planes": ((1, 64, 64, 1), (3, 3, 1, 1), dict()),
     "lanewise": ((1, 14, 14, 32), (3, 3, 1, 32), dict(groups=32)),
     "winograd": ((1, 56, 56, 64), (3, 3, 64, 64), dict(padding=1)),

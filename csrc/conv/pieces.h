@@ -5,24 +5,9 @@
 
 #include <optional>
 
-#include "dense.h"
+#include "pieces_plan.h"
 
 namespace nhwc_conv {
-
-struct PiecesPlan : DensePlan {
-  bool staged;
-  bool whole_tiles;  // weights whose taps are neighbours are packed a tile of columns at once, of which pieces are parts
-  int64_t depth;     // products in a row of a piece, at most
-  int64_t column_shares;
-  int64_t staged_elements, piece_elements, sum_elements;  // of the scratch; of the result's, the rest
-};
-
-// Weights of a tile of columns whose taps the same outputs have. They may open a block of the reduction, and close it.
-struct Piece {
-  int64_t tile;
-  Terms terms;
-  bool first_block, opens, closes;
-};
 
 template <class S, class A> class PiecesRunner {
  public:
@@ -42,7 +27,7 @@ template <class S, class A> class PiecesRunner {
     const int64_t together = item.in_order ? item.tiles.size() : 1;
     for (int64_t first = item.tiles.begin; first < item.tiles.end; first += together) {
       for (int64_t b = 0; b < plan_.blocks(); ++b) {
-        each_piece(product_.block(b), [&](Piece piece) {
+        each_piece(plan_, o_.g, product_.block(b), [&](Piece piece) {
           for (piece.tile = first; piece.tile < first + together; ++piece.tile) take(item, piece);
         });
       }
@@ -102,50 +87,23 @@ template <class S, class A> class PiecesRunner {
     return o_.result.sums(n, item.outputs, item.result + n * item.outputs.elements());
   }
 
-  // The pieces of a block, in the order of the sum. Taps of a row that the same outputs have are one run for im2col,
-  // and short rows that the same outputs have share a piece.
-  template <class Visit> void each_piece(const Block& block, const Visit& visit) const {
-    const int64_t Cg = o_.g.C_per_group();
-    const bool im2col = plan_.im2col();
-    const Range all = im2col ? block.inner : Range{0, o_.g.w.kernel * Cg};
-    Piece piece = {0, {}, block.first, true, false};
-    for (int64_t i = block.rows.begin, next = i; i < block.rows.end; i = next) {
-      next = i + 1;
-      for (int64_t begin = all.begin, end; begin < all.end; begin = end) {
-        const int64_t j = begin / Cg;
-        for (end = (j + 1) * Cg; im2col && end < all.end && o_.g.w.outputs(end / Cg) == o_.g.w.outputs(j);) end += Cg;
-        end = min(end, all.end);
-        const Range run = im2col ? Range{begin, end} : block.inner;
-        const auto joins = [&](int64_t row) {
-          return o_.g.h.outputs(row) == o_.g.h.outputs(i) && (row + 1 - i) * run.size() <= plan_.depth;
-        };
-        while (im2col && run == all && next < block.rows.end && joins(next)) ++next;
-        const int64_t pieces = ceil_div(run.size(), plan_.depth);
-        for (int64_t p = 0; p < pieces; ++p, piece.opens = false) {
-          const Range share = share_of(run.size(), p, pieces);
-          piece.terms = {
-              {i, next}, im2col ? Range{0, 1} : Range{j, j + 1}, {run.begin + share.begin, run.begin + share.end}};
-          piece.closes = next == block.rows.end && end == all.end && p + 1 == pieces;
-          visit(piece);
-        }
-      }
-    }
-  }
-
   // Where a piece's weights lie, from kernel row i and product `at` of its rows on.
   const S* unpacked(const Item& item, const Piece& piece, int64_t i, int64_t at) const {
     const int64_t Cg = o_.g.C_per_group(), j = piece.terms.taps.begin + at / Cg;
     return product_.weights.tap(item.group, piece.tile, i, j) + at % Cg * o_.w.c;
   }
 
+  // Whether pieces are parts of whole panels.
+  bool has_panels() const { return plan_.prepacked || plan_.whole_tiles; }
+
   // Multiplies the piece that is held, while this one comes, and packs it.
   void take(Item& item, const Piece& piece) const {
     const int64_t Cg = o_.g.C_per_group(), width = plan_.form.columns.padded(piece.tile);
     multiply_held(item, &piece);
-    const bool same_tile = item.held && item.held->tile == piece.tile;
+    const bool is_new = !item.held || item.held->tile != piece.tile;
     item.held = piece;
-    if (plan_.whole_tiles && !same_tile) product_.weights.pack_taps(item.group, piece.tile, {0, Cg}, item.packed);
-    if (plan_.whole_tiles || plan_.prepacked || item.packed_by_tile) return;
+    if (plan_.whole_tiles && is_new) product_.weights.pack_taps(item.group, piece.tile, {0, Cg}, item.packed);
+    if (has_panels() || item.packed_by_tile) return;
     const Terms& terms = piece.terms;
     A* to = item.packed;
     for (int64_t i = terms.rows.begin; i < terms.rows.end; ++i) {
@@ -168,9 +126,9 @@ template <class S, class A> class PiecesRunner {
     for (int64_t n = 0; n < o_.g.N; ++n) {
       Column<A> column = product_.column(item.group, held.tile, sums(item, n));
       TileArgs<A>& args = column.args;
-      args.b = plan_.whole_tiles ? item.packed : args.b;
-      args.b = plan_.prepacked || plan_.whole_tiles ? product_.weights_of(column, held.terms) : item.packed;
-      if (!plan_.prepacked && !plan_.whole_tiles) args.b_i = held.terms.inner.size() * args.b_k;
+      if (!plan_.prepacked) args.b = item.packed;
+      if (has_panels()) args.b = product_.weights_of(column, held.terms);
+      if (!has_panels()) args.b_i = held.terms.inner.size() * args.b_k;
       const int64_t before = o_.g.N * (columns.begin(held.tile) - columns.begin(item.tiles.begin)) + n * args.columns;
       multiply(column, item, n, item.apart + item.outputs.pixels() * before, ahead);
     }

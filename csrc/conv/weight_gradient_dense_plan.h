@@ -27,11 +27,11 @@ struct DenseGradientPlan : PlanMemory {
   GradientOperand by_rows, by_columns;
   bool merges_taps;  // the rows of a tile run over (kernel column, channel), else over the channels of one tap
   ColumnTiles columns;
-  int rows;                           // of a tile, at most
-  int64_t all_rows, row_tiles;        // of one kernel row, or of one tap
+  int rows;                     // of a tile, at most
+  int64_t all_rows, row_tiles;  // of one kernel row, or of one tap
   // Output pixels summed in registers before they are added to the gradient: a part of an image, or some whole ones.
   int64_t block_images, block_height, block_width;
-  int64_t partials;                   // sums over parts of the batch
+  int64_t partials;  // sums over parts of the batch
   // What is staged of a block: on the side of a tile's rows, the channels of so many tiles of rows together; on the
   // other, tile by tile of columns, those of one of column_shares.
   int64_t staged_row_tiles, column_shares;
