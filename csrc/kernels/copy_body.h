@@ -115,32 +115,35 @@ template <class S, class A> void copy(const CopyArgs<S, A>& t) {
 }
 
 #ifdef NHWC_SHUFFLES
-// Squares of taps and columns, by vectors of at most L lanes. The last columns stand back from the end; so do the last
-// taps, unless they are so few that one by one costs less. In the order of memory: what is nearer comes first.
+// All taps of L columns by squares. The last taps stand back from the end, unless they are so few that one by one costs
+// less.
+template <class A, int L, class S> inline void transpose_taps_of(const CopyTapsArgs<S, A>& c, int64_t k, int64_t n) {
+  const int64_t single = c.T % L <= 2 ? c.T % L : 0;
+  const S* from = c.from + k * c.from_k + n * c.from_n;
+  A* to = c.to + k * c.to_k + n;
+  for (int64_t t = 0; t < c.T - single; t += L) {
+    const int64_t at = t + L <= c.T ? t : c.T - L;
+    transpose_block<A, L>(from + at, c.from_n, to + at * c.to_t, c.to_t);
+  }
+  for (int64_t t = c.T - single; t < c.T; ++t) {
+    for (int l = 0; l < L; ++l) to[t * c.to_t + l] = load<A, 1>(from + t + l * c.from_n);
+  }
+}
+
+// By vectors of at most L lanes, in the order of memory; the last columns stand back from the end. False where there
+// are too few taps or columns.
 template <class A, int L, class S> bool transpose_taps(const CopyTapsArgs<S, A>& c) {
   if (c.T < L || c.N < L) {
     if constexpr (narrower<A>(L) > 1) return transpose_taps<A, narrower<A>(L)>(c);
     return false;
   }
-  const int64_t single = c.T % L <= 2 ? c.T % L : 0;
-  const auto column = [&](int64_t k, int64_t n) {
-    const S* from = c.from + k * c.from_k + n * c.from_n;
-    A* to = c.to + k * c.to_k + n;
-    for (int64_t t = 0; t < c.T - single; t += L) {
-      const int64_t at = t + L <= c.T ? t : c.T - L;
-      transpose_block<A, L>(from + at, c.from_n, to + at * c.to_t, c.to_t);
-    }
-    for (int64_t t = c.T - single; t < c.T; ++t) {
-      for (int l = 0; l < L; ++l) to[t * c.to_t + l] = load<A, 1>(from + t + l * c.from_n);
-    }
-  };
   if (c.from_n <= c.from_k) {
     for (int64_t k = 0; k < c.K; ++k) {
-      for (int64_t n = 0; n < c.N; n += L) column(k, n + L <= c.N ? n : c.N - L);
+      for (int64_t n = 0; n < c.N; n += L) transpose_taps_of<A, L>(c, k, n + L <= c.N ? n : c.N - L);
     }
   } else {
     for (int64_t n = 0; n < c.N; n += L) {
-      for (int64_t k = 0; k < c.K; ++k) column(k, n + L <= c.N ? n : c.N - L);
+      for (int64_t k = 0; k < c.K; ++k) transpose_taps_of<A, L>(c, k, n + L <= c.N ? n : c.N - L);
     }
   }
   return true;
