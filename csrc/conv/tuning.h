@@ -127,6 +127,8 @@ constexpr int64_t kManyTiles = 4, kLargeCacheBytes = 2 * kMegabyte;
 constexpr int64_t kStagedRows = 64, kStagedColumns = 256;
 // Channels, and rows of channels and taps, whose sums are finished together: they are runs of the result.
 constexpr int64_t kFinishedChannels = 16, kFinishedRows = 64;
+// Products of an element of a block, so few that several tiles of columns are one call.
+constexpr int64_t kFewProducts = 16;
 // A round of items that keeps more threads busy is worth more rounds if it shortens them by so much.
 constexpr double kBetterRounds = 0.95;
 

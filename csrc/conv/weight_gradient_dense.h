@@ -139,7 +139,7 @@ template <class S, class A> class DenseWeightGradient {
     // Swapped, sums stand as [O][KH][KW][C/groups].
     const int64_t tap = rows.i * o_.g.w.kernel + rows.j;
     args.c_m = plan_.swapped() ? o_.g.depth() : sums.channel;
-    stage_.each_tile(block, [&](Range columns, const ImageView<const A>& right) {
+    stage_.each_tile(block, [&](Range columns, const ImageView<const A>& right, int64_t tiles) {
       const int64_t column = rows.group * by_columns.channels + columns.begin;
       args.set_b(first_pixel(by_columns, right) + column, right.n, by_columns.h.stride * right.h,
                  by_columns.w.stride * right.w);
@@ -148,6 +148,7 @@ template <class S, class A> class DenseWeightGradient {
       args.c = sums.data + (plan_.swapped() ? row * args.c_m + tap * o_.g.C_per_group() + columns.begin
                                             : tap * sums.tap + rows.range.begin * args.c_m + column);
       args.columns = columns.size();
+      args.set_tiles(tiles, 0, args.columns, args.columns);
       ask(args, block);
       const int64_t vectors = ceil_div(args.columns, plan_.columns.lanes);
       family_of<A>(o_.kernels, plan_.columns.lanes, vectors).columns_of_a[rows.range.size() - 1](args);

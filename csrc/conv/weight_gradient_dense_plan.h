@@ -40,6 +40,9 @@ struct DenseGradientPlan : PlanMemory {
   int64_t finished_tiles;
 
   bool swapped() const { return by_columns.is_x; }
+  int64_t block_pixels() const { return block_images * block_height * block_width; }
+  // Whether tiles of columns make so few products that one call computes several.
+  bool joins_columns() const { return !by_columns.staged && block_pixels() <= kFewProducts; }
   Range rows_of(int64_t row_tile) const { return share_of(all_rows, row_tile, row_tiles); }
   int64_t blocks_down(const ConvGeometry& g) const { return ceil_div(g.h.output, block_height); }
   int64_t blocks_across(const ConvGeometry& g) const { return ceil_div(g.w.output, block_width); }
@@ -99,7 +102,8 @@ template <class S, class A> void choose_gradient_staging(const GradientOperands<
   GradientOperand &by_rows = plan.by_rows, &by_columns = plan.by_columns;
   const auto stages = [&](const GradientOperand& operand, int64_t channels, int64_t tiles) {
     const ImageView<const S>& view = operand.tensor(o);
-    const bool far = taps > 1 || machine.second_level_cache < kLargeCacheBytes || view.w * size >= machine.page;
+    const bool far = plan.block_pixels() > kCacheWays &&
+                     (taps > 1 || machine.second_level_cache < kLargeCacheBytes || view.w * size >= machine.page);
     return !can_view<A>(view) || (far && view.w > channels && taps * tiles >= kManyTiles);
   };
   const int64_t few_tiles = clamp(kStagedRows / plan.rows, 1, max(plan.row_tiles, 1));

@@ -55,8 +55,8 @@ template <class S, class A> class GradientStage {
     if (!has_rows) read_rows(block);
   }
 
-  // Calls visit(columns, operand) for each tile of columns of the block's group: its channels, counted in the group,
-  // and the columns' operand, which is staged before the first visit.
+  // Calls visit(columns, operand, tiles) for each tile of columns of the block's group, or for some of equal width that
+  // follow it: its channels, counted in the group, and the columns' operand, which is staged before the first visit.
   template <class Visit> void each_tile(Block& block, const Visit& visit) const {
     const GradientOperand& operand = plan_.by_columns;
     const ImageView<const A> images = from_image(in_place<A>(operand.tensor(o_)), block.images.begin);
@@ -68,9 +68,14 @@ template <class S, class A> class GradientStage {
       columns.end = plan_.columns.end(tile);
       part.channels = {before + columns.begin, before + columns.end};
       if (block.stages_columns) stage(operand, block, part, staged);
-      visit(columns, operand.staged ? staged_images(part, staged) : images);
+      int64_t tiles = 1;
+      if (plan_.joins_columns()) {
+        while (tile + tiles < block.tiles.end && plan_.columns.size(tile + tiles) == columns.size()) ++tiles;
+      }
+      visit(columns, operand.staged ? staged_images(part, staged) : images, tiles);
       staged += block.images.size() * part.elements();
-      columns.begin = columns.end;
+      tile += tiles - 1;
+      columns.begin = plan_.columns.end(tile);
     }
     block.stages_columns = false;
   }
