@@ -91,7 +91,8 @@ template <class A> bool goes_by_rows(const ConvGeometry& g) {
 // each row does not foresee the next; where images come from the third-level cache or memory, that is most of the time.
 template <class A> bool goes_in_few_rows(const ConvGeometry& g) {
   const int64_t pixel = g.C * static_cast<int64_t>(sizeof(A));
-  return pixel <= kShortPixelBytes && g.N * g.h.output * g.w.output * pixel >= kFarImageBytes;
+  const int64_t pixels = g.N * max(g.h.output * g.w.output, g.h.input * g.w.input);
+  return pixel <= kShortPixelBytes && pixels * pixel >= kFarImageBytes;
 }
 
 // Items whose input takes so many bytes, and the scratch that it is staged in, if it is.
