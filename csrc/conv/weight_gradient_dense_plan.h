@@ -89,7 +89,8 @@ template <class A> void choose_gradient_blocks(const ConvGeometry& g, int64_t el
   const int64_t small_parts = kPartialElements / max(elements, 1);
   const int64_t parts = max(small_parts, min(2 * kPartialElements / max(elements, 1), kLargePartials));
   const int64_t whole = plan.block_width == OW && plan.block_height == OH ? pixels / (OH * OW) : 1;
-  plan.block_images = clamp(whole, 1, max(g.N / clamp(parts, 1, kMaxPartials), 1));
+  // A small gradient stays in the cache meanwhile, and its parts need blocks.
+  plan.block_images = parts > 1 ? 1 : clamp(whole, 1, max(g.N, 1));
   plan.partials = clamp(parts, 1, clamp(plan.blocks(g), 1, kMaxPartials));
   // The first sum stands in the gradient itself, unless swapped.
   plan.packed_elements = (plan.swapped() ? plan.partials : plan.partials - 1) * elements;
