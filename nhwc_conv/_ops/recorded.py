@@ -32,9 +32,8 @@ available = _extension.available
 _recorded = torch.ops.aten.convolution_overrideable.default._op
 short_ops: Any = ops  # by this name the extension's alone, which the type of `ops` leaves out
 _convolve: Any
-convolve_packed: (
-    Any  # conv2d_packed of tensors that are recordable, where no gradient is. Raises as `convolve` does.
-)
+# conv2d_packed of tensors that are recordable, where no gradient is recorded. Raises as `convolve` does.
+convolve_packed: Any
 _convolve, convolve_packed = (
     (short_ops._convolve.default._op, short_ops._convolve_packed.default._op) if available else (None, None)
 )
