@@ -120,8 +120,7 @@ template <class S, class A> class DensePlanner {
 
   bool takes_stream() const {
     return !dense_.pack_weights && !dense_.transposed && !dense_.form.dot && g_.N == 1 && g_.h.output == 1 &&
-           g_.w.output <= kFewestTilesToPack * dense_.rows && all_inside() && is_viewed() &&
-           (dense_.im2col() || g_.w.kernel == 1);
+           g_.w.output <= dense_.rows && all_inside() && is_viewed() && (dense_.im2col() || g_.w.kernel == 1);
   }
 
   StreamPlan stream() const {

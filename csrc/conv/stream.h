@@ -1,6 +1,7 @@
-// The dense runner for one row of a few outputs, on weights that are read where they lie. How long it takes is a matter
-// of memory, so weights come in its order: a few rows [O] of them at a time for all outputs, whose sums stay in the
-// first-level cache meanwhile. By tiles of columns, each with all rows, every read would be on a page of its own.
+// The dense runner for one row of outputs that are one tile, on weights that are read where they lie. How long it takes
+// is a matter of memory, so weights come in its order: a few rows [O] of them at a time for all outputs, whose sums
+// stay in the first-level cache meanwhile. By tiles of columns, each with all rows, every read would be on a page of
+// its own.
 #pragma once
 
 #include "dense.h"
@@ -88,20 +89,13 @@ template <class S, class A> class StreamRunner {
     take(even * width + before * lanes, vectors - before, 1, uneven - before * lanes);
   }
 
-  // Tiles of one width for all pixels.
-  void take(TileArgs<A>& args, Sum<A>* to, int64_t begin, int64_t vectors, int64_t tiles, int64_t size) const {
-    const TileFamily<A>& family = family_of(o_.kernels, plan_.form.columns.lanes, vectors);
-    const A *const a = args.a, *const b = args.b;
+  // Tiles of one width, each with all outputs: narrower ones have no fewer rows than the widest.
+  void take(TileArgs<A> args, Sum<A>* to, int64_t begin, int64_t vectors, int64_t tiles, int64_t size) const {
     args.columns = size;
     args.b += begin;
+    args.c = to + begin;
     args.set_tiles(tiles, 0, size, size);
-    in_tiles(o_.g.w.output, family.max_rows, [&](int64_t offset, int64_t m) {
-      args.a = a + offset * args.a_m;
-      args.c = to + offset * args.c_m + begin;
-      family.rows[m - 1](args);
-    });
-    args.a = a;
-    args.b = b;
+    family_of(o_.kernels, plan_.form.columns.lanes, vectors).rows[o_.g.w.output - 1](args);
   }
 
   const StreamPlan& plan_;
