@@ -257,6 +257,7 @@ MANY_WEIGHTS = [
 # reduction, whole kernels, pixels apart, groups.
 STREAM = [
     Case("stream_uneven", (1, 1, 1, 70), (1, 1, 70, 150), bias=True),
+    Case("stream_one_column", (1, 1, 1, 3), (1, 1, 3, 1)),
     Case("stream_two_tiles", (1, 1, 3, 33), (1, 1, 33, 97)),
     Case("stream_blocks", (1, 1, 2, 3300), (1, 1, 3300, 35), bias=True),
     Case("stream_patch", (1, 4, 4, 24), (4, 4, 24, 41), bias=True),

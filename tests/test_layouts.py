@@ -12,7 +12,7 @@ CASES = [
     for name in (
         "c8", "c15", "o17", "ow14_viewed", "kernel_1x1", "stride2_1x1", "stride2_padded", "pad_1_0_2_3",
         "dilation2_padded", "groups2", "depthwise_c16", "depthwise_c3_abreast", "depthwise_multiplier3",
-        "unbatched", "single_pixels",
+        "unbatched", "single_pixels", "stream_one_column", "stream_uneven", "stream_patch",
     )
 ]  # fmt: skip
 OPS = ["im2col", "matmul", "conv2d"]

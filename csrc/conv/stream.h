@@ -59,7 +59,6 @@ template <class S, class A> class StreamRunner {
     const Axis &h = o_.g.h, &w = o_.g.w;
     const ImageView<const A> x = from_group(in_place<A>(o_.x), o_.g, group);
     const A* const weights = in_place<A>(product_.weights.tap(group, 0, 0, 0)) + columns.begin;
-    const int64_t row = o_.g.O_per_group() == 1 ? 1 : o_.w.c;
     TileArgs<A> args = {};
     args.mode = Mode::go_on;
     args.c_m = to_pixel;
@@ -68,7 +67,7 @@ template <class S, class A> class StreamRunner {
       for (int64_t k = block.inner.begin; k < block.inner.end; k += plan_.together) {
         args.set_sums(1, 1, min(plan_.together, block.inner.end - k));
         args.set_a(field + k, w.stride * x.w, 0, 0, 1);
-        args.set_b(weights + i * o_.w.i + k * row, 0, 0, row);
+        args.set_b(weights + i * o_.w.i + k * o_.w.c, 0, 0, o_.w.c);
         each_width(columns.size(), [&](int64_t begin, int64_t vectors, int64_t tiles, int64_t size) {
           take(args, to, begin, vectors, tiles, size);
         });
