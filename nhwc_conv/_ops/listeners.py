@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch._C import _get_tracing_state as tracing_state
 from torch._C import _is_fwd_grad_enabled as forward_ad_enabled
 from torch._C._functorch import get_dynamic_layer_stack_depth as transforms
@@ -20,6 +21,13 @@ def is_transformed() -> bool:
     """Whether a transform, forward AD or torch.jit's tracer needs to see the op that the user called."""
     # Not transforms_active(): torch.compile would write it into the graph.
     return transforms() > 0 or forward_ad._current_level >= 0 or tracing_state() is not None
+
+
+def needs_gradient(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:
+    """Whether autograd records an op on these."""
+    return torch.is_grad_enabled() and (
+        x.requires_grad or w.requires_grad or (bias is not None and bias.requires_grad)
+    )
 
 
 def has_tangents() -> bool:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch._C import _AutoDispatchBelowADInplaceOrView as BelowViews
 
-from .listeners import nothing_listens
+from .listeners import needs_gradient, nothing_listens
 from .memory_format import in_format, is_result_channels_last
 from .weight_order import HWIO
 
@@ -26,9 +25,9 @@ def to_nchw(t: Tensor) -> Tensor:
     return t.movedim(-1, -3)
 
 
-def without_views(*tensors: Tensor | None) -> Any:
+def without_views(input: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
     """A context in which results are no views to autograd, which would forbid to change them in place later on."""
-    recorded = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    recorded = needs_gradient(input, weight, bias)
     return BelowViews() if nothing_listens() and not recorded else nullcontext()
 
 

@@ -20,7 +20,7 @@ from torch.compiler import is_compiling
 from .. import _extension, _flags
 from .._geometry.dtypes import ARITHMETIC
 from .derivatives import ForwardRule
-from .listeners import PLAIN, is_transformed
+from .listeners import PLAIN, is_transformed, needs_gradient
 from .memory_format import in_format, is_result_channels_last, weight_format
 from .mixed_precision import cast_as_active
 from .schema import library, ops
@@ -82,9 +82,7 @@ def convolve(
         if given_w.dtype != x.dtype and given_w.dtype == ARITHMETIC.get(x.dtype):
             # Rounded below autograd, lest gradients be.
             w, bias, kind = given_w, given_bias, kind | MIXED
-    if torch.is_grad_enabled() and (
-        x.requires_grad or w.requires_grad or (bias is not None and bias.requires_grad)
-    ):
+    if needs_gradient(x, w, bias):
         # What was ruled out in forward stays so in backward.
         kind |= (backward or int(not _flags.winograd)) << 3
         return _recorded(x, w, bias, (), (), (), False, (kind, steps, sides), groups)

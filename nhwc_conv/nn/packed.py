@@ -12,6 +12,7 @@ from torch._C import _len_torch_function_stack as function_modes
 from torch.compiler import is_compiling
 
 from .._ops import is_recordable, is_transformed
+from .._ops.listeners import needs_gradient
 from .._ops.recorded import NOT_COMPUTED
 from .packed_weight import PackedWeight, hwio_size, is_packable
 
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..functional import Algorithm
-
-
-def needs_gradient(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and (
-        x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-    )
 
 
 class Prepackable(torch.nn.Module):
