@@ -20,6 +20,8 @@ from ._geometry import (
     transposed_geometry,
 )
 from ._ops import SHORTCUTS, cast_as_active, nothing_listens, ops
+from ._ops.finish import ActivationArgument, finish_argument
+from ._ops.finished import Call, convolve_and_finish
 
 Algorithm: TypeAlias = Literal["auto", "im2col", "matmul", "winograd"]
 AUTO: Algorithm = "auto"
@@ -53,6 +55,9 @@ def conv2d(
     groups: int = 1,
     *,
     algorithm: Algorithm = "auto",
+    activation: ActivationArgument = None,
+    residual: Tensor | None = None,
+    activation_first: bool = False,
 ) -> Tensor:
     """2-D convolution (cross-correlation, as F.conv2d) of NHWC images with HWIO weights.
 
@@ -69,6 +74,12 @@ def conv2d(
             "winograd" (3x3 kernels of stride and dilation 1 only: F(4x4, 3x3), Lavin and Gray 2016, at points
             chosen for accuracy), or "auto", which takes Winograd where it is clearly faster and
             nhwc_conv.flags allows it, else one of the others.
+        activation: what is done to the sums while they are in the caches, in float64 for float64 and else in float32:
+            "relu", "relu6", ("clamp", min, max), "leaky_relu" or ("leaky_relu", negative_slope), "hardsigmoid",
+            "hardswish", "sigmoid", "silu", "tanh", "elu" or ("elu", alpha), "mish", "gelu", or "gelu_tanh", which is
+            torch's approximate="tanh". At most 3 units in the last place from the exact function.
+        residual: what is added to the sums, before the activation or, with activation_first, behind it: a tensor of the
+            size of the result and the dtype of x, of any strides.
 
     Winograd multiplies four times less and rounds differently: in float32 its rms error is 9e-7 of the result's
     rms or less for 8 to 512 channels (the others': 2e-7 to 9e-7), since channels are summed in blocks of 64.
@@ -78,21 +89,27 @@ def conv2d(
     Returns:
         [N, OH, OW, O] (or [OH, OW, O]), contiguous, in the dtype of x. float32, float64, bfloat16
         and float16 on CPU are computed by this package (the last two in float32, rounded once), everything
-        else by aten convolution. Differentiable in x, w and bias any
-        number of times.
+        else by aten convolution. Differentiable in x, w, bias and residual any number of times.
 
     Raises:
         TypeError: an argument that is no tensor, or no integer or integers; those of NumPy and torch are.
-        ValueError: unknown `algorithm` or padding string.
+        ValueError: unknown `algorithm`, `activation` or padding string.
         RuntimeError: shapes, dtypes, devices or values that do not fit, in F.conv2d's wording.
     """
-    if has_torch_function_variadic(x, w, bias):  # subclasses, function modes, torch.fx
-        return handle_torch_function(
-            conv2d, (x, w, bias), x, w, bias, stride, padding, dilation, groups, algorithm=algorithm
-        )
+    if has_torch_function_variadic(x, w, bias, residual):  # subclasses, function modes, torch.fx
+        arguments = x, w, bias, stride, padding, dilation, groups
+        finish: Any = dict(activation=activation, residual=residual, activation_first=activation_first)
+        tensors = x, w, bias, residual
+        return handle_torch_function(conv2d, tensors, *arguments, algorithm=algorithm, **finish)
     call = ALGORITHMS.get(algorithm)
     if call is None:
         raise unknown_algorithm(algorithm)
+    if activation is not None or residual is not None:
+        steps = finish_argument(activation, activation_first)
+        require_tensors(x, w, bias, residual)
+        sides, auto_pad = padding_argument(padding)
+        geometry = op_geometry(stride, sides, dilation, groups, auto_pad)
+        return convolve_and_finish(Call(False, algorithm, geometry, steps), x, w, bias, residual)
     auto_pad = 0
     if isinstance(padding, str):
         padding, auto_pad = padding_argument(padding)

@@ -14,7 +14,13 @@ DISABLED = os.environ.get("NHWC_CONV_DISABLE_EXT", "0") not in ("", "0")
 SHORT_OPS = (
     set()
     if DISABLED
-    else {"_convolve", "_convolve_packed", "_convolution_gradients", "_convolution_backward"}
+    else {
+        "_convolve",
+        "_convolve_packed",
+        "_convolve_finished",
+        "_convolution_gradients",
+        "_convolution_backward",
+    }  # fmt: skip
 )
 KNOWN_ISAS = ("avx512_bf16", "avx512", "avx2", "baseline")
 

@@ -71,7 +71,7 @@ def test_a_fused_layer_keeps_its_algorithm():
     for follows in ([nn.ReLU()], [nn.BatchNorm2d(4), nn.ReLU()]):
         model = nn.Sequential(layer, *follows).eval()
         (fused,) = nhwc_conv.convert(model, inference=True, example=X).children()
-        assert isinstance(fused, nhwc_conv.nn.ConvReLU2d) and fused.algorithm == "im2col"
+        assert isinstance(fused, nhwc_conv.nn.FusedConv2d) and fused.algorithm == "im2col"
     assert nhwc_conv.Conv2d.from_torch(layer).algorithm == "im2col"
     assert nhwc_conv.Conv2d.from_torch(layer, algorithm="auto").algorithm == "auto"
 
@@ -85,7 +85,7 @@ class Doubled(nn.Conv2d):
 @pytest.mark.parametrize(
     "module",
     [nn.ConvTranspose2d(4, 4, 3), nn.Linear(3, 4), nn.LazyConv2d(4, 3), Doubled(3, 4, 3),
-     nhwc_conv.nn.ConvReLU2d(3, 4, 3)],
+     nhwc_conv.nn.FusedConv2d(3, 4, 3, activation="relu")],
     ids=lambda module: type(module).__name__,
 )  # fmt: skip
 def test_what_is_no_plain_convolution_is_refused(layer, module):
@@ -121,9 +121,9 @@ def test_an_unknown_algorithm_is_refused():
 
 
 def test_a_fused_relu_comes_back_as_a_module():
-    layer = nhwc_conv.nn.ConvReLU2d(3, 4, 3)
+    layer = nhwc_conv.nn.FusedConv2d(3, 4, 3, activation="relu")
     model = layer.to_torch()
-    assert [type(module) for module in model] == [nn.Conv2d, nn.ReLU]
+    assert [type(module) for module in model.children()] == [nn.Conv2d, nn.ReLU]
     torch.testing.assert_close(model(X), layer(X))
     assert model.training and not any(module.training for module in layer.eval().to_torch().modules())
 

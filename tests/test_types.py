@@ -40,7 +40,7 @@ def test_layers() -> None:
     assert_type(network.first.stride, tuple[int, int])
     assert_type(nhwc_conv.Conv2d(3, 4, 3)(torch.ones(2, 3, 8, 8)), Tensor)
     assert_type(nhwc_conv.LazyConv2d(4, 3, padding="same")(torch.ones(2, 3, 8, 8)), Tensor)
-    assert_type(nhwc_conv.nn.ConvReLU2d(3, 4, 3)(torch.ones(2, 3, 8, 8)), Tensor)
+    assert_type(nhwc_conv.nn.FusedConv2d(3, 4, 3, activation="relu")(torch.ones(2, 3, 8, 8)), Tensor)
 
 
 def test_layers_from_others() -> None:
@@ -118,7 +118,7 @@ def test_what_is_wrong_is_wrong_to_the_checker_too() -> None:
     with pytest.raises(AttributeError):
         nhwc_conv.ops.col2im  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(wrong):
-        layer(x, x)  # type: ignore[call-arg]
+        layer(x, None, x)  # type: ignore[call-arg]
     with pytest.raises(wrong):
         layer("x")  # type: ignore[arg-type]
     with pytest.raises(wrong):

@@ -178,7 +178,7 @@ Gradients recorded_backward(Tensor grad, Tensor input, Tensor weight, Sizes stri
                             needs.bias);
 }
 
-// conv2d and conv2d_packed in few arguments.
+// conv2d and conv2d_packed in few arguments; bits 8 to 11 of `kind` are the activation, bit 12 is activation_first.
 Tensor convolve_op(Tensor x, Tensor weight, std::optional<Tensor> bias, int64_t kind, int64_t steps, int64_t sides,
                    int64_t groups) {
   return convolve(read_call(kind, steps, sides, groups), x, weight, bias);
@@ -188,6 +188,13 @@ Tensor convolve_packed_op(Tensor x, Tensor packed, std::optional<Tensor> bias, i
                           int64_t sides, int64_t groups) {
   const Call call = read_call(kind, steps, sides, groups);
   return forward_packed(call.nchw, x, packed, bias, call.options());
+}
+
+Tensor convolve_finished_op(Tensor x, Tensor packed, std::optional<Tensor> bias, int64_t kind, int64_t steps,
+                            int64_t sides, int64_t groups, std::optional<Tensor> residual, double alpha, double beta) {
+  const Call call = read_call(kind, steps, sides, groups);
+  return forward_packed(call.nchw, x, packed, bias, call.options(),
+                        {residual, kind >> 8 & 15, alpha, beta, (kind >> 12 & 1) != 0});
 }
 
 // Until the library is unloaded.
@@ -202,7 +209,8 @@ void register_aten_convolution() {
   own.emplace(StableLibrary::Kind::IMPL, "nhwc_conv", "CPU", __FILE__, __LINE__)
       .impl("_convolution_gradients", TORCH_BOX(&gradients_op))
       .impl("_convolve", TORCH_BOX(&convolve_op))
-      .impl("_convolve_packed", TORCH_BOX(&convolve_packed_op));
+      .impl("_convolve_packed", TORCH_BOX(&convolve_packed_op))
+      .impl("_convolve_finished", TORCH_BOX(&convolve_finished_op));
   autograd.emplace(StableLibrary::Kind::IMPL, "aten", "AutogradCPU", __FILE__, __LINE__)
       .impl("convolution_backward_overrideable", TORCH_BOX(&recorded_backward));
 }

@@ -2,6 +2,7 @@
 
 #include "check_arguments.h"
 #include "dtypes.h"
+#include "../conv/operands.h"
 
 namespace nhwc_conv {
 
@@ -74,12 +75,14 @@ ConvGeometry geometry_of(const int64_t x[4], const int64_t w[4], const ConvOptio
 }
 
 // grad has the size of the result.
-void check_grad(const TensorInfo& grad, const ConvGeometry& g, bool batched) {
+// A tensor as large as the result.
+void check_result_size(const std::string& name, const TensorInfo& tensor, const ConvGeometry& g, bool batched) {
   const int64_t sizes[4] = {g.N, g.h.output, g.w.output, g.O};
   const int64_t dim = batched ? 4 : 3, *expected = sizes + 4 - dim;
-  bool same = grad.dim == dim;
-  for (int64_t d = 0; same && d < dim; ++d) same = grad.sizes[d] == expected[d];
-  if (!same) fail("expected grad to be of size " + text(expected, dim) + ", but got grad of size " + text(grad));
+  bool same = tensor.dim == dim;
+  for (int64_t d = 0; same && d < dim; ++d) same = tensor.sizes[d] == expected[d];
+  if (same) return;
+  fail("expected " + name + " to be of size " + text(expected, dim) + ", but got " + name + " of size " + text(tensor));
 }
 
 }  // namespace
@@ -152,6 +155,17 @@ void check_packed_weight(const TensorInfo& x, const TensorInfo& weight, const st
   }
 }
 
+void check_activation(int64_t activation) {
+  if (activation >= 0 && activation < kActivations) return;
+  fail("expected activation to be at least 0 and less than " + text(kActivations) +
+       ", but got activation=" + text(activation));
+}
+
+void check_residual(const TensorInfo& x, const TensorInfo& residual, const ConvGeometry& g) {
+  check_same_kind({"input", "x", &x}, {"residual", "residual", &residual});
+  check_result_size("residual", residual, g, x.dim == 4);
+}
+
 ConvGeometry check_input_gradient(const TensorInfo& grad, const TensorInfo& w, const std::vector<int64_t>& input_size,
                                   const ConvOptions& options, int64_t algorithm) {
   check_same_kind({"gradient", "grad", &grad}, {"weight", "w", &w});
@@ -167,7 +181,7 @@ ConvGeometry check_input_gradient(const TensorInfo& grad, const TensorInfo& w, c
   check_count("padded input x", dx_sizes, grad.dim == 4);
   const int64_t x_sizes[4] = {sizes[0], input_size[0], input_size[1], static_cast<int64_t>(C)};
   const ConvGeometry g = geometry_of(x_sizes, w.sizes, options, grad.dim == 4);
-  check_grad(grad, g, grad.dim == 4);
+  check_result_size("grad", grad, g, grad.dim == 4);
   if (algorithm == 2) check_winograd(g, options);
   return g;
 }
@@ -205,7 +219,7 @@ ConvGeometry check_weight_gradient(const TensorInfo& grad, const TensorInfo& x, 
   batched_sizes(x, x_sizes);
   const int64_t w_sizes[4] = {kernel_size[0], kernel_size[1], x_sizes[3] / options.groups, grad.sizes[grad.dim - 1]};
   const ConvGeometry g = geometry_of(x_sizes, w_sizes, options, x.dim == 4);
-  check_grad(grad, g, x.dim == 4);
+  check_result_size("grad", grad, g, x.dim == 4);
   if (algorithm == 2) check_winograd(g, options);
   return g;
 }

@@ -38,6 +38,12 @@ ConvGeometry check_packed(const TensorInfo& x, const TensorInfo& packed, const s
 // A weight that conv2d_packed may compute from
 void check_packed_weight(const TensorInfo& x, const TensorInfo& weight, const std::vector<int64_t>& weight_size);
 
+// A number of Activation.
+void check_activation(int64_t activation);
+
+// residual as large as the result for x
+void check_residual(const TensorInfo& x, const TensorInfo& residual, const ConvGeometry& g);
+
 // grad [N, OH, OW, O] or [OH, OW, O], w as above, input_size (H, W)
 ConvGeometry check_input_gradient(const TensorInfo& grad, const TensorInfo& w, const std::vector<int64_t>& input_size,
                                   const ConvOptions& options, int64_t algorithm);

@@ -11,6 +11,14 @@ namespace nhwc_conv {
 
 using Sizes = std::vector<int64_t>;
 
+// What is done to a convolution's sums before they are rounded: see FinishSteps in kernels.h.
+struct FinishOptions {
+  std::optional<Tensor> residual;  // as large as the result
+  int64_t activation = 0;
+  double alpha = 0, beta = 0;
+  bool activation_first = false;
+};
+
 // The gradient ops' argument `algorithm`, checked.
 inline Algorithm gradient_algorithm(int64_t algorithm) {
   return algorithm == 0 ? Algorithm::automatic : algorithm == 1 ? Algorithm::direct : Algorithm::winograd;
@@ -21,7 +29,7 @@ Tensor forward(Algorithm algorithm, bool nchw, const Tensor& x, const Tensor& w,
 
 // On what pack_weight returned.
 Tensor forward_packed(bool nchw, const Tensor& x, const Tensor& packed, const std::optional<Tensor>& bias,
-                      const ConvOptions& options);
+                      const ConvOptions& options, const FinishOptions& finish = {});
 
 // `algorithm` as the gradient ops have it, and `input_size` (H, W); a result of `format`.
 Tensor input_gradient(int64_t algorithm, ImageFormat format, const Tensor& grad, const Tensor& w,

@@ -10,15 +10,26 @@ namespace nhwc_conv {
 
 namespace {
 
+template <class S, class A> Result<S, A> result_in(const ImageView<S>& y, bool nchw, const FinishOptions& finish) {
+  Result<S, A> result = {y};
+  result.steps = {static_cast<Activation>(finish.activation), static_cast<A>(finish.alpha), static_cast<A>(finish.beta),
+                  finish.activation_first};
+  if (finish.residual) {
+    result.residual = image_view(read<S>(*finish.residual), *NhwcInfo(*finish.residual, nchw));
+  }
+  return result;
+}
+
 template <class S, class A>
 Tensor run(const ConvGeometry& g, Algorithm algorithm, const Tensor& x, const TensorInfo& x_info,
-           const GivenWeights<S, A>& w, const BiasView<S>& bias, ImageFormat format) {
+           const GivenWeights<S, A>& w, const BiasView<S>& bias, ImageFormat format, const FinishOptions& finish = {}) {
   const Tensor y = empty_images(x_info.dim, {g.N, g.h.output, g.w.output, g.O}, x_info.dtype, format);
   if (g.N == 0) return y;
   const Parallel parallel = torch_threads();
   const NhwcInfo y_info(y, format != ImageFormat::nhwc);
+  const Result<S, A> result = result_in<S, A>(image_view(write<S>(y), *y_info), format != ImageFormat::nhwc, finish);
   const Forward<S, A> pass(Types<S, A>::kernels(), g, algorithm, parallel.threads, image_view(read<S>(x), x_info), w,
-                           bias, {image_view(write<S>(y), *y_info)});
+                           bias, result);
   const Workspace<A> workspace(pass.memory(), parallel.threads);
   pass.run(parallel, workspace.data());
   return y;
@@ -81,7 +92,7 @@ struct Unpacked {
 template <class S, class A>
 Tensor run_packed(const ConvGeometry& g, bool nchw, const Tensor& x, const TensorInfo& x_info, const Tensor& packed,
                   const TensorInfo& packed_info, const Sizes& weight_size, const std::optional<Unpacked>& weight,
-                  const BiasView<S>& bias) {
+                  const BiasView<S>& bias, const FinishOptions& finish) {
   const A* data = read<A>(packed);
   const bool channels_last = nchw && suggests_channels_last(info_of(x));
   const auto format = [&](bool of_weight) {
@@ -94,13 +105,13 @@ Tensor run_packed(const ConvGeometry& g, bool nchw, const Tensor& x, const Tenso
         (!weight || header.weight == state_of(weight->tensor, weight->hwio))) {
       const GivenWeights<S, A> given = {{}, data + kPackedHeader<A>, weights.layout()};
       return run<S, A>(g, Algorithm::automatic, x, x_info, given, bias,
-                       format(nchw && packed_channels_last(header, weight_size.data())));
+                       format(nchw && packed_channels_last(header, weight_size.data())), finish);
     }
   }
   if (!weight) fail("packed was packed for another weight_size, number of groups, instruction set or dtype");
   const GivenWeights<S, A> given = {weight_view(read<S>(weight->tensor), weight->hwio, g.groups), nullptr, {}};
   return run<S, A>(g, Algorithm::automatic, x, x_info, given, bias,
-                   format(nchw && suggests_channels_last(info_of(weight->tensor))));
+                   format(nchw && suggests_channels_last(info_of(weight->tensor))), finish);
 }
 
 }  // namespace
@@ -166,13 +177,16 @@ Tensor pack_weight(Tensor w, int64_t groups, bool winograd, bool oihw) {
 
 Tensor conv2d_packed(Tensor x, Tensor packed, Sizes weight_size, std::optional<Tensor> bias, Sizes stride,
                      Sizes padding, Sizes dilation, int64_t groups, int64_t auto_pad, std::optional<Tensor> weight,
-                     bool oihw, bool nchw) {
+                     bool oihw, bool nchw, std::optional<Tensor> residual, int64_t activation, double alpha,
+                     double beta, bool activation_first) {
   const NhwcInfo x_info(x, nchw);
   const TensorInfo packed_info = info_of(packed);
   TensorInfo bias_info;
   if (bias) bias_info = info_of(*bias);
   const ConvGeometry g = check_packed(*x_info, packed_info, weight_size, bias ? &bias_info : nullptr,
                                       {stride, padding, dilation, groups, auto_pad});
+  check_activation(activation);
+  if (residual) check_residual(*x_info, *NhwcInfo(*residual, nchw), g);
   std::optional<HwioInfo> weight_info;
   std::optional<Unpacked> unpacked;
   if (weight) {
@@ -183,12 +197,13 @@ Tensor conv2d_packed(Tensor x, Tensor packed, Sizes weight_size, std::optional<T
   return with_types((*x_info).dtype, [&](auto types) {
     using S = typename decltype(types)::S;
     return run_packed<S, typename decltype(types)::A>(g, nchw, x, *x_info, packed, packed_info, weight_size, unpacked,
-                                                      bias_view<S>(bias, bias_info));
+                                                      bias_view<S>(bias, bias_info),
+                                                      {residual, activation, alpha, beta, activation_first});
   });
 }
 
 Tensor forward_packed(bool nchw, const Tensor& x, const Tensor& packed, const std::optional<Tensor>& bias,
-                      const ConvOptions& options) {
+                      const ConvOptions& options, const FinishOptions& finish) {
   const TensorInfo info = info_of(packed);
   if (!is_computed_here(info.dtype) || arithmetic_dtype(info.dtype) != info.dtype) {
     fail("expected packed to be a result of pack_weight, but got a tensor of type " + dtype_name(info.dtype));
@@ -200,7 +215,8 @@ Tensor forward_packed(bool nchw, const Tensor& x, const Tensor& packed, const st
   });
   return conv2d_packed(x, packed, {header.kernel_h, header.kernel_w, header.C_per_group, header.O}, bias,
                        options.stride, options.padding, options.dilation, options.groups, options.auto_pad,
-                       std::nullopt, false, nchw);
+                       std::nullopt, false, nchw, finish.residual, finish.activation, finish.alpha, finish.beta,
+                       finish.activation_first);
 }
 
 }  // namespace nhwc_conv

@@ -18,12 +18,14 @@ template <class A> A* elements_in(Sum<A>* scratch) {
 // result itself where it can hold them, else in the item's scratch.
 template <class S, class A> struct Result {
   ImageView<S> y;
-  Activation activation = Activation::none;
+  FinishSteps<A> steps = {};
+  ImageView<const S> residual = {};  // as large as y; or none
 
   bool holds_sums() const { return std::is_same_v<S, A> && y.c == 1; }
+  bool only_rounds() const { return steps.activation == Activation::none && residual.data == nullptr; }
 
   // Whether tiles may round their sums to the result, which then needs no other last step.
-  bool takes_rounded_sums() const { return !std::is_same_v<S, A> && y.c == 1 && activation == Activation::none; }
+  bool takes_rounded_sums() const { return !std::is_same_v<S, A> && y.c == 1 && only_rounds(); }
 
   // Elements of scratch that sums of so many outputs take.
   int64_t scratch_elements(int64_t outputs) const { return holds_sums() ? 0 : outputs; }
@@ -39,17 +41,19 @@ template <class S, class A> struct Result {
   // To be called once all sums of the region are complete.
   template <class T>
   void finish(const Kernels<S, T>& kernels, int64_t n, const Region& region, const ImageView<A>& sums) const {
-    if (holds_sums() && activation == Activation::none) return;
+    if (holds_sums() && only_rounds()) return;
     const auto offset = [&](const auto& view, int64_t row) {
       return row * view.h + region.xs.begin * view.w + region.channels.begin * view.c;
     };
+    const bool adds = residual.data != nullptr;
     // Rows without gaps are one long row: those of a result whose channels stand apart are short for its vectors.
     const int64_t width = region.xs.size();
-    const bool joined = sums.h == width * sums.w && y.h == width * y.w;
+    const bool joined = sums.h == width * sums.w && y.h == width * y.w && (!adds || residual.h == width * residual.w);
     const int64_t step = joined ? max(region.ys.size(), 1) : 1;
     for (int64_t row = region.ys.begin; row < region.ys.end; row += step) {
+      const S* const added = adds ? residual.data + n * residual.n + offset(residual, row) : nullptr;
       kernels.finish({sums.data + offset(sums, row), sums.w, y.data + n * y.n + offset(y, row), y.w, y.c, step * width,
-                      region.channels.size(), activation});
+                      region.channels.size(), steps, added, residual.w, residual.c});
     }
   }
 };

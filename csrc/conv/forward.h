@@ -15,14 +15,16 @@ template <class S, class A> struct GivenWeights {
 
 // A 1x1 convolution of stride 1 without padding is one matrix product over all pixels, if they lie evenly in memory:
 // its geometry becomes that of one long row.
-template <class S> void join_pixels(ConvGeometry& g, const ImageView<const S>& x, const ImageView<S>& y) {
+template <class S, class A>
+void join_pixels(ConvGeometry& g, const ImageView<const S>& x, const Result<S, A>& result) {
   const auto keeps = [](const Axis& axis) {
     return axis.kernel == 1 && axis.stride == 1 && axis.pad == 0 && axis.output == axis.input;
   };
   const auto is_even = [&](const auto& view) {
     return view.h == g.w.input * view.w && (g.N == 1 || view.n == g.h.input * view.h);
   };
-  if (!keeps(g.h) || !keeps(g.w) || !is_even(x) || !is_even(y)) return;
+  if (!keeps(g.h) || !keeps(g.w) || !is_even(x) || !is_even(result.y)) return;
+  if (result.residual.data != nullptr && !is_even(result.residual)) return;
   const int64_t pixels = g.N * g.h.input * g.w.input;
   g.N = g.h.input = g.h.output = 1;
   g.w.input = g.w.output = pixels;
@@ -35,7 +37,7 @@ template <class S, class A> class Forward {
           const ImageView<const S>& x, const GivenWeights<S, A>& weights, const BiasView<S>& bias,
           const Result<S, A>& result)
       : kernels_(kernels), g_(g), x_(x), weights_(weights), bias_(bias), result_(result) {
-    join_pixels(g_, x_, result_.y);
+    join_pixels(g_, x_, result_);
     const Prepacked* prepacked = weights_.packed ? &weights_.layout : nullptr;
     plan_ = make_plan(kernels, g_, x_, weights_.view, result_, algorithm, threads, prepacked);
   }

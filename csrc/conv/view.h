@@ -135,7 +135,7 @@ template <class S, class A> class ViewRunner {
     if (plan_.rounds) {
       const ImageView<S>& y = column.result;
       S* const rounded = y.data + ys.begin * y.h + x0 * y.w;
-      o_.kernels.finish({apart, args.c_m, rounded, y.h, 1, ys.size(), column.args.columns, Activation::none});
+      o_.kernels.finish({apart, args.c_m, rounded, y.h, 1, ys.size(), column.args.columns});
       return;
     }
     if (block.first) return;

@@ -37,14 +37,14 @@ template <class S, class A> struct Gradient {
     if (order == WeightOrder::hwio) {
       for (int64_t t = 0; t < taps; ++t, from += tap) {
         S* const to = rounded + (t * Cg + channels.begin) * o.g.O + outputs.begin;
-        o.kernels.finish({from, channel, to, o.g.O, 1, channels.size(), outputs.size(), Activation::none});
+        o.kernels.finish({from, channel, to, o.g.O, 1, channels.size(), outputs.size()});
       }
       return;
     }
     const auto run = [&](const A* first, int64_t apart, int64_t rows, int64_t to) {
       to += outputs.begin * depth;
       if (rounded != nullptr) {
-        o.kernels.finish({first, apart, rounded + to, 1, depth, rows, outputs.size(), Activation::none});
+        o.kernels.finish({first, apart, rounded + to, 1, depth, rows, outputs.size()});
       } else {
         o.kernels.rearrange({first, 1, apart, sums + to, depth, outputs.size(), rows});
       }

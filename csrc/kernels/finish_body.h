@@ -1,22 +1,46 @@
 // The body of the last step; its contract is FinishArgs in kernels.h.
 
-// As expressions of one lane and of vectors: a comparison that is false for NaN and for -0 keeps them.
-template <class A, Activation ACTIVATION, class V> inline V activate(V sum) {
-  if (ACTIVATION == Activation::relu) return sum < V{} ? V{} : sum;
-  return sum;
-}
+// The steps on vectors of one width. ACTIVATION is none for those that are functions, too.
+template <class A, Activation ACTIVATION, int LANES> struct Finish {
+  typedef typename Lanes<A, LANES>::vector V;
 
-// Narrower vectors for the rest of a row: where sums are finished in their place, none may be finished twice.
+  const FinishSteps<A>& steps;
+  bool adds;
+  CurveFn<A, LANES> curve;
+
+  Finish(const FinishSteps<A>& given, bool has_residual)
+      : steps(given),
+        adds(has_residual),
+        curve(ACTIVATION == Activation::none ? curve_of<A, LANES>(given.activation) : nullptr) {}
+
+  // Of sums, and values of the residual that stand at `residual`, which is not read unless something is added.
+  template <class S> V of(V sum, const S* residual) const {
+    if (adds && !steps.activation_first) sum += load<A, LANES>(residual);
+    sum = curve != nullptr ? curve(sum, steps.alpha) : activate<ACTIVATION>(sum, steps.alpha, steps.beta);
+    if (adds && steps.activation_first) {
+      NHWC_IN_REGISTER(sum);  // else its last product and this addition would become one operation
+      sum += load<A, LANES>(residual);
+    }
+    return sum;
+  }
+};
+
+// One row, whose residual has neighbours beside each other as it has. Narrower vectors for the rest: where sums are
+// finished in their place, none may be finished twice.
 template <class S, class A, Activation ACTIVATION, int LANES>
-inline void finish_row(const A* from, S* to, int64_t n, int64_t N) {
-  for (; n + 2 * LANES <= N; n += 2 * LANES) {
-    store_two<A, LANES>(to + n, activate<A, ACTIVATION>(load<A, LANES>(from + n)),
-                        activate<A, ACTIVATION>(load<A, LANES>(from + n + LANES)));
+inline void finish_row(const FinishArgs<S, A>& t, int64_t m, int64_t n) {
+  const Finish<A, ACTIVATION, LANES> finish(t.steps, t.residual != nullptr);
+  const A* const from = t.from + m * t.from_m;
+  S* const to = t.to + m * t.to_m;
+  const S* const residual = finish.adds ? t.residual + m * t.residual_m : t.to;
+  for (; n + 2 * LANES <= t.N; n += 2 * LANES) {
+    store_two<A, LANES>(to + n, finish.of(load<A, LANES>(from + n), residual + n),
+                        finish.of(load<A, LANES>(from + n + LANES), residual + n + LANES));
   }
-  for (; n + LANES <= N; n += LANES) {
-    store<A, LANES>(to + n, activate<A, ACTIVATION>(load<A, LANES>(from + n)));
+  for (; n + LANES <= t.N; n += LANES) {
+    store<A, LANES>(to + n, finish.of(load<A, LANES>(from + n), residual + n));
   }
-  if (LANES > 1 && n < N) finish_row<S, A, ACTIVATION, (LANES > 1 ? LANES / 2 : 1)>(from, to, n, N);
+  if (LANES > 1 && n < t.N) finish_row<S, A, ACTIVATION, (LANES > 1 ? LANES / 2 : 1)>(t, m, n);
 }
 
 #ifdef NHWC_SHUFFLES
@@ -27,17 +51,21 @@ template <class S, class A, Activation ACTIVATION, int LANES> bool finish_transp
     return false;
   } else {
     if (t.M < LANES || t.N < LANES) return finish_transposed<S, A, ACTIVATION, LANES / 2>(t);
+    const Finish<A, ACTIVATION, LANES> finish(t.steps, t.residual != nullptr);
     for (int64_t n = 0; n < t.N; n += LANES) {
       const int64_t at_n = n + LANES <= t.N ? n : t.N - LANES;
+      const S* const residual = finish.adds ? t.residual + at_n * t.residual_n : t.to;
       for (int64_t m = 0; m < t.M; m += LANES) {
         const int64_t at_m = m + LANES <= t.M ? m : t.M - LANES;
         typename Lanes<A, LANES>::vector v[LANES];
         NHWC_UNROLL(16)
-        for (int l = 0; l < LANES; ++l)
-          v[l] = activate<A, ACTIVATION>(load<A, LANES>(t.from + (at_m + l) * t.from_m + at_n));
+        for (int l = 0; l < LANES; ++l) v[l] = load<A, LANES>(t.from + (at_m + l) * t.from_m + at_n);
         Exchange<A, LANES, LANES / 2>::run(v);
+        S* const to = t.to + at_n * t.to_n + at_m;
         NHWC_UNROLL(16)
-        for (int l = 0; l < LANES; ++l) store<A, LANES>(t.to + (at_n + l) * t.to_n + at_m, v[l]);
+        for (int l = 0; l < LANES; ++l) {
+          store<A, LANES>(to + l * t.to_n, finish.of(v[l], residual + l * t.residual_n + at_m));
+        }
       }
     }
     return true;
@@ -47,25 +75,43 @@ template <class S, class A, Activation ACTIVATION, int LANES> bool finish_transp
 
 template <class S, class A, Activation ACTIVATION> void finish_by(const FinishArgs<S, A>& t) {
 #ifdef NHWC_SHUFFLES
-  if (t.to_m == 1 && t.to_n != 1 && finish_transposed<S, A, ACTIVATION, NHWC_ISA_VECTOR_BYTES / sizeof(A)>(t)) return;
+  const bool columns = t.to_m == 1 && t.to_n != 1 && (t.residual == nullptr || t.residual_m == 1);
+  if (columns && finish_transposed<S, A, ACTIVATION, NHWC_ISA_VECTOR_BYTES / sizeof(A)>(t)) return;
 #endif
+  const bool rows = t.to_n == 1 && (t.residual == nullptr || t.residual_n == 1);
+  const Finish<A, ACTIVATION, 1> finish(t.steps, t.residual != nullptr);
   for (int64_t m = 0; m < t.M; ++m) {
-    const A* from = t.from + m * t.from_m;
-    S* to = t.to + m * t.to_m;
-    if (t.to_n == 1) {
-      finish_row<S, A, ACTIVATION, NHWC_ISA_VECTOR_BYTES / sizeof(A)>(from, to, 0, t.N);
-    } else {
-      for (int64_t n = 0; n < t.N; ++n) {
-        store<A, 1>(to + n * t.to_n, activate<A, ACTIVATION>(load<A, 1>(from + n)));
-      }
+    if (rows) {
+      finish_row<S, A, ACTIVATION, NHWC_ISA_VECTOR_BYTES / sizeof(A)>(t, m, 0);
+      continue;
+    }
+    const A* const from = t.from + m * t.from_m;
+    for (int64_t n = 0; n < t.N; ++n) {
+      const S* const residual = finish.adds ? t.residual + m * t.residual_m + n * t.residual_n : t.to;
+      store<A, 1>(t.to + m * t.to_m + n * t.to_n, finish.of(load<A, 1>(from + n), residual));
     }
   }
 }
 
-template <class S, class A> void finish(const FinishArgs<S, A>& t) {
-  if (t.activation == Activation::relu) {
-    finish_by<S, A, Activation::relu>(t);
-  } else {
-    finish_by<S, A, Activation::none>(t);
+template <class S, class A> void finish(const FinishArgs<S, A>& given) {
+  FinishArgs<S, A> t = given;
+  const bool without_gaps = t.from_m == t.N && t.to_m == t.N && (t.residual == nullptr || t.residual_m == t.N);
+  if (without_gaps && t.to_n == 1 && (t.residual == nullptr || t.residual_n == 1)) {  // one long row
+    t.N *= t.M;
+    t.M = 1;
+  }
+  switch (t.steps.activation) {
+    case Activation::relu:
+      return finish_by<S, A, Activation::relu>(t);
+    case Activation::clamp:
+      return finish_by<S, A, Activation::clamp>(t);
+    case Activation::leaky_relu:
+      return finish_by<S, A, Activation::leaky_relu>(t);
+    case Activation::hardsigmoid:
+      return finish_by<S, A, Activation::hardsigmoid>(t);
+    case Activation::hardswish:
+      return finish_by<S, A, Activation::hardswish>(t);
+    default:
+      return finish_by<S, A, Activation::none>(t);
   }
 }

@@ -27,6 +27,7 @@ namespace {
 #include "dot_body.h"
 #include "copy_body.h"
 #include "transposed_body.h"
+#include "activation_body.h"
 #include "finish_body.h"
 #include "winograd_body.h"
 

@@ -172,18 +172,44 @@ template <class S, class A> struct FieldArgs {
   A* to;
 };
 
-// What becomes of a complete sum. relu leaves NaN and -0 as they are, as torch.relu does.
-enum class Activation { none, relu };
+// What becomes of a complete sum x; what a formula calls a or b is `alpha` or `beta`. NaN stays, and relu keeps -0.
+enum class Activation {
+  none,
+  relu,         // max(x, 0)
+  clamp,        // min(max(x, a), b)
+  leaky_relu,   // x > 0 ? x : a x
+  hardsigmoid,  // clamp(x + 3, 0, 6) / 6
+  hardswish,    // x hardsigmoid(x)
+  sigmoid,      // 1 / (1 + e^-x)
+  silu,         // x sigmoid(x)
+  tanh,
+  elu,        // x > 0 ? x : a (e^x - 1)
+  mish,       // x tanh(log(1 + e^x))
+  gelu,       // x Phi(x), Phi the normal distribution
+  gelu_tanh,  // x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2
+};
+constexpr int kActivations = 13;
 
-// The last step of complete sums: to[m*to_m + n*to_n] = S(activation(from[m*from_m + n])) for m < M, n < N. They may be
-// finished where they stand, and overlap the result in no other way.
+// What is done to complete sums of type A besides rounding them: the activation, and adding a residual, before it or,
+// with activation_first, behind it.
+template <class A> struct FinishSteps {
+  Activation activation = Activation::none;
+  A alpha = 0, beta = 0;
+  bool activation_first = false;
+};
+
+// The last step of complete sums: to[m*to_m + n*to_n] = S(steps(from[m*from_m + n], residual[m*residual_m +
+// n*residual_n])) for m < M, n < N. They may be finished where they stand, and overlap the result in no other way, and
+// the residual, which may be null, not at all.
 template <class S, class A> struct FinishArgs {
   const A* from;
   int64_t from_m;
   S* to;
   int64_t to_m, to_n;
   int64_t M, N;
-  Activation activation;
+  FinishSteps<A> steps;
+  const S* residual;
+  int64_t residual_m, residual_n;
 };
 
 // Winograd's transforms of one tile, two-sided products with small matrices, for each column by itself:

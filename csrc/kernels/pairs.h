@@ -149,9 +149,15 @@ template <class A, int LANES> inline void store(RoundedAsProducts* to, typename 
   }
 }
 
+template <class A, int LANES> inline typename Lanes<A, LANES>::vector load(const RoundedAsProducts* from) {
+  return load<A, LANES>(&from->value);
+}
+
 inline void finish_pairs(const FinishArgs<BFloat16, float>& t) {
   RoundedAsProducts* const to = reinterpret_cast<RoundedAsProducts*>(t.to);
-  finish<RoundedAsProducts, float>({t.from, t.from_m, to, t.to_m, t.to_n, t.M, t.N, t.activation});
+  const RoundedAsProducts* const residual = reinterpret_cast<const RoundedAsProducts*>(t.residual);
+  finish<RoundedAsProducts, float>(
+      {t.from, t.from_m, to, t.to_m, t.to_n, t.M, t.N, t.steps, residual, t.residual_m, t.residual_n});
 }
 
 inline void enter_pairs(Kernels<BFloat16, BFloat16Pair>& kernels) {

@@ -9,7 +9,8 @@ import torch
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from ..nn.drop_in import Conv2d, as_torch
-from ..nn.fused import ConvReLU2d
+from ..nn.fused import FusedConv2d
+from ..nn.linear import FusedLinear
 from ..nn.packed import Prepackable
 from ..nn.twin import shallow_copy, twin
 from .classes import CONVOLUTION, Subclasses, class_of_ours, class_of_torch, why_left
@@ -51,14 +52,15 @@ def revert(model: Any) -> Any:
     """Undoes `convert`: every nhwc_conv.Conv2d in `model` becomes, in place, a torch.nn.Conv2d of the same state.
 
     Layers that `convert` took with `subclasses` get their class back; other subclasses of nhwc_conv.Conv2d are left
-    alone. In a model for inference, what was folded stays so; a layer with a fused ReLU becomes a Sequential of two.
+    alone. In a model for inference, what was folded stays so; a layer that does what followed it becomes one of
+    torch.nn and an activation, which takes a residual as the layer does.
 
     Returns:
         `model`, or its replacement where it is such a layer itself.
     """
 
     def theirs(module: torch.nn.Module) -> torch.nn.Module:
-        if type(module) is ConvReLU2d:
+        if isinstance(module, (FusedConv2d, FusedLinear)):
             return module.to_torch()
         if not isinstance(module, Conv2d):
             return module

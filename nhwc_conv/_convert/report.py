@@ -10,12 +10,13 @@ class ConvertReport:
     """What `convert` did, by the paths of named_modules(); a layer that stands in several places has several.
 
     Attributes:
-        converted: path of a convolution -> "", or what else is to be said of it.
+        converted: path of a convolution, and for inference of a Linear, -> "", or what else is to be said of it.
         left: path of a convolution that stays as it was -> why.
         folded: path of a BatchNorm -> path of the convolution that it went into.
         unfolded: path of a BatchNorm that stays as it was -> why.
-        fused: path of a ReLU, or the name of its call in the graph -> path of the convolution that applies it.
-        unfused: path of an activation, or the name of its call, that is computed on its own -> why.
+        fused: path of an activation, or the name of a call of one or of a sum in the graph -> path of the convolution
+            that does it.
+        unfused: path of an activation, or the name of such a call, that is computed on its own -> why.
         untraced: path of a module that stays as it was, but for the modules in it -> why torch.fx does not show it.
         fallback: why less was converted than could be; "" if nothing stood against it.
         advice: what else could make the model faster.
@@ -45,7 +46,10 @@ class ConvertReport:
     def __str__(self) -> str:
         counts = [f"{len(self.converted)} converted", f"{len(self.left)} left"]
         if self.deviation is not None:
-            counts += [f"{len(self.folded)} BatchNorms folded", f"{len(self.fused)} ReLUs fused"]
+            counts += [
+                f"{len(self.folded)} BatchNorms folded",
+                f"{len(self.fused)} activations and sums fused",
+            ]
             counts.append(f"deviation {self.deviation:.2g} of at most {self.tolerance:.2g}")
         lines = ["nhwc_conv.convert: " + ", ".join(counts)]
         lines += [f"  fallback   {self.fallback}"] if self.fallback else []

@@ -7,15 +7,17 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from ..nn.packed import Prepackable
 from ..nn.twin import shallow_copy
+from .activations import ACTIVATIONS
 from .calls import Calls
 from .classes import CONVOLUTION, Subclasses
 from .fold import NORMS, fold_batch_norms
 from .functions import layers_of_functions
-from .fuse import ACTIVATIONS, fuse_activations
+from .fuse import fuse_finishes, use_fused_linear
 from .graph import remove_idle, remove_unread
 from .layers import layer_of_ours
 from .report import ConvertReport
 from .tracing import Tracer, has_hooks, traced
+from .written_out import name_activations
 
 UNSEEN = "no graph shows what it follows"
 UNCALLED = "the example does not call it"
@@ -74,7 +76,9 @@ class Simplifier:
         remove_idle(graph)
         layers_of_functions(graph, found, prefix)
         fold_batch_norms(graph, found, prefix)
-        fuse_activations(graph, found, prefix)
+        use_fused_linear(graph, found, prefix)
+        name_activations(graph)
+        fuse_finishes(graph, found, prefix)
         remove_unread(graph)
         graph.graph.lint()
         graph.delete_all_unused_submodules()

@@ -11,6 +11,7 @@ from .checks import (
     check_dense,
     check_devices,
     check_out_dtype,
+    check_result_size,
     check_tensors,
     check_winograd,
     forward_geometry,
@@ -22,7 +23,7 @@ from .transposed import transposed_geometry
 
 __all__ = [
     "EXPLICIT", "SAME", "SAME_LOWER", "Geometry", "as_int", "as_ints", "as_pair", "as_sides", "check_dense",
-    "check_devices", "check_out_dtype", "check_tensors", "check_winograd", "extent", "forward_geometry",
-    "four_sides", "holds", "input_geometry", "known_ints", "op_geometry", "padding_argument", "require_tensors",
-    "same_sides", "transposed_geometry", "weight_geometry",
+    "check_devices", "check_out_dtype", "check_result_size", "check_tensors", "check_winograd", "extent",
+    "forward_geometry", "four_sides", "holds", "input_geometry", "known_ints", "op_geometry", "padding_argument",
+    "require_tensors", "same_sides", "transposed_geometry", "weight_geometry",
 ]  # fmt: skip

@@ -15,12 +15,12 @@ PADDING_STRINGS = {"valid": EXPLICIT, "same": SAME, "same_lower": SAME_LOWER}
 OpGeometry: TypeAlias = "tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]"
 
 
-def require_tensors(x: Any, w: Any, bias: Any) -> None:
-    """TypeError unless all are tensors, RuntimeError unless they are dense; the bias may be None."""
-    for name, value in (("x", x), ("w", w), ("bias", bias)):
-        if not isinstance(value, Tensor) and (name != "bias" or value is not None):
+def require_tensors(x: Any, w: Any, bias: Any, residual: Any = None) -> None:
+    """TypeError unless all are tensors, RuntimeError unless they are dense; the last two may be None."""
+    for name, value in (("x", x), ("w", w), ("bias", bias), ("residual", residual)):
+        if not isinstance(value, Tensor) and (name in ("x", "w") or value is not None):
             raise TypeError(f"expected {name} to be a Tensor, but got {name} of type {type(value).__name__}")
-    check_dense(x=x, w=w, bias=bias)
+    check_dense(x=x, w=w, bias=bias, residual=residual)
 
 
 def as_int(name: str, value: Any) -> int:

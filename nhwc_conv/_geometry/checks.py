@@ -101,7 +101,7 @@ def input_geometry(
     _check_size("input_size", input_size)
     x = (*grad[:-3], *input_size, w[2] * groups)
     g = _geometry(x, w[0], w[1], w[3], stride, padding, dilation, groups, auto_pad)
-    _check_grad(g, grad)
+    check_result_size(g, "grad", grad)
     return check_winograd(g) if algorithm == 2 else g
 
 
@@ -135,7 +135,7 @@ def weight_geometry(
     if holds(x[-3] < 1) or holds(x[-2] < 1):
         texts.fail(texts.EMPTY_IMAGE, size=x)
     g = _geometry(x, kernel_size[0], kernel_size[1], grad[-1], stride, padding, dilation, groups, auto_pad)
-    _check_grad(g, grad)
+    check_result_size(g, "grad", grad)
     return check_winograd(g) if algorithm == 2 else g
 
 
@@ -288,10 +288,10 @@ def _check_size(name: str, size: Sequence[int]) -> None:
         texts.fail(texts.NOT_POSITIVE, name=name, value=tuple(size))
 
 
-def _check_grad(g: Geometry, grad: Sequence[int]) -> None:
+def check_result_size(g: Geometry, name: str, shape: Sequence[int]) -> None:
     expected = g.out_shape
-    if len(grad) != len(expected) or any(holds(a != b) for a, b in zip(grad, expected, strict=True)):
-        texts.fail(texts.GRAD, expected=expected, actual=grad)
+    if len(shape) != len(expected) or any(holds(a != b) for a, b in zip(shape, expected, strict=True)):
+        texts.fail(texts.RESULT_SIZE, name=name, expected=expected, actual=shape)
 
 
 def _check_count(what: str, shape: Sequence[int]) -> None:

@@ -80,7 +80,8 @@ OUTPUT_SIZE_AND_PADDING = (
 )
 OUTPUT_SIZE = "requested an output size of {size}, but valid sizes range from {least} to {most}"
 OVERFLOW = "expected the {what} to have at most {limit} elements, but got size {size}"
-GRAD = "expected grad to be of size {expected}, but got grad of size {actual}"
+RESULT_SIZE = "expected {name} to be of size {expected}, but got {name} of size {actual}"
+ACTIVATION = "expected activation to be at least 0 and less than {count}, but got activation={value}"
 PACKABLE = f"expected w to be {dtypes.NAMES} to be packed, but got {{dtype}}"
 PACKED_DTYPE = "expected packed to be {expected} for x of type {dtype}, but got {actual}"
 OUT_DTYPE = "expected out_dtype to be {expected} for x of type {dtype}, but got {actual}"
@@ -119,6 +120,7 @@ DEVICE = (
 MAX_ELEMENTS = 2**47 - 1  # more than any memory holds: what is computed of such counts stays within int64
 ROLES = {
     "x": "input", "w": "weight", "bias": "bias", "grad": "gradient", "packed": "weight", "weight": "weight",
+    "residual": "residual",
 }  # fmt: skip
 # Those that aten's convolutions are written for, on one device or another.
 CONVOLVED_DTYPES = {

@@ -16,6 +16,7 @@ from torch import Tensor
 from .._geometry import texts
 from .aten import convolution, input_gradient, nchw, padded
 from .checked import checked_forward, checked_input, checked_weight, checked_winograd
+from .finish import Finish
 from .schema import FORWARD_OPS, completed
 from .weight_order import in_hwio
 
@@ -53,12 +54,13 @@ def pack_weight(w: Tensor, groups: int, winograd: bool, oihw: bool) -> Tensor:
 def conv2d_packed(
     x: Tensor, packed: Tensor, weight_size: Sequence[int], bias: Tensor | None, *others: Any
 ) -> Tensor:
-    *geometry, weight, oihw, nchw = others
+    *geometry, weight, oihw, nchw, residual = others[:9]
     if weight is None and packed.dim() != 4:
         texts.fail(texts.PACKED_BEFORE_EXPORT)
     w = packed if weight is None else in_hwio(weight, oihw)
     out = forward(x.movedim(-3, -1) if nchw else x, w, bias, *geometry)
-    return out.movedim(-1, -3).contiguous() if nchw else out
+    out = out.movedim(-1, -3).contiguous() if nchw else out
+    return Finish(*others[9:]).of(out, residual)
 
 
 _forms: dict[str, Callable[..., Tensor]] = {

@@ -15,8 +15,17 @@ from torch import Tensor
 from torch._C import _AutoDispatchBelowADInplaceOrView as BelowViews
 
 from .. import _extension
-from .._geometry import check_dense, check_devices, check_tensors, forward_geometry, holds, texts
+from .._geometry import (
+    check_dense,
+    check_devices,
+    check_result_size,
+    check_tensors,
+    forward_geometry,
+    holds,
+    texts,
+)
 from .._geometry.dtypes import ARITHMETIC, COMPUTED
+from .finish import ACTIVATIONS, Finish
 from .memory_format import in_format, suggests_channels_last
 from .schema import completed, library, ops
 from .weight_order import in_hwio
@@ -76,30 +85,38 @@ def fake_pack_weight(w: Tensor, groups: int, winograd: bool, oihw: bool) -> Tens
 def conv2d_packed(
     x: Tensor, packed: Tensor, weight_size: Sequence[int], bias: Tensor | None, *others: Any
 ) -> Tensor:
-    *geometry, weight, oihw, nchw = others
-    images, x = x, x.movedim(-3, -1) if nchw and x.dim() >= 3 else x
+    *geometry, weight, oihw, nchw, residual = others[:9]
+    finish = checked_finish(others[9:])
+    images, x = x, in_nhwc(x) if nchw else x
+    residual = in_nhwc(residual) if nchw and residual is not None else residual
     check_packed(x, packed, bias)
+    if residual is not None:
+        check_residual(x, residual, weight_size, bias, geometry)
     if weight is None:
         start, values = packed[:HEADER].clone(), packed[HEADER:]
         channels_last = bool(start[CHANNELS_LAST : CHANNELS_LAST + 1].any())
         start[CHANNELS_LAST : CHANNELS_LAST + 1] = 0
         if not torch.equal(start, header(x).to(packed.dtype)) or values.numel() != prod(weight_size):
             texts.fail(texts.PACKED)
-        # As wide as what is packed: its values are those of a weight that was rounded already.
-        wide = None if bias is None else bias.to(packed.dtype)
-        out = ops.conv2d(x.to(packed.dtype), values.view(weight_size), wide, *geometry).to(x.dtype)
+        w = values.view(weight_size)
     else:  # nothing is gained by the packing
         channels_last = oihw and suggests_channels_last(weight)
-        out = ops.conv2d(x, checked_fallback(x, weight, weight_size, oihw), bias, *geometry)
+        w = checked_fallback(x, weight, weight_size, oihw).to(packed.dtype)
+    # As wide as what is packed: its values are those of a weight that was rounded already.
+    wide = None if bias is None else bias.to(packed.dtype)
+    out = finish.of(ops.conv2d(x.to(packed.dtype), w, wide, *geometry), residual).to(x.dtype)
     return in_nchw(out, images, channels_last) if nchw else out
 
 
 def fake_packed(
     x: Tensor, packed: Tensor, weight_size: Sequence[int], bias: Tensor | None, *others: Any
 ) -> Tensor:
-    *geometry, weight, oihw, nchw = others
-    images, x = x, x.movedim(-3, -1) if nchw and x.dim() >= 3 else x
+    *geometry, weight, oihw, nchw, residual = others[:9]
+    checked_finish(others[9:])
+    images, x = x, in_nhwc(x) if nchw else x
     check_packed(x, packed, bias)
+    if residual is not None:
+        check_residual(x, in_nhwc(residual) if nchw else residual, weight_size, bias, geometry)
     g = forward_geometry(x.shape, weight_size, None if bias is None else bias.shape, *geometry)
     if weight is not None:
         checked_fallback(x, weight, weight_size, oihw)
@@ -109,6 +126,25 @@ def fake_packed(
     return (
         in_nchw(out, images, weight is not None and oihw and suggests_channels_last(weight)) if nchw else out
     )
+
+
+def checked_finish(values: Sequence[Any]) -> Finish:
+    finish = Finish(*values)
+    if not 0 <= finish.activation < len(ACTIVATIONS):
+        texts.fail(texts.ACTIVATION, count=len(ACTIVATIONS), value=finish.activation)
+    return finish
+
+
+def check_residual(
+    x: Tensor, residual: Tensor, weight_size: Sequence[int], bias: Tensor | None, geometry: Sequence[Any]
+) -> None:
+    g = forward_geometry(x.shape, weight_size, None if bias is None else bias.shape, *geometry)
+    check_tensors(x=x, residual=residual)
+    check_result_size(g, "residual", residual.shape)
+
+
+def in_nhwc(images: Tensor) -> Tensor:
+    return images.movedim(-3, -1) if images.dim() >= 3 else images
 
 
 def in_nchw(out: Tensor, images: Tensor, channels_last: bool) -> Tensor:

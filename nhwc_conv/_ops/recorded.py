@@ -34,8 +34,10 @@ short_ops: Any = ops  # by this name the extension's alone, which the type of `o
 _convolve: Any
 # conv2d_packed of tensors that are recordable, where no gradient is recorded. Raises as `convolve` does.
 convolve_packed: Any
-_convolve, convolve_packed = (
-    (short_ops._convolve.default._op, short_ops._convolve_packed.default._op) if available else (None, None)
+convolve_finished: Any  # with the last steps of finish.py, which stand in `kind`, a residual and two numbers
+_convolve, convolve_packed, convolve_finished = (
+    getattr(short_ops, name).default._op if available else None
+    for name in ("_convolve", "_convolve_packed", "_convolve_finished")
 )
 
 

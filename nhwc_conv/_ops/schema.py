@@ -21,7 +21,8 @@ INPUT = f"(Tensor grad, Tensor w, SymInt[2] input_size, {GEOMETRY}, int algorith
 PACK = "(Tensor w, int groups=1, bool winograd=True, bool oihw=False) -> Tensor"
 PACKED = (
     f"(Tensor x, Tensor packed, SymInt[4] weight_size, Tensor? bias=None, {GEOMETRY}, "
-    "Tensor? weight=None, bool oihw=False, bool nchw=False) -> Tensor"
+    "Tensor? weight=None, bool oihw=False, bool nchw=False, Tensor? residual=None, int activation=0, "
+    "float alpha=0.0, float beta=0.0, bool activation_first=False) -> Tensor"
 )
 WEIGHT = (
     f"(Tensor grad, Tensor x, SymInt[2] kernel_size, {GEOMETRY}, int algorithm=0, "

@@ -28,7 +28,9 @@ AXES: dict[str, dict[str, int]] = {
     "w": {"C": 2, "O": 3},
     "bias": {"O": 0},
     "packed": {},
+    "residual": {"N": 0, "O": -1},
 }
+IMAGES = ("x", "grad", "residual")  # which may have no batch
 RESULTS = {
     **{name: "grad" for name in (*FORWARD_OPS, "conv2d_packed")},
     "conv2d_input": "x",
@@ -42,7 +44,7 @@ def acceptable_shardings(names: Sequence[str], result: str) -> Callable[..., lis
 
     def place(name: str, axis: str, rank: int, otherwise: Any) -> Any:
         dim = AXES[name].get(axis)
-        return otherwise if dim is None else Shard(dim % rank if name in ("x", "grad") else dim)
+        return otherwise if dim is None else Shard(dim % rank if name in IMAGES else dim)
 
     def shardings(*args: Any) -> list[Any]:
         given = {name: value for name, value in zip(names, args, strict=True) if value is not None}

@@ -87,6 +87,11 @@ class PackedOp(Protocol):
         weight: Tensor | None = ...,
         oihw: bool = ...,
         nchw: bool = ...,
+        residual: Tensor | None = ...,
+        activation: int = ...,
+        alpha: float = ...,
+        beta: float = ...,
+        activation_first: bool = ...,
     ) -> Tensor: ...
 
 

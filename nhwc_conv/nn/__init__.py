@@ -2,15 +2,17 @@
 
 from . import init
 from .drop_in import Conv2d
-from .fused import ConvReLU2d
+from .fused import FusedConv2d
 from .layout import weight_layout
 from .lazy import LazyConv2d, LazyNHWCConv2d, LazyNHWCConvTranspose2d
+from .linear import FusedLinear
 from .nhwc import NHWCConv2d
 from .transposed import NHWCConvTranspose2d
 
 __all__ = [
     "Conv2d",
-    "ConvReLU2d",
+    "FusedConv2d",
+    "FusedLinear",
     "LazyConv2d",
     "LazyNHWCConv2d",
     "LazyNHWCConvTranspose2d",

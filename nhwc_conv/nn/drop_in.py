@@ -11,7 +11,10 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from .._geometry import as_ints, check_dense, forward_geometry, op_geometry, padding_argument, texts
 from .._ops import convolve, is_recordable, nchw, ops
+from .._ops.finish import NOTHING, Finish
+from .._ops.finished import Call, convolve_and_finish
 from .._ops.recorded import ALGORITHMS, NOT_COMPUTED
+from .._ops.weight_order import hwio_size
 from ..functional import AUTO, Algorithm, check_algorithm, conv2d
 from .limits import Limited
 from .packed import Prepackable
@@ -33,8 +36,19 @@ def conv2d_nchw(
     dilation: Any,
     groups: int,
     algorithm: Algorithm = "auto",
+    finish: Finish = NOTHING,
+    residual: Tensor | None = None,
 ) -> Tensor:
     """F.conv2d by nhwc_conv.conv2d: NCHW (or CHW) input, OIHW weight, F.conv2d's memory formats."""
+    if finish.activation or residual is not None:
+        check_shapes(input, weight, stride, padding, dilation, groups)
+        sides, auto_pad = padding_argument(padding)
+        geometry = op_geometry(stride, sides, dilation, groups, auto_pad)
+        call = Call(True, algorithm, geometry, finish)
+        if residual is None or fits(residual, input, weight, geometry):
+            return convolve_and_finish(call, input, weight, bias, residual)
+        sums = conv2d_nchw(input, weight, bias, stride, padding, dilation, groups, algorithm)
+        return finish.of(sums, residual)
     if algorithm in ALGORITHMS and is_recordable(input, weight, bias):
         sides, auto_pad = padding_argument(padding)
         try:
@@ -46,6 +60,13 @@ def conv2d_nchw(
         x, w = nchw.views(input, weight)
         out = conv2d(x, w, bias, stride, padding, dilation, groups, algorithm=algorithm)
         return nchw.result(out, input, weight)
+
+
+def fits(residual: Tensor, input: Tensor, weight: Tensor, geometry: Any) -> bool:
+    """Whether a residual is like the result of a convolution; other tensors may be added to that nevertheless."""
+    x = *input.shape[:-3], *input.shape[-2:], input.shape[-3]
+    *batch, rows, columns, channels = forward_geometry(x, hwio_size(weight, True), None, *geometry).out_shape
+    return residual.dtype == input.dtype and tuple(residual.shape) == (*batch, channels, rows, columns)
 
 
 def conv2d_arguments(
@@ -152,25 +173,29 @@ class Conv2d(Prepackable, Limited, torch.nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, *self.weight_and_bias())
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def _conv_forward(
+        self, input: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None = None
+    ) -> Tensor:
         padding: str | int | tuple[int, ...] = self.padding
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = 0
         steps = self.stride, padding, self.dilation, self.groups
         if self._packed is not None:
-            packed_result = self.convolve_packed(input, weight, bias, padding)
+            packed_result = self.convolve_packed(input, weight, bias, padding, residual)
             if packed_result is not None:
                 return packed_result
-            packing = self.packing_in_graph(input, weight, bias)
+            packing = self.packing_in_graph(input, weight, bias, residual)
             if packing is not None:
                 check_shapes(input, weight, *steps)
                 sides, auto_pad = padding_argument(padding)
                 packed, size, *fallback = packing
                 geometry = self.stride, sides, self.dilation, self.groups, auto_pad
-                out = ops.conv2d_packed(nchw.to_nhwc(input), packed, size, bias, *geometry, *fallback)
+                added = None if residual is None else nchw.to_nhwc(residual)
+                rest = *geometry, *fallback, *self.finish_in_graph(added)
+                out = ops.conv2d_packed(nchw.to_nhwc(input), packed, size, bias, *rest)
                 return nchw.result(out, input, weight)
-        return conv2d_nchw(input, weight, bias, *steps, self.algorithm)
+        return conv2d_nchw(input, weight, bias, *steps, self.algorithm, self.finish, residual)
 
     def extra_repr(self) -> str:
         algorithm = "" if self.algorithm == "auto" else f", algorithm={self.algorithm}"
@@ -195,9 +220,9 @@ def check_convolution(module: torch.nn.Module) -> None:
     )
 
 
-def as_torch(layer: Conv2d, cls: type[M]) -> M:
+def as_torch(layer: Prepackable, cls: type[M]) -> M:
     """The twin of `layer` whose class `cls` knows nothing of ours."""
     module = twin(layer, cls)
-    for ours in ("algorithm", "_packed"):
+    for ours in ("algorithm", "_packed", "activation", "activation_first", "finish"):
         module.__dict__.pop(ours, None)
     return module

@@ -29,6 +29,8 @@ def from_torch(cls: type[L], conv: nn.Conv2d, algorithm: Algorithm) -> L:
 
 
 def to_torch(layer: NHWCConv2d) -> nn.Conv2d:
+    if layer.activation is not None:
+        raise ValueError(f"torch.nn.Conv2d has no activation, but activation={layer.activation!r}")
     conv = nn.Conv2d(
         layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, torch_padding(layer), layer.dilation,
         layer.groups, layer.bias is not None, layer.padding_mode, device="meta",

@@ -1,19 +1,97 @@
-"""A convolution that does what follows it, too: made by convert(model, inference=True)."""
+"""A drop-in convolution that does what follows it, too: convert(model, inference=True) makes such layers."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from .._ops.finish import NAMES, ActivationArgument, Finish
 from .drop_in import Conv2d, as_torch
+from .packed import Prepackable
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ..functional import Algorithm
+
+# By the names of conv2d's `activation`, which has the same numbers.
+MODULES: dict[str, Any] = {
+    "none": torch.nn.Identity, "relu": torch.nn.ReLU, "clamp": torch.nn.Hardtanh, "leaky_relu": torch.nn.LeakyReLU,
+    "hardsigmoid": torch.nn.Hardsigmoid, "hardswish": torch.nn.Hardswish, "sigmoid": torch.nn.Sigmoid,
+    "silu": torch.nn.SiLU, "tanh": torch.nn.Tanh, "elu": torch.nn.ELU, "mish": torch.nn.Mish, "gelu": torch.nn.GELU,
+    "gelu_tanh": lambda: torch.nn.GELU(approximate="tanh"),
+}  # fmt: skip
 
 
-class ConvReLU2d(Conv2d):
-    """nhwc_conv.Conv2d followed by ReLU, in place of the convolution's result."""
+class LayerAndActivation(torch.nn.Module):
+    """What FusedConv2d and FusedLinear compute, by layers of torch.nn."""
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return super()._conv_forward(input, weight, bias).relu_()
+    def __init__(self, layer: torch.nn.Module, finish: Finish) -> None:
+        super().__init__()
+        self.layer, self.activation_first = layer, finish.activation_first
+        self.activation = MODULES[NAMES[finish.activation]](*finish.called[1])
+        self.train(layer.training)
 
-    def to_torch(self) -> torch.nn.Sequential:  # type: ignore[override]  # no convolution of torch.nn does ReLU
-        """A torch.nn.Conv2d that shares everything with this layer, and a ReLU behind it."""
-        return torch.nn.Sequential(as_torch(self, torch.nn.Conv2d), torch.nn.ReLU()).train(self.training)
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        sums = self.layer(input)
+        if residual is not None and not self.activation_first:
+            sums = sums + residual
+        out: Tensor = self.activation(sums)
+        return out + residual if residual is not None and self.activation_first else out
+
+
+class FusedLayer(Prepackable):
+    """What both fused layers are told and show."""
+
+    def extra_repr(self) -> str:
+        first = ", activation_first=True" if self.activation_first else ""
+        return f"{super().extra_repr()}, activation={self.activation!r}{first}"
+
+
+class FusedConv2d(FusedLayer, Conv2d):
+    """nhwc_conv.Conv2d with an activation and, where a call has one, a residual: both are done in the caches.
+
+    layer(input) is activation(conv(input)), layer(input, residual) is activation(conv(input) + residual) or, with
+    `activation_first`, activation(conv(input)) + residual.
+
+    Takes the arguments of nhwc_conv.Conv2d, and `activation` and `activation_first` as nhwc_conv.conv2d has them.
+
+    Raises:
+        ValueError: unknown `activation`, and whatever nhwc_conv.Conv2d raises.
+    """
+
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, residual: Tensor | None = None) -> Tensor: ...
+
+    def __init__(
+        self,
+        *args: Any,
+        activation: ActivationArgument = None,
+        activation_first: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.set_finish(activation, activation_first)
+
+    @classmethod
+    def from_torch(
+        cls,
+        module: torch.nn.Conv2d,
+        algorithm: Algorithm | None = None,
+        activation: ActivationArgument = None,
+        activation_first: bool = False,
+    ) -> Self:
+        """As nhwc_conv.Conv2d.from_torch, with what follows the convolution."""
+        layer = super().from_torch(module, algorithm)
+        layer.set_finish(activation, activation_first)
+        return layer
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        return self._conv_forward(input, *self.weight_and_bias(), residual)
+
+    def to_torch(self) -> LayerAndActivation:  # type: ignore[override]  # no convolution of torch.nn does that
+        """A torch.nn.Conv2d that shares everything with this layer, and its activation behind it."""
+        return LayerAndActivation(as_torch(self, torch.nn.Conv2d), self.finish)

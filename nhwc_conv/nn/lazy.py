@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedParameter
 
+from .._ops.finish import ActivationArgument
 from ..functional import Algorithm, check_algorithm
 from .drop_in import Conv2d, PaddingMode
 from .hwio import HWIOLayer, check_groups
@@ -105,9 +106,12 @@ class LazyNHWCConv2d(LazyNHWCLayer, NHWCConv2d):
         dtype: torch.dtype | None = None,
         *,
         algorithm: Algorithm = "auto",
+        activation: ActivationArgument = None,
+        activation_first: bool = False,
     ) -> None:
         steps = kernel_size, stride, padding, dilation, groups
-        super().__init__(0, 0, *steps, False, padding_mode, device, dtype, algorithm=algorithm)
+        finish: Any = dict(activation=activation, activation_first=activation_first)
+        super().__init__(0, 0, *steps, False, padding_mode, device, dtype, algorithm=algorithm, **finish)
         self.leave_open(out_channels, bias, device, dtype)
 
 

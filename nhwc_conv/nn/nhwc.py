@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .._geometry import EXPLICIT, as_pair, as_sides, padding_argument, same_sides
 from .._ops import ops
+from .._ops.finish import ActivationArgument
 from ..functional import Algorithm, check_algorithm, conv2d
 from . import exchange
 from .drop_in import PaddingMode
@@ -28,13 +29,16 @@ class Options(TypedDict, total=False):
 
     padding_mode: PaddingMode
     algorithm: Algorithm
+    activation: ActivationArgument
+    activation_first: bool
 
 
 class NHWCConv2d(Prepackable, HWIOLayer):
     """torch.nn.Conv2d for NHWC tensors, with an HWIO weight: [KH, KW, in_channels/groups, out_channels].
 
     The arguments are those of torch.nn.Conv2d. `padding` may also be (top, bottom, left, right), and strings
-    are those of nhwc_conv.conv2d, for any stride. `algorithm`: see nhwc_conv.conv2d. The same seed gives the
+    are those of nhwc_conv.conv2d, for any stride. `algorithm`, `activation` and `activation_first`: see there, too;
+    a residual is given to the call. The same seed gives the
     initial values of torch.nn.Conv2d, permuted; for others, see nhwc_conv.nn.init. `.to(memory_format=...)`, which is
     about NCHW, leaves the weight alone. load_state_dict takes state dicts of torch.nn.Conv2d too; where the shape of
     a weight does not tell which it is, see nhwc_conv.weight_layout.
@@ -49,13 +53,14 @@ class NHWCConv2d(Prepackable, HWIOLayer):
 
     oihw = False
     shown_unless = dict(
-        padding=(0, 0, 0, 0), dilation=(1, 1), groups=1, padding_mode="zeros", algorithm="auto"
+        padding=(0, 0, 0, 0), dilation=(1, 1), groups=1, padding_mode="zeros", algorithm="auto", activation=None,
+        activation_first=False,
     )  # fmt: skip
 
     if TYPE_CHECKING:
         padding_mode: PaddingMode
 
-        def __call__(self, x: Tensor) -> Tensor: ...
+        def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor: ...
 
     def __init__(
         self,
@@ -72,6 +77,8 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         dtype: torch.dtype | None = None,
         *,
         algorithm: Algorithm = "auto",
+        activation: ActivationArgument = None,
+        activation_first: bool = False,
     ) -> None:
         super().__init__()
         check_groups(groups, in_channels, out_channels)
@@ -86,6 +93,7 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         self.stride, self.dilation = as_pair("stride", stride), as_pair("dilation", dilation)
         self.padding = padding.lower() if isinstance(padding, str) else as_sides(sides)
         self.padding_mode, self.algorithm = padding_mode, algorithm
+        self.set_finish(activation, activation_first)
         self.create_parameters(bias, device, dtype)
 
     def weight_shape(self) -> tuple[int, ...]:
@@ -107,7 +115,8 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         """The torch.nn.Conv2d that computes the same on NCHW tensors, with a copy of the parameters.
 
         Raises:
-            ValueError: torch.nn.Conv2d has no such padding: "same" with a stride, or opposite sides that differ.
+            ValueError: torch.nn.Conv2d has no such padding, "same" with a stride, or opposite sides that differ; or it
+                has no activation, and this layer has one.
         """
         return exchange.to_torch(self)
 
@@ -131,7 +140,7 @@ class NHWCConv2d(Prepackable, HWIOLayer):
             stride, padding, dilation, groups: Keras' strides, padding, dilation_rate, groups; Flax's strides,
                 padding ("SAME", "VALID", or ((top, bottom), (left, right)) as (top, bottom, left, right)),
                 kernel_dilation, feature_group_count.
-            options: `padding_mode`, `algorithm`.
+            options: `padding_mode`, `algorithm`, `activation`, `activation_first`.
 
         Raises:
             ValueError: shapes that do not fit together, or unknown strings.
@@ -157,22 +166,23 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         steps = dict(stride=stride, padding=padding, dilation=dilation)
         return exchange.from_depthwise_kernel(cls, kernel, bias, **steps, **options)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         self.check_reparametrised()
         padding: str | int | tuple[int, ...] = self.padding
         if self.padding_mode != "zeros":
             x, padding = self._padded(x), 0
         weight, bias = self.weight_and_bias()
         if self._packed is not None:
-            out = self.convolve_packed(x, weight, bias, padding)
+            out = self.convolve_packed(x, weight, bias, padding, residual)
             if out is not None:
                 return out
-            packing = self.packing_in_graph(x, weight, bias)
+            packing = self.packing_in_graph(x, weight, bias, residual)
             if packing is not None:
                 sides, auto_pad = padding_argument(padding)
                 packed, size, *fallback = packing
                 geometry = self.stride, sides, self.dilation, self.groups, auto_pad
-                return ops.conv2d_packed(x, packed, size, bias, *geometry, *fallback)
+                rest = *fallback, *self.finish_in_graph(residual)
+                return ops.conv2d_packed(x, packed, size, bias, *geometry, *rest)
         return conv2d(
             x,
             weight,
@@ -182,6 +192,9 @@ class NHWCConv2d(Prepackable, HWIOLayer):
             self.dilation,
             self.groups,
             algorithm=self.algorithm,
+            activation=self.activation,
+            residual=residual,
+            activation_first=self.activation_first,
         )
 
     def _padded(self, x: Tensor) -> Tensor:

@@ -12,9 +12,11 @@ from torch._C import _len_torch_function_stack as function_modes
 from torch.compiler import is_compiling
 
 from .._ops import is_recordable, is_transformed
-from .._ops.listeners import needs_gradient
+from .._ops.finish import NOTHING, ActivationArgument, Finish, finish_argument
+from .._ops.listeners import PLAIN, needs_gradient
 from .._ops.recorded import NOT_COMPUTED
-from .packed_weight import PackedWeight, hwio_size, is_packable
+from .._ops.weight_order import hwio_size
+from .packed_weight import PackedWeight, is_packable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,12 +27,21 @@ if TYPE_CHECKING:
 class Prepackable(torch.nn.Module):
     """A layer whose weight may be packed. Training, loading, moving, copying and pickling drop the packing."""
 
+    finish: Finish = NOTHING  # what is done to the sums
     oihw: bool  # the weight is [O, C/groups, KH, KW], else [KH, KW, C/groups, O]
     _packed: PackedWeight | None = None
 
     if TYPE_CHECKING:  # at run time torch.jit would read these, and take the text of an annotation for a type
         groups: int
         algorithm: Algorithm
+
+    activation: ActivationArgument = None
+    activation_first = False
+
+    def set_finish(self, activation: ActivationArgument, activation_first: bool) -> None:
+        """ValueError: no such activation."""
+        self.finish = finish_argument(activation, activation_first)
+        self.activation, self.activation_first = activation, activation_first
 
     def pack(self) -> None:
         """Packs the weight, if it is a plain parameter of a dtype that is computed in C++."""
@@ -53,7 +64,12 @@ class Prepackable(torch.nn.Module):
         return layer.weight, layer.bias  # parametrised
 
     def convolve_packed(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, padding: str | int | tuple[int, ...]
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        padding: str | int | tuple[int, ...],
+        residual: Tensor | None,
     ) -> Tensor | None:
         """The convolution by the packed weight, which is packed anew if the parameter has changed.
 
@@ -69,6 +85,8 @@ class Prepackable(torch.nn.Module):
             or self.algorithm != "auto"
             or x.dtype != weight.dtype
             or autocast_enabled()
+            or residual is not None
+            and (type(residual) not in PLAIN or needs_gradient(residual, weight, bias))
         ):
             return None
         if packed.is_stale():
@@ -77,11 +95,14 @@ class Prepackable(torch.nn.Module):
             packed = self._packed = PackedWeight(weight, *self._how_to_pack())
         try:
             layer: Any = self
-            return packed.convolve(x, bias, layer.stride, padding, layer.dilation, layer.groups)
+            geometry = layer.stride, padding, layer.dilation, layer.groups
+            return packed.convolve(x, bias, geometry, self.finish, residual)
         except NOT_COMPUTED:
             return None  # computed in another way, or refused in words that fit
 
-    def packing_in_graph(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Any, ...] | None:
+    def packing_in_graph(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None
+    ) -> tuple[Any, ...] | None:
         """What conv2d_packed takes in place of `weight` where a graph is made: after x, and behind its other arguments.
 
         None where a convolution of `x` cannot use a packing. Whether it is of the weight when the graph runs is for
@@ -98,6 +119,7 @@ class Prepackable(torch.nn.Module):
             or is_transformed()
             or self.algorithm != "auto"
             or needs_gradient(x, weight, bias)
+            or (residual is not None and needs_gradient(residual, weight, bias))
             or x.dtype != weight.dtype
             or torch.is_autocast_enabled("cpu")
             or packed.tensor.dtype != weight.dtype
@@ -106,6 +128,10 @@ class Prepackable(torch.nn.Module):
         tensor = packed.nothing if exporting else packed.tensor
         # The parameter itself: Inductor's views of it would have versions of their own.
         return tensor, hwio_size(weight, self.oihw), weight, self.oihw
+
+    def finish_in_graph(self, residual: Tensor | None) -> tuple[Any, ...]:
+        """The last arguments of conv2d_packed. None where nothing is done: a compiler takes numbers for variables."""
+        return (False, residual, *self.finish) if self.finish.activation or residual is not None else ()
 
     def train(self, mode: bool = True) -> Self:
         if mode:

@@ -16,7 +16,9 @@ from .. import _extension
 from .._geometry import padding_argument
 from .._geometry.dtypes import COMPUTED
 from .._ops import ops
-from .._ops.recorded import convolve_packed, short_call
+from .._ops.finish import Finish
+from .._ops.recorded import convolve_finished, convolve_packed, short_call
+from .._ops.weight_order import hwio_size
 
 
 class PackedWeight:
@@ -25,10 +27,12 @@ class PackedWeight:
     def __init__(self, parameter: torch.nn.Parameter, groups: int, winograd: bool, oihw: bool) -> None:
         # Read first: a change while packing makes this copy stale, not the next one.
         self.parameter, self.state = parameter, state_of(parameter)
-        self.size = hwio_size(parameter, oihw)
         self.memory = parameter.detach()  # else the next weight might come to lie at the same address
-        with torch.no_grad():
-            self.tensor = ops.pack_weight(parameter, groups, winograd, oihw)
+        weight = (
+            self.memory if parameter.dim() == 4 else self.memory.t()[None, None]
+        )  # of a linear layer: HWIO
+        self.size = hwio_size(weight, oihw)
+        self.tensor = ops.pack_weight(weight, groups, winograd, oihw)
         self.nothing = parameter.new_empty(0)  # no packing: what an exported program holds in its place
         self.nchw = oihw
         self.geometry: tuple[Any, ...] = ()
@@ -39,23 +43,28 @@ class PackedWeight:
     def is_stale(self) -> bool:
         return self.state != state_of(self.parameter)
 
-    def convolve(self, x: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
+    def convolve(
+        self,
+        x: Tensor,
+        bias: Tensor | None,
+        geometry: tuple[Any, ...],
+        finish: Finish,
+        residual: Tensor | None,
+    ) -> Tensor:
         """The convolution of a recordable tensor. `geometry` is what `self.geometry` was at the last call, mostly."""
         if geometry != self.geometry:
             stride, padding, dilation, groups = geometry
             sides, auto_pad = padding_argument(padding)
             self.short_call = short_call(self.nchw, stride, sides, dilation, groups, auto_pad)
             self.geometry = geometry
-        return convolve_packed(x, self.tensor, bias, *self.short_call)
+        if not finish.activation and residual is None:
+            return convolve_packed(x, self.tensor, bias, *self.short_call)
+        kind, *rest = self.short_call
+        kind |= finish.activation << 8 | finish.activation_first << 12
+        return convolve_finished(x, self.tensor, bias, kind, *rest, residual, finish.alpha, finish.beta)
 
 
 PACKED: weakref.WeakSet[PackedWeight] = weakref.WeakSet()
-
-
-def hwio_size(weight: Tensor, oihw: bool) -> tuple[int, ...]:
-    """The size of a weight as [KH, KW, C/groups, O]."""
-    shape = weight.shape
-    return (shape[2], shape[3], shape[1], shape[0]) if oihw else shape
 
 
 def is_packable(parameter: Tensor | None) -> TypeGuard[torch.nn.Parameter]:

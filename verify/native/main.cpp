@@ -90,12 +90,26 @@ double largest(const std::vector<int>& values) {
   return found;
 }
 
-// Into a tensor of any layout, and with an activation: the bits of the plain result, and of its activation.
+// A sum with an activation, of those whose values are exact: relu, or leaky_relu by a power of two.
+template <class T> T activated(const nhwc_conv::FinishSteps<double>& steps, T sum) {
+  if (steps.activation == Activation::none || !(value_of(sum) < 0)) return sum;
+  return stored<T>(steps.activation == Activation::relu ? 0 : steps.alpha * value_of(sum));
+}
+
+// Into a tensor of any layout, with a residual and an activation: the bits of the plain result and the same steps. Of
+// half precision without a residual, for what was added to it was no half.
 template <class T, class Run>
-void expect_finished(std::vector<T> expected, const Memory& memory, int64_t turn, const Run& run) {
-  const Finish finish = {turn % 2 ? Activation::relu : Activation::none, Order(turn % kOrders)};
-  if (finish.activation == Activation::relu) {
-    for (T& value : expected) value = value_of(value) < 0 ? stored<T>(0) : value;
+void expect_finished(std::vector<T> expected, const Memory& memory, const Problem& p, int64_t turn, const Run& run) {
+  constexpr Activation kActivation[] = {Activation::none, Activation::relu, Activation::leaky_relu};
+  const Finish finish = {
+      {kActivation[turn % 3], 0.25, 0, turn / 3 % 2 != 0}, sizeof(T) > 2 && turn / 6 % 2 == 0, Order(turn % kOrders)};
+  for (size_t e = 0; e < expected.size(); ++e) {
+    T& value = expected[e];
+    if (finish.steps.activation_first || !finish.adds) value = activated(finish.steps, value);
+    if constexpr (sizeof(T) > 2) {
+      if (finish.adds) value += static_cast<T>(p.reals.grad[e]);
+    }
+    if (finish.adds && !finish.steps.activation_first) value = activated(finish.steps, value);
   }
   const T* result = run(finish);
   if (!memory.intact()) failed("wrote beside a buffer");
@@ -138,7 +152,7 @@ void check(const Problem& p, const nhwc_conv::KernelTable& table, const char* dt
         const T* plain = run(Finish());
         judge(by, plain, p.y, y_size, bits);
         if (plain == nullptr || !real) return;
-        expect_finished<T>({plain, plain + p.y.size()}, memory, turn + t, run);
+        expect_finished<T>({plain, plain + p.y.size()}, memory, p, turn + t, run);
       };
       const Tensors<T> tensors =
           real ? lay_out<T>(memory, place, p, p.reals, orders) : lay_out<T>(memory, place, p, p.integers, orders);

@@ -53,7 +53,8 @@ template <class S, class A, class Pass> void run_pass(const Call<S, A>& call, co
 
 // What becomes of the sums of a forward pass, and the layout of the tensor that they go to.
 struct Finish {
-  Activation activation = Activation::none;
+  nhwc_conv::FinishSteps<double> steps = {};
+  bool adds = false;  // the gradient of the problem, which is as large as the result
   Order order = Order::contiguous;
 };
 
@@ -65,7 +66,9 @@ S* run_forward(const Call<S, A>& call, Algorithm algorithm, const nhwc_conv::Giv
   const Layout layout = layout_of(finish.order, sizes);
   S* y = poisoned<S>(call.memory.result, call.place, layout.elements);
   const int64_t* s = layout.strides;
-  const nhwc_conv::Result<S, A> to = {{y, s[0], s[1], s[2], s[3]}, finish.activation};
+  nhwc_conv::Result<S, A> to = {{y, s[0], s[1], s[2], s[3]}};
+  to.steps = {finish.steps.activation, A(finish.steps.alpha), A(finish.steps.beta), finish.steps.activation_first};
+  if (finish.adds) to.residual = call.tensors.grad;
   run_pass(call, nhwc_conv::Forward<S, A>(call.kernels, g, algorithm, call.threads, call.tensors.x, weights,
                                           {call.tensors.bias, 1}, to));
   return finish.order == Order::contiguous ? y : gather(call.memory.gathered, call.place, layout, sizes, y);
