@@ -1,4 +1,4 @@
-"""nhwc_conv.benchmark(layers=True): which convolutions it times, how much they compute, and what limits them."""
+"""nhwc_conv.benchmark(layers=True): which convolutions it times, what they compute, and what limits them."""
 
 import pytest
 import torch
