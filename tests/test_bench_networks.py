@@ -125,6 +125,14 @@ def test_gradients_are_those_of_the_network(bench, monkeypatch):
         task.prepare(bench.contenders.TRAINING["converted"])
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_gradients_in_other_dtypes(bench, dtype):
+    task = bench.contenders.Training(models.SMALL["resnet_basic"], 2, 32, dtype, None)
+    for name in (*EAGER, "converted"):
+        _, error = task.prepare(bench.contenders.TRAINING[name])
+        assert error <= task.limit and 0 < task.limit < 100 * torch.finfo(dtype).eps * bench.contenders.SAFETY
+
+
 def test_gradients_that_cancel_are_held_against_the_others(bench):
     """What a BatchNorm adds, the next one takes away: its exact gradient is rounding alone."""
     task = bench.contenders.Training(models.SMALL["mobilenet_v2"], 2, 32, torch.float32, None)

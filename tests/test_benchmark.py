@@ -168,6 +168,21 @@ def test_examples_of_every_kind(model, x):
         assert not any(form.error for form in found.forms.values())
 
 
+def test_tensors_without_a_memory_format(x):
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.deep = nn.Conv2d(3, 4, 3), nn.Conv3d(4, 4, 1)
+            self.register_buffer("mixing", torch.eye(4).to_sparse())
+
+        def forward(self, x):
+            y = torch.einsum("oc,nchw->nohw", self.mixing.to_dense(), self.conv(x))
+            return self.deep(y.unsqueeze(2))
+
+    found = nhwc_conv.benchmark(Mixed().eval(), x, **QUICK)
+    assert [form.error for form in found.forms.values()] == [""] * 4
+
+
 def test_a_form_that_is_wrong_is_a_row_that_says_so(model, x, monkeypatch):
     def wrong(model, example):
         with torch.no_grad():

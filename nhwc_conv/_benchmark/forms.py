@@ -26,7 +26,7 @@ class Form:
 
 
 def contiguous(t: torch.Tensor) -> torch.Tensor:
-    return t.contiguous()
+    return t.contiguous() if t.layout == torch.strided else t  # sparse tensors refuse
 
 
 def as_it_is(model: nn.Module, example: Any) -> tuple[nn.Module, str]:
