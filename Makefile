@@ -23,7 +23,7 @@ bench: .venv/built .venv/installed-bench
 	$(BIN)/python bench/report.py bench.json docs/benchmark
 	$(BIN)/python bench/linearity.py docs/benchmark
 	$(BIN)/python bench/accuracy.py > docs/accuracy.md
-	$(BIN)/python bench/end_to_end.py --out docs/benchmark/end_to_end.json
+	$(BIN)/python bench/networks.py --compiled --out docs/benchmark/networks.json
 
 # VERIFY="--scale 0.1" and SANITIZE=--quick are shorter; whatever is not short also writes its part of docs/reliability.
 verify: .venv/built

@@ -10,7 +10,7 @@ import sys
 
 import layers  # noqa: F401  (puts the package and tests/ on the path)
 import torch
-from end_to_end import network, training_step
+from network_contenders import images, network, training_step
 
 import nhwc_conv
 from nhwc_conv._extension import module as extension
@@ -22,7 +22,7 @@ def peak(converts, dtype, batch, size):
     """Bytes that a ResNet-50 and two training steps take beyond what the process had before."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     model = network(models.resnet50, True, dtype)
-    x = torch.randn(batch, 3, size, size).to(dtype, memory_format=torch.channels_last)
+    x = images(batch, size, dtype)
     step = training_step(nhwc_conv.convert(model) if converts else model, x)
     step()
     step()

@@ -1,6 +1,7 @@
 """NHWC/HWIO 2-D convolution for PyTorch on CPU, behind ops that every PyTorch subsystem understands."""
 
 from . import functional, nn, reference
+from ._benchmark import BenchmarkReport, benchmark
 from ._compile import compile_backend
 from ._convert import ConvertReport, convert, revert
 from ._explain import explain
@@ -21,6 +22,7 @@ from .nn import (
 )
 
 __all__ = [
+    "BenchmarkReport",
     "Conv2d",
     "ConvertReport",
     "LazyConv2d",
@@ -29,6 +31,7 @@ __all__ = [
     "NHWCConv2d",
     "NHWCConvTranspose2d",
     "__version__",
+    "benchmark",
     "compile_backend",
     "conv2d",
     "conv_transpose2d",

@@ -89,6 +89,56 @@ def mobilenet_v2(stages=MOBILENET_V2, stem=32, head=1280, classes=1000):
     return nn.Sequential(*layers, nn.Linear(head, classes))
 
 
+class SqueezeExcite(nn.Module):
+    """Scales channels by what their means say: Hu et al., Squeeze-and-excitation networks, 2017."""
+
+    def __init__(self, c, squeezed):
+        super().__init__()
+        self.scale = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(c, squeezed, 1),
+            nn.SiLU(),
+            nn.Conv2d(squeezed, c, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x):
+        return x * self.scale(x)
+
+
+class SqueezedInvertedResidual(nn.Module):
+    """MobileNetV2's block with SiLU, larger kernels and squeeze and excitation to a quarter of its input channels."""
+
+    def __init__(self, c, o, kernel, stride, expansion):
+        super().__init__()
+        hidden = c * expansion
+        layers = [] if expansion == 1 else [*norm_conv(c, hidden, 1), nn.SiLU()]
+        layers += [*norm_conv(hidden, hidden, kernel, stride, groups=hidden), nn.SiLU()]
+        layers += [SqueezeExcite(hidden, max(1, c // 4)), *norm_conv(hidden, o, 1)]
+        self.body, self.adds = nn.Sequential(*layers), stride == 1 and c == o
+
+    def forward(self, x):
+        return x + self.body(x) if self.adds else self.body(x)
+
+
+# expansion, kernel, output channels, repetitions, stride of the first
+EFFICIENTNET_B0 = (
+    (1, 3, 16, 1, 1), (6, 3, 24, 2, 2), (6, 5, 40, 2, 2), (6, 3, 80, 3, 2), (6, 5, 112, 3, 1), (6, 5, 192, 4, 2),
+    (6, 3, 320, 1, 1),
+)  # fmt: skip
+
+
+def efficientnet_b0(stages=EFFICIENTNET_B0, stem=32, head=1280, classes=1000):
+    """Tan and Le, EfficientNet: rethinking model scaling for convolutional neural networks, 2019."""
+    layers, c = [*norm_conv(3, stem, 3, 2), nn.SiLU()], stem
+    for expansion, kernel, o, repetitions, stride in stages:
+        for i in range(repetitions):
+            layers.append(SqueezedInvertedResidual(c, o, kernel, 1 if i else stride, expansion))
+            c = o
+    layers += [*norm_conv(c, head, 1), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(head, classes))
+
+
 class ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of an NCHW image."""
 
@@ -151,6 +201,24 @@ class UNet(nn.Module):
         return self.head(x)
 
 
+class AddsInput(nn.Sequential):
+    """x + body(x)"""
+
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+def edsr(blocks=16, width=64, scale=2):
+    """An image of `scale` times the size: Lim et al., Enhanced deep residual networks, 2017; their small baseline."""
+
+    def conv(c, o):
+        return nn.Conv2d(c, o, 3, padding=1)
+
+    body = [AddsInput(conv(width, width), nn.ReLU(inplace=True), conv(width, width)) for _ in range(blocks)]
+    larger = conv(width, scale**2 * width), nn.PixelShuffle(scale), conv(width, 3)
+    return nn.Sequential(conv(3, width), AddsInput(*body, conv(width, width)), *larger)
+
+
 SMALL = {
     "resnet_basic": lambda: resnet(basic, (1, 1, 1), width=8, classes=5),
     "resnet_bottleneck": lambda: resnet(bottleneck, (1, 2), width=8, classes=5),
@@ -159,6 +227,8 @@ SMALL = {
     ),
     "convnext": lambda: convnext((1, 1), (8, 16), classes=5),
     "u_net": lambda: UNet((8, 12, 16)),
+    "efficientnet": lambda: efficientnet_b0(((1, 3, 8, 1, 1), (6, 5, 12, 2, 2)), stem=8, head=24, classes=5),
+    "edsr": lambda: edsr(blocks=2, width=8),
 }
 
 

@@ -17,6 +17,7 @@ MODULES = [
     {"__main__"},
     {"_demo"},
     {"__init__"},
+    {"_benchmark"},
     {"_compile", "_convert", "_explain"},
     {"_prepack"},
     {"nn"},

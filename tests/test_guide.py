@@ -4,12 +4,13 @@ import re
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import DISABLED, ROOT
 
 GUIDE = ROOT / "docs" / "guide"
 INDEX = GUIDE / "README.md"
 PAGES = [page for page in sorted(GUIDE.glob("*.md")) if page != INDEX]
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}  # by pages, beside torch and NumPy
+OF_THE_EXTENSION = {"benchmark"}  # pages that ask for what it does
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -38,6 +39,8 @@ def test_page_runs(page, tmp_path, monkeypatch):
     assert "```python" in text
     for package in NEEDED.get(page.stem, ()):
         pytest.importorskip(package)
+    if DISABLED and page.stem in OF_THE_EXTENSION:
+        pytest.skip("NHWC_CONV_DISABLE_EXT disables the extension that this page asks about")
     monkeypatch.chdir(tmp_path)  # what a page saves
     torch.manual_seed(0)
     namespace = {"__name__": page.stem}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import assert_type
 
 import nhwc_conv
-from nhwc_conv import ConvertReport
+from nhwc_conv import BenchmarkReport, ConvertReport
 from nhwc_conv.functional import Algorithm
 
 
@@ -82,6 +82,10 @@ def test_models() -> None:
     assert_type(nhwc_conv.revert(model), nn.Sequential)
     assert_type(nhwc_conv.convert(nn.Conv2d(3, 4, 3), subclasses=True), nn.Conv2d)
     assert_type(nhwc_conv.revert(nhwc_conv.Conv2d(3, 4, 3)), nn.Conv2d)
+    found = nhwc_conv.benchmark(model, (x,), rounds=1, seconds=0, report=None)
+    assert_type(found, BenchmarkReport)
+    assert_type(found.speed_up("converted"), float)
+    assert_type(found.forms["converted"].seconds, list[float])
     compiled = torch.compile(model, backend=nhwc_conv.compile_backend)
     assert callable(compiled)
 
@@ -135,6 +139,8 @@ def test_what_is_wrong_is_wrong_to_the_checker_too() -> None:
         nhwc_conv.NHWCConv2d.from_torch(nn.Linear(3, 4))  # type: ignore[arg-type]
     with pytest.raises(wrong):
         nhwc_conv.convert([nn.Conv2d(3, 4, 3)])  # type: ignore[call-overload]
+    with pytest.raises(wrong):
+        nhwc_conv.benchmark(nn.Conv2d(3, 4, 3).eval(), 3)  # type: ignore[arg-type]
     with pytest.raises(wrong):
         nhwc_conv.weight_layout("NHWC").__enter__()  # type: ignore[arg-type]
     with pytest.raises(wrong):

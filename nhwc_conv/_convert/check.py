@@ -52,22 +52,28 @@ class Reference:
             distances = map(distance, results(nearby, example), self.expected)
             self.limits = [max(n, d) for n, d in zip(self.limits, distances, strict=False)]
 
-    def check(self, model: torch.nn.Module) -> tuple[float, float]:
+    def check(
+        self, model: Callable[..., Any], example: Any = None, name: str = "the converted model"
+    ) -> tuple[float, float]:
         """(deviation, tolerance) of the tensor among the results that comes nearest to its tolerance, largest elements.
+
+        Args:
+            example: for `model`, the numbers of the reference's in another memory format; None for that itself.
+            name: what errors call `model`.
 
         Raises:
             Deviation: a deviation is over its tolerance.
         """
-        found = results(model, self.example)
+        found = results(model, self.example if example is None else example)
         if len(found) != len(self.expected):
             counts = f"{len(found)} floating-point results, but the original {len(self.expected)}"
-            raise Deviation(f"the converted model gives {counts}")
+            raise Deviation(f"{name} gives {counts}")
         deviations = map(distance, found, self.expected)
         pairs = [(d, SAFETY * n) for d, n in zip(deviations, self.limits, strict=True)]
         deviation, tolerance = max(pairs, key=lambda pair: pair[0] / pair[1] if pair[1] else pair[0])
         if not deviation <= tolerance:
             raise Deviation(
-                f"the converted model's result is off by {deviation:.3g}, but rounding explains {tolerance:.3g}"
+                f"{name}'s result is off by {deviation:.3g}, but rounding explains {tolerance:.3g}"
             )
         return deviation, tolerance
 
