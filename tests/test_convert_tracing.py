@@ -140,3 +140,27 @@ def test_examples_that_are_no_leaves():
     ours, _ = converted(trained(nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))), example)
     assert kinds(ours) == [Conv2d]
     assert example.grad_fn is not None
+
+
+class Counter(nn.Module):
+    """Counts its calls in a buffer, and keeps what it saw last."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.register_buffer("calls", torch.zeros(()))
+        self.last = None
+
+    def forward(self, x):
+        self.calls = self.calls + 1
+        self.last = self.conv(x)
+        return self.last
+
+
+def test_a_model_that_assigns_to_itself_is_left_alone():
+    model, x, reports = Counter().eval(), torch.randn(1, 3, 4, 4), []
+    ours = nhwc_conv.convert(model, inference=True, example=x, report=reports.append)
+    assert type(model.calls) is torch.Tensor and (model.last is None or type(model.last) is torch.Tensor)
+    assert "assigns to attributes" in reports[0].untraced[""]
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), model(x))

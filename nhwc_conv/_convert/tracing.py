@@ -130,6 +130,37 @@ def proxies_are_tensors() -> Iterator[None]:
             builtins.isinstance = true_isinstance
 
 
+@contextmanager
+def attributes_kept(root: nn.Module) -> Iterator[None]:
+    """TypeError where code assigns to attributes of a module: a graph would not, and the module would hold proxies."""
+    before = {module: attributes(module) for module in root.modules()}
+    try:
+        yield
+    finally:
+        changed = False
+        for module, tables in before.items():
+            for table, now in zip(tables, attributes(module), strict=True):
+                if table.keys() != now.keys() or any(table[name] is not now[name] for name in table):
+                    changed = True
+        if changed:
+            for module, (own, *tables) in before.items():
+                vars(module).clear()
+                vars(module).update(own)
+                for name, table in zip(TABLES, tables, strict=True):
+                    vars(module)[name].clear()
+                    vars(module)[name].update(table)
+    if changed:
+        raise TypeError("it assigns to attributes of its own")
+
+
+TABLES = "_parameters", "_buffers", "_modules"
+
+
+def attributes(module: nn.Module) -> list[dict[str, Any]]:
+    """What a module holds, and what its tables of tensors and modules hold, as they are now."""
+    return [dict(vars(module)), *(dict(vars(module)[name]) for name in TABLES)]
+
+
 def in_place(operation: Callable[[Any, Any], Any]) -> Callable[[TensorProxy, Any], fx.Proxy]:
     """`x += y` of a TensorProxy, which torch.fx would take for `x = x + y`: others may hold the tensor."""
 
@@ -151,7 +182,7 @@ class Tracer(fx.Tracer):
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         self.context = context()
         self.refused: Exception | None = None
-        with proxies_are_tensors():
+        with proxies_are_tensors(), attributes_kept(root):
             graph = super().trace(root, concrete_args)
         if self.refused is not None:  # the model's own code caught it
             raise self.refused
