@@ -18,6 +18,7 @@ SHORT_OPS = (
         "_convolve",
         "_convolve_packed",
         "_convolve_finished",
+        "_convolve_program",
         "_convolution_gradients",
         "_convolution_backward",
     }  # fmt: skip

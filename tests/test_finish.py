@@ -62,9 +62,13 @@ def test_within_ulps_of_the_function(name, isa):
     x = torch.cat(
         [4 * torch.randn(60, 64), torch.empty(60, 64).uniform_(-110, 20), 1e-3 * torch.randn(8, 64)]
     )
-    expected = exactly(name, x.double())
+    expected, found = exactly(name, x.double()), through_identity(x, ARGUMENTS[name]).double()
     spacing = torch.nextafter(expected.float().abs(), torch.tensor(math.inf)) - expected.float().abs()
-    error = (through_identity(x, ARGUMENTS[name]).double() - expected).abs() / spacing
+    error = (found - expected).abs() / spacing
+    if name in ("sigmoid", "silu"):  # results that are nearly zero may be that
+        tiny = expected.abs() < 2.0**-121
+        assert (found[tiny].abs() < 2.0**-121).all()
+        error[tiny] = 0
     assert error.max() < ULPS.get(name, 2.6), x.flatten()[error.argmax()]
 
 
@@ -83,10 +87,12 @@ def test_float64(name, isa):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", NAMES[1:])
 def test_special_values_are_torchs(name, dtype, isa):
-    """Of its float64, since its float32 has a NaN for gelu(infinity)."""
+    """Of its float64, since its float32 has a NaN for gelu(infinity); but limits, where torch multiplies by zero."""
     values = [math.nan, math.inf, -math.inf, 0.0, 60000.0, -60000.0, 2.0**-14, -(2.0**-14)]
     x = torch.tensor([values * 8]).to(dtype)
     expected = finish_argument(ARGUMENTS[name], False).of(x.double(), None).to(dtype)
+    if name in ("gelu", "gelu_tanh", "mish"):
+        expected[x == -math.inf] = 0
     torch.testing.assert_close(through_identity(x, ARGUMENTS[name]), expected, equal_nan=True)
 
 

@@ -11,7 +11,7 @@
 
 #include "aten.h"
 #include "aten_convolution.h"
-#include "convolve.h"
+#include "short_call.h"
 
 namespace c10::impl {
 
@@ -29,40 +29,7 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::detail::StableLibrary;
 
-// All that a convolution is told but its tensors.
-struct Call {
-  bool nchw;
-  Algorithm algorithm;
-  int64_t gradient_algorithm;
-  bool mixed;  // float32 weights and biases of half images are rounded, and their gradients are not
-  Sizes stride, padding, dilation;
-  int64_t groups, auto_pad;
-
-  ConvOptions options() const { return {stride, padding, dilation, groups, auto_pad}; }
-};
-
-Algorithm forward_algorithm(int64_t place) {
-  constexpr Algorithm kAlgorithms[] = {Algorithm::automatic, Algorithm::im2col, Algorithm::matmul, Algorithm::winograd};
-  return kAlgorithms[place];
-}
-
-// In few numbers, as PyTorch takes long to hand over many. `kind`, from its lowest bit: nchw 1, algorithm 2,
-// gradient_algorithm 2, auto_pad 2, mixed 1. `steps` and `sides`, 16 bits each: strides and dilations, down and across;
-// padding at the top, the bottom, the left and the right.
-Call read_call(int64_t kind, int64_t steps, int64_t sides, int64_t groups) {
-  const auto field = [](int64_t fields, int i) { return fields >> 16 * i & 0x7fff; };
-  return {(kind & 1) != 0,
-          forward_algorithm(kind >> 1 & 3),
-          kind >> 3 & 3,
-          (kind >> 7 & 1) != 0,
-          {field(steps, 0), field(steps, 1)},
-          {field(sides, 0), field(sides, 1), field(sides, 2), field(sides, 3)},
-          {field(steps, 2), field(steps, 3)},
-          groups,
-          kind >> 5 & 3};
-}
-
-bool is_rounded(const Call& call, const TensorInfo& images, const TensorInfo& other) {
+bool is_rounded(const ShortCall& call, const TensorInfo& images, const TensorInfo& other) {
   return call.mixed && images.dtype != other.dtype && is_computed_here(images.dtype) &&
          arithmetic_dtype(images.dtype) == other.dtype;
 }
@@ -72,7 +39,7 @@ Tensor rounded(const Tensor& tensor, int32_t dtype) {
                                std::optional<torch::headeronly::MemoryFormat>());
 }
 
-Tensor convolve(const Call& call, Tensor input, Tensor weight, std::optional<Tensor> bias) {
+Tensor convolve(const ShortCall& call, Tensor input, Tensor weight, std::optional<Tensor> bias) {
   if (call.mixed) {
     const TensorInfo images = info_of(input);
     if (is_rounded(call, images, info_of(weight))) weight = rounded(weight, images.dtype);
@@ -97,7 +64,7 @@ struct Needs {
   bool input, weight, bias;
 };
 
-Gradients gradients(const Call& call, const Tensor& grad, const Tensor& input, const Tensor& weight, Needs needs) {
+Gradients gradients(const ShortCall& call, const Tensor& grad, const Tensor& input, const Tensor& weight, Needs needs) {
   const HwioInfo w(weight, call.nchw);
   const NhwcInfo x(input, call.nchw);
   const TensorInfo images = info_of(input), weights = info_of(weight);
@@ -121,16 +88,16 @@ Gradients gradients(const Call& call, const Tensor& grad, const Tensor& input, c
 
 // The arguments of the aten ops: kind, steps and sides in output_padding, or all where PyTorch has them, for NCHW
 // tensors.
-Call read_call(const Sizes& stride, const Sizes& padding, const Sizes& dilation, bool transposed,
-               const Sizes& output_padding, int64_t groups) {
+ShortCall read_call(const Sizes& stride, const Sizes& padding, const Sizes& dilation, bool transposed,
+                    const Sizes& output_padding, int64_t groups) {
   if (transposed) fail("aten::convolution_overrideable: nhwc_conv computes no transposed convolution");
   const Sizes& given = output_padding;
-  if (given.size() == 3) return read_call(given[0], given[1], given[2], groups);
+  if (given.size() == 3) return read_short_call(given[0], given[1], given[2], groups);
   if (stride.size() != 2 || padding.size() != 2 || dilation.size() != 2 || given != Sizes{0, 0}) {
     fail("aten::convolution_overrideable: nhwc_conv computes 2-D convolutions, but got stride=" + text(stride) +
          ", padding=" + text(padding) + ", dilation=" + text(dilation) + ", output_padding=" + text(given));
   }
-  return {true, Algorithm::automatic, 0, false, stride, padding, dilation, groups, 0};
+  return {true, Algorithm::automatic, 0, false, stride, padding, dilation, groups, 0, 0, false};
 }
 
 Tensor convolution(Tensor input, Tensor weight, std::optional<Tensor> bias, Sizes stride, Sizes padding, Sizes dilation,
@@ -165,7 +132,7 @@ bool may_be_watched() {
 Gradients recorded_backward(Tensor grad, Tensor input, Tensor weight, Sizes stride, Sizes padding, Sizes dilation,
                             bool transposed, Sizes output_padding, int64_t groups, std::vector<bool> output_mask) {
   const Needs needs = {output_mask[0], output_mask[1], output_mask[2]};
-  const Call call = read_call(stride, padding, dilation, transposed, output_padding, groups);
+  const ShortCall call = read_call(stride, padding, dilation, transposed, output_padding, groups);
   const bool again = aoti_torch_grad_mode_is_enabled() || has_tangent(grad);
   if (!again && !may_be_watched()) return gradients(call, grad, input, weight, needs);
   if (again && !is_python_attached()) {
@@ -178,23 +145,23 @@ Gradients recorded_backward(Tensor grad, Tensor input, Tensor weight, Sizes stri
                             needs.bias);
 }
 
-// conv2d and conv2d_packed in few arguments; bits 8 to 11 of `kind` are the activation, bit 12 is activation_first.
+// conv2d and conv2d_packed in few arguments.
 Tensor convolve_op(Tensor x, Tensor weight, std::optional<Tensor> bias, int64_t kind, int64_t steps, int64_t sides,
                    int64_t groups) {
-  return convolve(read_call(kind, steps, sides, groups), x, weight, bias);
+  return convolve(read_short_call(kind, steps, sides, groups), x, weight, bias);
 }
 
 Tensor convolve_packed_op(Tensor x, Tensor packed, std::optional<Tensor> bias, int64_t kind, int64_t steps,
                           int64_t sides, int64_t groups) {
-  const Call call = read_call(kind, steps, sides, groups);
+  const ShortCall call = read_short_call(kind, steps, sides, groups);
   return forward_packed(call.nchw, x, packed, bias, call.options());
 }
 
 Tensor convolve_finished_op(Tensor x, Tensor packed, std::optional<Tensor> bias, int64_t kind, int64_t steps,
                             int64_t sides, int64_t groups, std::optional<Tensor> residual, double alpha, double beta) {
-  const Call call = read_call(kind, steps, sides, groups);
+  const ShortCall call = read_short_call(kind, steps, sides, groups);
   return forward_packed(call.nchw, x, packed, bias, call.options(),
-                        {residual, kind >> 8 & 15, alpha, beta, (kind >> 12 & 1) != 0});
+                        {residual, call.activation, alpha, beta, call.activation_first});
 }
 
 // Until the library is unloaded.
@@ -210,7 +177,8 @@ void register_aten_convolution() {
       .impl("_convolution_gradients", TORCH_BOX(&gradients_op))
       .impl("_convolve", TORCH_BOX(&convolve_op))
       .impl("_convolve_packed", TORCH_BOX(&convolve_packed_op))
-      .impl("_convolve_finished", TORCH_BOX(&convolve_finished_op));
+      .impl("_convolve_finished", TORCH_BOX(&convolve_finished_op))
+      .impl("_convolve_program", TORCH_BOX(&convolve_program));
   autograd.emplace(StableLibrary::Kind::IMPL, "aten", "AutogradCPU", __FILE__, __LINE__)
       .impl("convolution_backward_overrideable", TORCH_BOX(&recorded_backward));
 }

@@ -34,17 +34,47 @@ template <class S, class A> class ViewRunner {
     for (int64_t tile = at.tiles.begin; tile < at.tiles.end; ++tile) {
       const Region outputs = {at.ys, at.xs, outputs_of(g, at.group, plan_.form.columns.of({tile, tile + 1}))};
       const ImageView<Sum<A>> sums = plan_.rounds ? ImageView<Sum<A>>{} : o_.result.sums(at.n, outputs, room);
-      ItemColumn column = {product_.column(at.group, tile, sums), of_image(o_.result.y, at.n)};
+      ItemColumn column = {product_.column(at.group, tile, sums), of_image(o_.result.y, at.n), {at.ys, at.xs, {}}};
+      if (asks_for_weights(at, tile)) {
+        column.next = product_.weights.panel(at.group, tile + 1);
+        column.next_elements = g.depth() * plan_.form.columns.padded(tile + 1);
+      }
       column.result.data += outputs.channels.begin * column.result.c;
       for (int64_t b = 0; b < plan_.blocks(); ++b) run_block(column, product_.block(b), x, at.ys, at.xs);
-      if (!plan_.rounds) o_.result.finish(o_.kernels, at.n, outputs, sums);
+      if (!plan_.rounds && !o_.result.holds_sums()) o_.result.finish(o_.kernels, at.n, outputs, sums);
+    }
+    // Sums that stand in the result are finished over all tiles: rows of one tile are short, and a residual's would
+    // come from memory in as short pieces.
+    if (o_.result.holds_sums()) {
+      const Region outputs = {at.ys, at.xs, outputs_of(g, at.group, plan_.form.columns.of(at.tiles))};
+      o_.result.finish(o_.kernels, at.n, outputs, o_.result.sums(at.n, outputs, room));
     }
   }
 
  private:
   struct ItemColumn : Column<A> {
     ImageView<S> result;  // of an image, from the tile's first channel on
+    Region outputs;       // of the item
+    // The weights of the next tile, which the tiles of this one ask for, bit by bit: a network's do not stay in the
+    // caches from one call to the next. Else they ask for pixels.
+    const A* next = nullptr;
+    int64_t next_elements = 0;
   };
+
+  // The first tile of an item asks for pixels, if these are new.
+  bool asks_for_weights(const RegionItem& at, int64_t tile) const {
+    return plan_.pack_weights && !plan_.form.dot && tile + 1 < at.tiles.end &&
+           !(plan_.prefetch && tile == at.tiles.begin);
+  }
+
+  // Asks for the part of the next weights that `m` outputs a tile bring, from output (y, x) on.
+  void ask_for_weights(TileArgs<A>& args, const ItemColumn& column, int64_t y, int64_t x, int64_t m) const {
+    const Region& all = column.outputs;
+    const int64_t before = (y - all.ys.begin) * all.xs.size() + x - all.xs.begin, count = column.next_elements;
+    const int64_t terms = max(args.I * args.J * args.K, 1);
+    const int64_t step = ceil_div(max(args.a_t, count * m / all.pixels()), terms);
+    args.set_ahead(column.next + count * before / all.pixels(), args.J * args.K * step, args.K * step, step);
+  }
 
   // From here on, x is an image from the group's first channel on.
   void run_block(const ItemColumn& column, const Block& block, const ImageView<const A>& x, Range ys, Range xs) const {
@@ -81,7 +111,11 @@ template <class S, class A> class ViewRunner {
           args.set_tiles(tiles, m * args.a_m, m * args.c_m);
           args.a = a + offset * args.a_m;
           args.c = reinterpret_cast<Sum<A>*>(c + offset * args.c_m);
-          if (plan_.prefetch) args.set_ahead(args.a + args.a_t, args.a_i, args.a_j, ceil_div(args.a_t, max(args.K, 1)));
+          if (column.next != nullptr) {
+            ask_for_weights(args, column, ys.begin + (down ? offset : line), xs.begin + (down ? 0 : offset), m);
+          } else if (plan_.prefetch) {
+            args.set_ahead(args.a + args.a_t, args.a_i, args.a_j, ceil_div(args.a_t, max(args.K, 1)));
+          }
           kernels[m - 1](args);
         });
       }

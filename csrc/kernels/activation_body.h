@@ -1,8 +1,9 @@
 // The formulas of `Activation` in kernels.h, on vectors; those of a few instructions in `activate`, the others, which
-// rest on the exponential function, as functions of their own. Errors are at most 2 units in the last place; where
-// results are nearly zero that takes care: e^y is kept as a fraction and a power of two, which comes last, so that no
-// step in between is denormal, and where y is itself rounded, what was lost of it goes into the fraction. NaN stays
-// NaN, and what is "infinity times zero" by the formula is NaN, as in PyTorch.
+// rest on the exponential function, in `Curve`. Errors are at most 3 units in the last place. Where results are nearly
+// zero that takes care: e^y is kept as a fraction and a power of two, which comes last, so that no step in between is
+// denormal, and where y is itself rounded, what was lost of it goes into the fraction. sigmoid and silu, the most used,
+// do without: of them, results that would be less than 2^-121 in size (2^-1014 in double) are zero, as in PyTorch. NaN
+// stays NaN.
 
 // Of the type's binary format, and in it: numbers as sums of a value with few bits and the rest.
 template <class A> struct Curves;
@@ -13,6 +14,7 @@ template <> struct Curves<float> {
   static constexpr Bits kSign = 0x80000000, kUpperHalf = 0xfffff000;
   static constexpr float kLowest = -110;  // e to this power, times this, is zero, rounded
   static constexpr float kLowestMinusOne = -20;
+  static constexpr float kLowestNormal = -88, kHighest = 89;  // to whose power e is taken for zero and infinity
   static constexpr float kToInteger = 0x1.8p23f;  // added to a small number, it leaves no bits for a fraction
   static constexpr float kLog2E = 1.44269502f, kLn2[] = {0.693145752f, 1.42860682e-06f};
   // (e^r - 1 - r) / r^2 for |r| <= ln(2) / 2, by its values at Chebyshev's points.
@@ -20,7 +22,7 @@ template <> struct Curves<float> {
   // kNormalScale (1 + t) e^(t^2/2) Phi(-t) - 1, Phi the normal distribution, by powers of (t - 5) / (t + 5), likewise.
   // The idea of such a variable is Shepherd and Laframboise's ("Chebyshev approximation of (1 + 2x) exp(x^2) erfc x",
   // 1981).
-  static constexpr float kNormalLimit = 14.5f, kNormalScale = 2.16677284f;
+  static constexpr float kNormalLimit = 14.5f, kNormalOne = 6, kNormalScale = 2.16677284f;
   static constexpr float kNormal[] = {-3.40054562e-08f, -0.198373005f,    0.0672358423f,  0.0216731336f,
                                       -0.0572070107f,   0.0531626083f,    -0.0328549817f, 0.0141530596f,
                                       -0.00368499709f,  -5.92358192e-05f, 0.000454164343f};
@@ -33,14 +35,14 @@ template <> struct Curves<double> {
   typedef uint64_t Bits;
   static constexpr int kFractionBits = 52, kBias = 1023, kMostExponent = 1100;
   static constexpr Bits kSign = 0x8000000000000000, kUpperHalf = 0xfffffffff8000000;
-  static constexpr double kLowest = -753, kLowestMinusOne = -40;
+  static constexpr double kLowest = -753, kLowestMinusOne = -40, kLowestNormal = -709, kHighest = 710;
   static constexpr double kToInteger = 0x1.8p52;
   static constexpr double kLog2E = 1.4426950408889634, kLn2[] = {0.69314718055920821, 7.3710025651677989e-13};
   static constexpr double kExponential[] = {0.50000000000000011,    0.16666666666666669,    0.041666666666620639,
                                             0.0083333333333297926,  0.0013888888918939168,  0.00019841269864380513,
                                             2.4801518641395993e-05, 2.7557266418612302e-06, 2.7621338669142925e-07,
                                             2.5101346928350339e-08};
-  static constexpr double kNormalLimit = 39.5, kNormalScale = 2.1667729150805815;
+  static constexpr double kNormalLimit = 39.5, kNormalOne = 9, kNormalScale = 2.1667729150805815;
   static constexpr double kNormal[] = {
       -2.2749153099237518e-17, -0.19837300459175422,   0.067235761850349102,    0.021672826235352268,
       -0.057205064829264851,   0.053166027376468972,   -0.032870845204226846,   0.014131694373605645,
@@ -75,6 +77,18 @@ template <class A, int LANES> struct Curve {
     return sum;
   }
 
+  // The same by even and odd powers, which need not wait for each other.
+  template <int COUNT> static V split_polynomial(const A (&coefficients)[COUNT], V x) {
+    const int EVEN = COUNT - 1 - (COUNT - 1) % 2, ODD = COUNT - 1 - COUNT % 2;
+    const V square = x * x;
+    V even = V{} + coefficients[EVEN], odd = V{} + coefficients[ODD];
+    NHWC_UNROLL(16)
+    for (int i = EVEN - 2; i >= 0; i -= 2) even = even * square + coefficients[i];
+    NHWC_UNROLL(16)
+    for (int i = ODD - 2; i >= 0; i -= 2) odd = odd * square + coefficients[i];
+    return odd * x + even;
+  }
+
   // The upper half of a number's bits, whose square is exact, and the rest.
   static Sum halves(V x) {
     const V high = same_bits<V>(same_bits<U>(x) & C::kUpperHalf);
@@ -90,65 +104,76 @@ template <class A, int LANES> struct Curve {
     return {high, a.high * b.high - high + a.high * b.low + a.low * b.high + a.low * b.low};
   }
 
-  // e^(y + rest) = (1 + less_one) * 2^exponent, y at least kLowest.
+  // e^y = (1 + less_one) * 2^exponent, y at least kLowest. The power of two is kept as two factors, which are no
+  // denormal numbers where it is one.
   struct Power {
-    V less_one;
-    U exponent;
+    V less_one, scale1, scale2;
 
-    // 2^exponent, where that is no denormal number.
-    V scale() const { return same_bits<V>((exponent + C::kBias) << C::kFractionBits); }
-    // x * 2^exponent, by two factors, which are none.
-    V scaled(V x) const {
-      const U above = exponent + C::kMostExponent, half = above >> 1;
-      return x * half_scale(half) * half_scale(above - half);
-    }
-    static V half_scale(U half) { return same_bits<V>((half + (C::kBias - C::kMostExponent / 2)) << C::kFractionBits); }
     V fraction() const { return less_one + A(1); }
     V fraction_of(V x) const { return x * less_one + x; }
-    V value() const { return scaled(fraction()); }
+    V scale() const { return scale1 * scale2; }
+    V value() const { return fraction() * scale(); }
   };
 
-  static Power power(V y, V rest) {
-    const V shifted = (y + rest) * C::kLog2E + C::kToInteger;
-    const V n = shifted - C::kToInteger;
-    const V r = y - n * C::kLn2[0] + (rest - n * C::kLn2[1]);
-    return {r * r * polynomial(C::kExponential, r) + r, same_bits<U>(shifted) - same_bits<U>(V{} + C::kToInteger)};
+  static V half_scale(U half) { return same_bits<V>((half + (C::kBias - C::kMostExponent / 2)) << C::kFractionBits); }
+
+  // From y * log2(e) + kToInteger, and the rest of y after the integer.
+  static Power power_of(V shifted, V r) {
+    const U above = same_bits<U>(shifted) - (same_bits<typename C::Bits>(C::kToInteger) - C::kMostExponent);
+    const U half = above >> 1;
+    return {r * r * split_polynomial(C::kExponential, r) + r, half_scale(half), half_scale(above - half)};
   }
-  static Power power(V y) { return power(y, V{}); }
+
+  static Power power(V y) {
+    const V shifted = y * C::kLog2E + C::kToInteger, n = shifted - C::kToInteger;
+    return power_of(shifted, y - n * C::kLn2[0] - n * C::kLn2[1]);
+  }
+
+  // e^(y + rest), with a rest that is less than the rounding of y, or little more.
+  static Power power(V y, V rest) {
+    const V shifted = y * C::kLog2E + C::kToInteger, n = shifted - C::kToInteger;
+    return power_of(shifted, y - n * C::kLn2[0] + (rest - n * C::kLn2[1]));
+  }
+
+  // e^(-square / 2 + rest), the same.
+  static Power power_of_half(V square, V rest) {
+    const V shifted = square * (A(-0.5) * C::kLog2E) + C::kToInteger, n = shifted - C::kToInteger;
+    return power_of(shifted, square * A(-0.5) - n * C::kLn2[0] + (rest - n * C::kLn2[1]));
+  }
 
   // e^y - 1 for y <= 0.
   static V power_less_one(V y) {
     const Power p = power(at_least(C::kLowestMinusOne, y));
-    const V scale = p.scale();
-    return p.less_one * scale + (scale - A(1));
-  }
-
-  // `positive` for x >= 0 and NaN; for others `negative` * 2^exponent, or x * 0 where that power is nothing.
-  static V by_sign(V x, V positive, V negative, const Power& power, A lowest) {
-    const V small = power.scaled(negative);
-    return x < V{} ? (x < lowest ? x * A(0) : small) : positive;
+    return p.less_one * p.scale() + (p.scale() - A(1));
   }
 
   static Power power_of_magnitude(V x) { return power(at_least(C::kLowest, -magnitude(x))); }
 
-  static V sigmoid(V x) {
-    const Power p = power_of_magnitude(x);
-    const V divisor = p.value() + A(1);
-    return x < V{} ? p.scaled(p.fraction() / divisor) : A(1) / divisor;
+  // A quotient for x >= 0 and NaN; for others times 2^exponent.
+  static V scaled_by_sign(V x, V quotient, const Power& p) {
+    const V one = V{} + A(1);
+    return quotient * (x < V{} ? p.scale1 : one) * (x < V{} ? p.scale2 : one);
   }
 
-  static V silu(V x) {
-    const Power p = power_of_magnitude(x);
-    const V divisor = p.value() + A(1);
-    return by_sign(x, x / divisor, p.fraction_of(x) / divisor, p, C::kLowest);
+  // 1 + e^-x. By one power of two, which is infinity or zero where e^-x nearly is.
+  static V logistic_divisor(V x) {
+    const V y = at_most(C::kHighest, at_least(C::kLowestNormal, -x));
+    const V shifted = y * C::kLog2E + C::kToInteger, n = shifted - C::kToInteger;
+    const V r = y - n * C::kLn2[0] - n * C::kLn2[1];
+    const U biased = same_bits<U>(shifted) - (same_bits<typename C::Bits>(C::kToInteger) - C::kBias);
+    const V scale = same_bits<V>(biased << C::kFractionBits);
+    return (r * r * split_polynomial(C::kExponential, r) + r + A(1)) * scale + A(1);
   }
+
+  static V sigmoid(V x) { return A(1) / logistic_divisor(x); }
+  static V silu(V x) { return x / logistic_divisor(x); }
 
   // (1 - e^-2|x|) / (1 + e^-2|x|), where that is large as its distance from 1.
   static V tanh(V x) {
     const Power p = power(at_least(C::kLowestMinusOne, A(-2) * magnitude(x)));
-    const V scale = p.scale(), e = p.fraction() * scale, less_one = p.less_one * scale + (scale - A(1));
-    const V one = V{} + A(1), near_zero = magnitude(less_one) / (e + A(1)), from_one = one - A(2) * e / (e + A(1));
-    return signed_as(e > A(0.33) ? near_zero : from_one, x);
+    const V e = p.value(), less_one = p.less_one * p.scale() + (p.scale() - A(1));
+    const V quotient = (e > A(0.33) ? -less_one : A(2) * e) / (e + A(1));
+    return signed_as(e > A(0.33) ? quotient : A(1) - quotient, x);
   }
 
   static V elu(V x, A alpha) {
@@ -160,20 +185,22 @@ template <class A, int LANES> struct Curve {
   static V mish(V x) {
     const Power p = power_of_magnitude(x);
     const V e = p.value();
-    const V positive = x * ((A(2) * e + A(1)) / (A(2) * e * (e + A(1)) + A(1)));
-    const V negative = p.fraction_of(x) * ((e + A(2)) / (e * (e + A(2)) + A(2)));
-    return by_sign(x, positive, negative, p, C::kLowest);
+    x = at_least(C::kLowest, x);
+    const V above = x < V{} ? e + A(2) : A(2) * e + A(1),
+            below = x < V{} ? e * (e + A(2)) + A(2) : A(2) * e * (e + A(1)) + A(1);
+    return scaled_by_sign(x, (x < V{} ? p.fraction_of(x) : x) * (above / below), p);
   }
 
-  // x Phi(x), with the normal distribution Phi.
+  // x Phi(x), with the normal distribution Phi, which is 0 below -kNormalLimit, and 1 from kNormalOne on.
   static V gelu(V x) {
-    const V t = at_most(C::kNormalLimit, magnitude(x));
+    const V size = magnitude(x), limit = x < V{} ? V{} + C::kNormalLimit : V{} + C::kNormalOne;
+    const V t = size > limit ? limit : size;
     const Sum of_t = halves(t);
-    const Power p = power(A(-0.5) * of_t.high * of_t.high, A(-0.5) * of_t.low * (t + of_t.high));
-    // Phi(-|x|) = (1 + less_one) (1 + s) / d, of which what is beyond 1 is small.
-    const V s = polynomial(C::kNormal, (t - A(5)) / (t + A(5))), d = t * C::kNormalScale + C::kNormalScale;
-    const V negative = (x * (p.less_one * s + p.less_one + s) + x) / d;
-    return by_sign(x, x > C::kNormalLimit ? x : x - p.scaled(negative), negative, p, -C::kNormalLimit);
+    const Power p = power_of_half(of_t.high * of_t.high, A(-0.5) * of_t.low * (t + of_t.high));
+    // Phi(-t) = (1 + less_one) (1 + s) / d, of which what is beyond 1 is small.
+    const V s = split_polynomial(C::kNormal, (t - A(5)) / (t + A(5))), d = t * C::kNormalScale + C::kNormalScale;
+    const V tail = (t * (p.less_one * s + p.less_one + s) + t) / d * p.scale1 * p.scale2;
+    return x < V{} ? -tail : x - tail;
   }
 
   // x / (1 + e^-z), z = 2 sqrt(2/pi) (x + 0.044715 x^3)
@@ -185,18 +212,17 @@ template <class A, int LANES> struct Curve {
     const V lost = C::kTanhLinear[0] - (sum - of_cube) + (cube.high - of_cube);
     const V rest = cube.low + square.low * C::kTanhCubic[0] + square.high * C::kTanhCubic[1] + C::kTanhLinear[1];
     const Sum z = product(t, sum);
-    const V y = at_least(C::kLowest, -z.high);
-    const Power p = power(y, -(z.low + t * (lost + rest)));
-    const V divisor = p.value() + A(1);
-    return by_sign(x, x / divisor, p.fraction_of(x) / divisor, p, -C::kNormalLimit);
+    const Power p = power(at_least(C::kLowest, -z.high), -(z.low + t * (lost + rest)));
+    return scaled_by_sign(x, (x < V{} ? -p.fraction_of(t) : x) / (p.value() + A(1)), p);
   }
 };
 
-// Not inlined: each is some dozens of instructions, and every type of storage calls them.
-template <class A, int LANES> using CurveFn = typename Lanes<A, LANES>::vector (*)(typename Lanes<A, LANES>::vector, A);
+// Functions of values in their place. Of runs, lest constants be loaded anew for every vector; not inlined, for every
+// type of storage calls them.
+template <class A> using CurveFn = void (*)(A* values, int64_t count, A alpha);
 
 template <class A, int LANES, Activation ACTIVATION>
-__attribute__((noinline)) typename Lanes<A, LANES>::vector curve(typename Lanes<A, LANES>::vector x, A alpha) {
+inline typename Lanes<A, LANES>::vector curve_of_vector(typename Lanes<A, LANES>::vector x, A alpha) {
   typedef Curve<A, LANES> C;
   switch (ACTIVATION) {
     case Activation::sigmoid:
@@ -216,23 +242,36 @@ __attribute__((noinline)) typename Lanes<A, LANES>::vector curve(typename Lanes<
   }
 }
 
+template <class A, Activation ACTIVATION> __attribute__((noinline)) void curve(A* values, int64_t count, A alpha) {
+  const int L = NHWC_ISA_VECTOR_BYTES / sizeof(A);
+  int64_t n = 0;
+  for (; n + L <= count; n += L) {
+    store<A, L>(values + n, curve_of_vector<A, L, ACTIVATION>(load<A, L>(values + n), alpha));
+  }
+  if (n == count) return;
+  A rest[L] = {};
+  for (int64_t r = n; r < count; ++r) rest[r - n] = values[r];
+  store<A, L>(rest, curve_of_vector<A, L, ACTIVATION>(load<A, L>(rest), alpha));
+  for (int64_t r = n; r < count; ++r) values[r] = rest[r - n];
+}
+
 // Null for the activations of a few instructions.
-template <class A, int LANES> inline CurveFn<A, LANES> curve_of(Activation activation) {
+template <class A> inline CurveFn<A> curve_of(Activation activation) {
   switch (activation) {
     case Activation::sigmoid:
-      return curve<A, LANES, Activation::sigmoid>;
+      return curve<A, Activation::sigmoid>;
     case Activation::silu:
-      return curve<A, LANES, Activation::silu>;
+      return curve<A, Activation::silu>;
     case Activation::tanh:
-      return curve<A, LANES, Activation::tanh>;
+      return curve<A, Activation::tanh>;
     case Activation::elu:
-      return curve<A, LANES, Activation::elu>;
+      return curve<A, Activation::elu>;
     case Activation::mish:
-      return curve<A, LANES, Activation::mish>;
+      return curve<A, Activation::mish>;
     case Activation::gelu:
-      return curve<A, LANES, Activation::gelu>;
+      return curve<A, Activation::gelu>;
     case Activation::gelu_tanh:
-      return curve<A, LANES, Activation::gelu_tanh>;
+      return curve<A, Activation::gelu_tanh>;
     default:
       return nullptr;
   }

@@ -1,22 +1,16 @@
 // The body of the last step; its contract is FinishArgs in kernels.h.
 
-// The steps on vectors of one width. ACTIVATION is none for those that are functions, too.
+// The steps on vectors of one width, but for activations that are functions: finish_curve.
 template <class A, Activation ACTIVATION, int LANES> struct Finish {
   typedef typename Lanes<A, LANES>::vector V;
 
   const FinishSteps<A>& steps;
   bool adds;
-  CurveFn<A, LANES> curve;
-
-  Finish(const FinishSteps<A>& given, bool has_residual)
-      : steps(given),
-        adds(has_residual),
-        curve(ACTIVATION == Activation::none ? curve_of<A, LANES>(given.activation) : nullptr) {}
 
   // Of sums, and values of the residual that stand at `residual`, which is not read unless something is added.
   template <class S> V of(V sum, const S* residual) const {
     if (adds && !steps.activation_first) sum += load<A, LANES>(residual);
-    sum = curve != nullptr ? curve(sum, steps.alpha) : activate<ACTIVATION>(sum, steps.alpha, steps.beta);
+    sum = activate<ACTIVATION>(sum, steps.alpha, steps.beta);
     if (adds && steps.activation_first) {
       NHWC_IN_REGISTER(sum);  // else its last product and this addition would become one operation
       sum += load<A, LANES>(residual);
@@ -29,7 +23,7 @@ template <class A, Activation ACTIVATION, int LANES> struct Finish {
 // finished in their place, none may be finished twice.
 template <class S, class A, Activation ACTIVATION, int LANES>
 inline void finish_row(const FinishArgs<S, A>& t, int64_t m, int64_t n) {
-  const Finish<A, ACTIVATION, LANES> finish(t.steps, t.residual != nullptr);
+  const Finish<A, ACTIVATION, LANES> finish = {t.steps, t.residual != nullptr};
   const A* const from = t.from + m * t.from_m;
   S* const to = t.to + m * t.to_m;
   const S* const residual = finish.adds ? t.residual + m * t.residual_m : t.to;
@@ -51,7 +45,7 @@ template <class S, class A, Activation ACTIVATION, int LANES> bool finish_transp
     return false;
   } else {
     if (t.M < LANES || t.N < LANES) return finish_transposed<S, A, ACTIVATION, LANES / 2>(t);
-    const Finish<A, ACTIVATION, LANES> finish(t.steps, t.residual != nullptr);
+    const Finish<A, ACTIVATION, LANES> finish = {t.steps, t.residual != nullptr};
     for (int64_t n = 0; n < t.N; n += LANES) {
       const int64_t at_n = n + LANES <= t.N ? n : t.N - LANES;
       const S* const residual = finish.adds ? t.residual + at_n * t.residual_n : t.to;
@@ -79,7 +73,7 @@ template <class S, class A, Activation ACTIVATION> void finish_by(const FinishAr
   if (columns && finish_transposed<S, A, ACTIVATION, NHWC_ISA_VECTOR_BYTES / sizeof(A)>(t)) return;
 #endif
   const bool rows = t.to_n == 1 && (t.residual == nullptr || t.residual_n == 1);
-  const Finish<A, ACTIVATION, 1> finish(t.steps, t.residual != nullptr);
+  const Finish<A, ACTIVATION, 1> finish = {t.steps, t.residual != nullptr};
   for (int64_t m = 0; m < t.M; ++m) {
     if (rows) {
       finish_row<S, A, ACTIVATION, NHWC_ISA_VECTOR_BYTES / sizeof(A)>(t, m, 0);
@@ -93,6 +87,46 @@ template <class S, class A, Activation ACTIVATION> void finish_by(const FinishAr
   }
 }
 
+// A block of sums, N of them in a row, to `to`, with the residual if that is added before the activation.
+template <class S, class A> inline void copy_sums(const FinishArgs<S, A>& t, A* to) {
+  const int L = NHWC_ISA_VECTOR_BYTES / sizeof(A);
+  const bool adds = t.residual != nullptr && !t.steps.activation_first;
+  for (int64_t m = 0; m < t.M; ++m, to += t.N) {
+    const A* const from = t.from + m * t.from_m;
+    const S* const residual = adds ? t.residual + m * t.residual_m : nullptr;
+    int64_t n = 0;
+    if (!adds || t.residual_n == 1) {
+      for (; n + L <= t.N; n += L) {
+        store<A, L>(to + n, adds ? load<A, L>(from + n) + load<A, L>(residual + n) : load<A, L>(from + n));
+      }
+    }
+    for (; n < t.N; ++n) to[n] = adds ? from[n] + load<A, 1>(residual + n * t.residual_n) : from[n];
+  }
+}
+
+// Activations that are functions, of blocks of sums on the stack.
+template <class S, class A> void finish_curve(const FinishArgs<S, A>& t, CurveFn<A> curve) {
+  const int64_t SIZE = 1024, columns = t.to_n == 1 ? 256 : 64;  // what is to be transposed is best square
+  A sums[SIZE];
+  for (int64_t n = 0; n < t.N; n += columns) {
+    const int64_t N = n + columns <= t.N ? columns : t.N - n, rows = SIZE / N;
+    for (int64_t m = 0; m < t.M; m += rows) {
+      FinishArgs<S, A> block = t;
+      block.M = m + rows <= t.M ? rows : t.M - m;
+      block.N = N;
+      block.from += m * t.from_m + n;
+      block.to += m * t.to_m + n * t.to_n;
+      if (t.residual != nullptr) block.residual += m * t.residual_m + n * t.residual_n;
+      copy_sums(block, sums);
+      curve(sums, block.M * N, t.steps.alpha);
+      block.from = sums;
+      block.from_m = N;
+      if (!t.steps.activation_first) block.residual = nullptr;
+      finish_by<S, A, Activation::none>(block);
+    }
+  }
+}
+
 template <class S, class A> void finish(const FinishArgs<S, A>& given) {
   FinishArgs<S, A> t = given;
   const bool without_gaps = t.from_m == t.N && t.to_m == t.N && (t.residual == nullptr || t.residual_m == t.N);
@@ -100,6 +134,7 @@ template <class S, class A> void finish(const FinishArgs<S, A>& given) {
     t.N *= t.M;
     t.M = 1;
   }
+  if (const CurveFn<A> curve = curve_of<A>(t.steps.activation)) return finish_curve(t, curve);
   switch (t.steps.activation) {
     case Activation::relu:
       return finish_by<S, A, Activation::relu>(t);

@@ -15,6 +15,7 @@ from .functions import layers_of_functions
 from .fuse import fuse_finishes, use_fused_linear
 from .graph import remove_idle, remove_unread
 from .layers import layer_of_ours
+from .programs import join_convolutions
 from .report import ConvertReport
 from .tracing import Tracer, has_hooks, traced
 from .written_out import name_activations
@@ -80,6 +81,7 @@ class Simplifier:
         name_activations(graph)
         fuse_finishes(graph, found, prefix)
         remove_unread(graph)
+        join_convolutions(graph)
         graph.graph.lint()
         graph.delete_all_unused_submodules()
         graph.recompile()

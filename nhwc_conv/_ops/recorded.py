@@ -35,9 +35,10 @@ _convolve: Any
 # conv2d_packed of tensors that are recordable, where no gradient is recorded. Raises as `convolve` does.
 convolve_packed: Any
 convolve_finished: Any  # with the last steps of finish.py, which stand in `kind`, a residual and two numbers
-_convolve, convolve_packed, convolve_finished = (
+convolve_program: Any  # many of these, one after the other
+_convolve, convolve_packed, convolve_finished, convolve_program = (
     getattr(short_ops, name).default._op if available else None
-    for name in ("_convolve", "_convolve_packed", "_convolve_finished")
+    for name in ("_convolve", "_convolve_packed", "_convolve_finished", "_convolve_program")
 )
 
 

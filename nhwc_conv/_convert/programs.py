@@ -1,0 +1,66 @@
+"""Runs of convolutions in a graph, which one call can do."""
+
+from __future__ import annotations
+
+import operator
+
+from torch import fx
+
+from ..nn.program import LAYERS, Program
+from .graph import called, unused
+
+
+def join_convolutions(traced: fx.GraphModule) -> None:
+    """Lets one call do what calls of convolutions do that directly follow each other, at least two.
+
+    The layers stay where they are, and are arguments of it.
+    """
+    run: list[fx.Node] = []
+    for node in list(traced.graph.nodes):
+        if node.op == "get_attr":
+            continue
+        if is_plain_call(traced, node):
+            run.append(node)
+            continue
+        join(traced, run)
+        run = []
+    join(traced, run)
+
+
+def is_plain_call(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Of a layer of ours, with one tensor or two."""
+    layer = called(traced, node)
+    return (
+        type(layer) in LAYERS
+        and 1 <= len(node.args) <= 2
+        and not node.kwargs
+        and all(isinstance(argument, fx.Node) for argument in node.args)
+    )
+
+
+def join(traced: fx.GraphModule, run: list[fx.Node]) -> None:
+    if len(run) < 2:
+        return
+    inputs = list(dict.fromkeys(a for node in run for a in node.all_input_nodes if a not in run))
+    place = {node: i for i, node in enumerate([*inputs, *run])}
+    steps = []
+    for node in run:
+        source, *residual = [place[argument] for argument in node.args if isinstance(argument, fx.Node)]
+        steps.append((source, residual[0] if residual else -1))
+    outputs = [node for node in run if any(user not in run for user in node.users)]
+    name = unused(traced, "program")
+    traced.add_submodule(name, Program(len(inputs), steps, [run.index(node) for node in outputs]))
+    with traced.graph.inserting_before(next_of(run[-1])):
+        layers = [traced.graph.get_attr(str(node.target)) for node in run]
+        results = traced.graph.call_module(name, (*inputs, *layers))
+        for i, node in enumerate(outputs):
+            node.replace_all_uses_with(
+                traced.graph.call_function(operator.getitem, (results, i)), lambda user: user not in run
+            )
+    for node in reversed(run):
+        traced.graph.erase_node(node)
+
+
+def next_of(node: fx.Node) -> fx.Node:
+    following: fx.Node = node.next
+    return following

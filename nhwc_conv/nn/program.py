@@ -1,0 +1,114 @@
+"""Packed convolutions that follow each other by one op: between two of them there is no Python and no dispatcher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C import _is_any_autocast_enabled as autocast_enabled
+from torch._C._autograd import _profiler_enabled as profiler_enabled
+
+from .._geometry import padding_argument
+from .._ops import is_recordable
+from .._ops.listeners import PLAIN
+from .._ops.recorded import NOT_COMPUTED, convolve_program, short_call
+from .drop_in import Conv2d
+from .fused import FusedConv2d
+
+LAYERS = (Conv2d, FusedConv2d)  # and nothing that is derived from them
+
+
+class Program(torch.nn.Module):
+    """Calls of layers, one after the other: made by convert(model, inference=True).
+
+    Called with `inputs` tensors, and then the layer of each step. Where these have packed weights, no gradient is
+    recorded and nobody looks, one op does it all; else the layers are called.
+
+    Args:
+        inputs: how many tensors it is called with.
+        steps: of each layer, whose result or input it takes and what it adds, as places in the inputs followed by the
+            results of the steps; -1 for nothing.
+        outputs: the steps whose results are returned, in a tuple.
+    """
+
+    def __init__(self, inputs: int, steps: Sequence[tuple[int, int]], outputs: Sequence[int]) -> None:
+        super().__init__()
+        self.inputs, self.steps, self.outputs = inputs, tuple(steps), tuple(outputs)
+        self._state: list[Any] = []  # what `_code` was made from
+        self._code: tuple[Any, ...] = ()
+
+    def forward(self, *given: Any) -> tuple[Tensor, ...]:
+        tensors, layers = list(given[: self.inputs]), given[self.inputs :]
+        results = self._at_once(tensors, layers)
+        if results is not None:
+            return tuple(results)
+        for layer, (source, residual) in zip(layers, self.steps, strict=True):
+            added = () if residual < 0 else (tensors[residual],)
+            tensors.append(layer(tensors[source], *added))
+        return tuple(tensors[self.inputs + output] for output in self.outputs)
+
+    def _at_once(self, tensors: list[Any], layers: Sequence[Any]) -> list[Tensor] | None:
+        x = tensors[0]
+        if (
+            torch.is_grad_enabled()
+            or not is_recordable(x, x, None)
+            or autocast_enabled()
+            or profiler_enabled()  # whose reader wants to see layers
+            or any(type(t) not in PLAIN or t.dtype != x.dtype for t in tensors)
+        ):
+            return None
+        state, packed, biases = [], [], []
+        for layer in layers:
+            weight = getattr(layer, "_packed", None)
+            if (
+                weight is None
+                or type(layer) not in LAYERS
+                or layer.padding_mode != "zeros"
+                or layer._parameters["weight"] is not weight.parameter
+                or weight.state[2] != x.dtype
+                or weight.is_stale()
+                or layer._forward_hooks
+                or layer._forward_pre_hooks
+            ):
+                return None
+            packed.append(weight.tensor)
+            bias = layer._parameters["bias"]
+            if bias is not None:
+                biases.append(bias)
+            state.append(
+                (layer.stride, layer.padding, layer.dilation, layer.groups, layer.finish, bias is None)
+            )
+        try:
+            if state != self._state:
+                self._code, self._state = self._encode(state), state
+            results: list[Tensor] = convolve_program(tensors, packed, biases, *self._code)
+        except NOT_COMPUTED:
+            return None  # computed in another way, or refused in words that fit
+        return results
+
+    def _encode(self, state: list[Any]) -> tuple[Any, ...]:
+        """The last arguments of the op: csrc/binding/program.cpp."""
+        last = {place: i for i, step in enumerate(self.steps) for place in step}
+        kept = {self.inputs + output for output in self.outputs}
+        numbers, code, bias = [], [], 0
+        for i, ((source, residual), values) in enumerate(zip(self.steps, state, strict=True)):
+            *geometry, finish, has_none = values
+            stride, padding, dilation, groups = geometry
+            sides, auto_pad = padding_argument(padding)
+            kind, *fields = short_call(True, stride, sides, dilation, groups, auto_pad)
+            kind |= finish.activation << 8 | finish.activation_first << 12
+            releases = [
+                int(place >= self.inputs and last[place] == i and place not in kept)
+                for place in (source, residual)
+            ]
+            if source == residual:
+                releases[1] = 0
+            code += [source, residual, -1 if has_none else bias, kind, *fields, *releases]
+            numbers += [finish.alpha, finish.beta]
+            bias += not has_none
+        return torch.tensor(code), torch.tensor(numbers, dtype=torch.float64), list(self.outputs)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.steps)} steps"
