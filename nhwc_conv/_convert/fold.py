@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..nn.drop_in import Conv2d
+from ..nn.linear import FusedLinear
+from ..nn.twin import shallow_copy
 from .graph import (
     attribute,
     bound,
@@ -25,6 +29,7 @@ from .graph import (
 from .report import ConvertReport
 from .tracing import computes_as, has_hooks
 
+PRODUCTS: tuple[Any, ...] = (operator.mul, torch.mul, "mul")
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
@@ -98,6 +103,50 @@ def why_left_apart(traced: fx.GraphModule, node: fx.Node, before: Any, norm: Nor
     if is_read(traced, before.target):
         return f"the weight of the convolution {before.target!r} is read elsewhere too"
     return None
+
+
+def fold_scales(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> None:
+    """Gives every layer whose result is alone multiplied by a parameter of one number a channel those numbers."""
+    for node in list(traced.graph.nodes):
+        if node.target not in PRODUCTS or len(node.args) != 2 or node.kwargs:
+            continue
+        for before, factor in (node.args, node.args[::-1]):
+            scale, layer = attribute(traced, factor), called(traced, before)
+            if not isinstance(scale, nn.Parameter) or why_not_scaled(traced, node, before, scale) is not None:
+                continue
+            if isinstance(layer, FusedLinear):
+                put(traced, before, scaled(layer, scale))
+            else:
+                ones, zeros = torch.ones_like(scale.flatten()), torch.zeros_like(scale.flatten())
+                put(traced, before, folded(layer, Norm(zeros, ones, scale.detach().flatten(), zeros, 0.0)))
+            found.fused[name_in_model(node, prefix)] = prefix + before.target
+            replace(traced, node, before)
+            break
+
+
+def why_not_scaled(traced: fx.GraphModule, node: fx.Node, before: Any, scale: Tensor) -> str | None:
+    layer = called(traced, before)
+    linear = type(layer) is FusedLinear and layer.activation is None
+    why = None if linear else why_not_plain(traced, before)
+    if why is not None:
+        return why
+    size = (layer.out_features,) if linear else (layer.out_channels, 1, 1)
+    if tuple(scale.shape) != size or scale.dtype != layer.weight.dtype:
+        return "its factor is not one number a channel"
+    if is_seen_elsewhere(before, node) or is_read(traced, before.target) or len(before.args) > 1:
+        return "its result or its weight is seen elsewhere too"
+    return None
+
+
+def scaled(layer: FusedLinear, scale: Tensor) -> FusedLinear:
+    made = shallow_copy(layer, FusedLinear)
+    exact = scale.detach().double()
+    for name, factor in (("weight", exact[:, None]), ("bias", exact)):
+        old = layer._parameters[name]
+        if old is not None:
+            value = (old.detach().double() * factor).to(old.dtype)
+            setattr(made, name, nn.Parameter(value, requires_grad=old.requires_grad))
+    return made
 
 
 def folded(conv: nn.Conv2d, norm: Norm) -> Conv2d:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
@@ -39,15 +39,18 @@ def fuse_finishes(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> 
             if why is None:
                 fuse(traced, before, activation.argument)
         elif node.target in ADDITIONS and len(node.args) == 2 and not node.kwargs:
-            whys = {operand: why_not_added(traced, node, operand) for operand in node.args}
-            before = next((operand for operand, why in whys.items() if why is None), None)
-            why = None
-            if before is not None:
-                fuse(traced, before, activation_done(traced, before), other_operand(node, before))
-            else:
-                why = next((why for operand, why in whys.items() if is_convolution(traced, operand)), None)
-                if why is None:
-                    continue
+            terms = [Term.of(node, operand) for operand in node.args]
+            whys = [(term, why_not_added(traced, node, term)) for term in terms]
+            term = next((term for term, why in whys if why is None), None)
+            why = next((why for term, why in whys if is_convolution(traced, term.layer)), None)
+            if term is not None:
+                before, why = term.layer, None
+                fuse(traced, before, activation_done(traced, before), term.residual(traced))
+                found.fused[name] = prefix + before.target
+                replace(traced, node, term.operand)
+                continue
+            if why is None:
+                continue
         else:
             continue
         if why is not None:
@@ -76,11 +79,6 @@ def activation_done(traced: fx.GraphModule, node: fx.Node) -> ActivationArgument
     return layer.activation if isinstance(layer, FusedLayer) else None
 
 
-def other_operand(node: fx.Node, operand: Any) -> Any:
-    a, b = node.args
-    return b if a is operand else a
-
-
 def fuse(
     traced: fx.GraphModule, node: fx.Node, activation: ActivationArgument, residual: fx.Node | None = None
 ) -> None:
@@ -102,21 +100,49 @@ def why_not_activated(traced: fx.GraphModule, node: fx.Node, before: Any) -> str
     return why
 
 
-def why_not_added(traced: fx.GraphModule, node: fx.Node, operand: Any) -> str | None:
-    """Why the sum that a node computes is not made by the convolution whose result `operand` is."""
-    why = why_left_apart(traced, node, operand)
+class Term(NamedTuple):
+    """One of the two tensors of a sum, as the result of a layer, maybe with its dimensions in another order."""
+
+    operand: Any
+    layer: Any
+    user: Any  # of the layer's result: the sum, or what permutes it
+    other: Any  # tensor of the sum
+    order: tuple[int, ...]
+
+    @staticmethod
+    def of(node: fx.Node, operand: Any) -> Term:
+        a, b = node.args
+        other = b if a is operand else a
+        if isinstance(operand, fx.Node) and operand.target == "permute" and list(operand.users) == [node]:
+            order = operand.args[1:]
+            if sorted(map(str, order)) == [str(n) for n in range(len(order))]:
+                return Term(operand, source(operand), operand, other, order)
+        return Term(operand, operand, node, other, ())
+
+    def residual(self, traced: fx.GraphModule) -> fx.Node:
+        """The other tensor in the order of the layer's result."""
+        if not self.order:
+            return self.other  # type: ignore[no-any-return]
+        inverse = [self.order.index(n) for n in range(len(self.order))]
+        with traced.graph.inserting_before(self.layer):
+            return traced.graph.call_method("permute", (self.other, *inverse))
+
+
+def why_not_added(traced: fx.GraphModule, node: fx.Node, term: Term) -> str | None:
+    """Why the sum that a node computes is not made by the convolution whose result is one of its terms."""
+    layer, other = term.layer, term.other
+    why = why_left_apart(traced, term.user, layer)
     if why is not None:
         return why
-    other = other_operand(node, operand)
-    if not isinstance(other, fx.Node) or other is operand:
+    if not isinstance(other, fx.Node) or other is term.operand:
         return "what is added is no other tensor"
-    if len(operand.args) + len(operand.kwargs) > 1:
-        return f"the convolution {operand.target!r} adds another tensor already"
-    if node.target in IN_PLACE and node.args[0] is not operand:
+    if len(layer.args) + len(layer.kwargs) > 1:
+        return f"the convolution {layer.target!r} adds another tensor already"
+    if node.target in IN_PLACE and node.args[0] is not term.operand:
         return "it writes to another tensor than the convolution's result"
-    if not other < operand:  # in the order of execution
+    if not other < layer:  # in the order of execution
         return "what is added is computed later"
-    if any(operand < user < node and may_write(traced, user) for user in other.users):
+    if any(layer < user < node and may_write(traced, user) for user in other.users):
         return "what is added may be written to before it is added"
     return None
 
@@ -136,5 +162,5 @@ def why_left_apart(traced: fx.GraphModule, node: fx.Node, before: Any) -> str | 
 
 
 def may_write(traced: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node may change its inputs: unless it is a convolution or adds two tensors, it is believed to."""
-    return not (is_convolution(traced, node) or node.target in (operator.add, torch.add, "add"))
+    """Whether a node may change its inputs: unless it is a convolution, a sum or a view, it is believed to."""
+    return not (is_convolution(traced, node) or node.target in (operator.add, torch.add, "add", "permute"))

@@ -10,7 +10,7 @@ from ..nn.twin import shallow_copy
 from .activations import ACTIVATIONS
 from .calls import Calls
 from .classes import CONVOLUTION, Subclasses
-from .fold import NORMS, fold_batch_norms
+from .fold import NORMS, fold_batch_norms, fold_scales
 from .functions import layers_of_functions
 from .fuse import fuse_finishes, use_fused_linear
 from .graph import remove_idle, remove_unread
@@ -78,6 +78,7 @@ class Simplifier:
         layers_of_functions(graph, found, prefix)
         fold_batch_norms(graph, found, prefix)
         use_fused_linear(graph, found, prefix)
+        fold_scales(graph, found, prefix)
         name_activations(graph)
         fuse_finishes(graph, found, prefix)
         remove_unread(graph)
