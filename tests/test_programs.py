@@ -166,9 +166,13 @@ def test_a_program_that_does_not_fit():
     ):
         with pytest.raises(RuntimeError, match=f"tensor {place}"):
             run(bad)
-    for code in (step[:-1], [*step, *step]):
-        with pytest.raises(RuntimeError, match=f"code of size {len(code)}"):
+    for code in (step[:-1], [*step, *step], [float(n) for n in step], [[n] for n in step]):
+        with pytest.raises(RuntimeError, match="expected code to be 9 numbers in a row, of int64"):
             run(code)
+    for wrong in (numbers.float(), numbers[:1], torch.zeros(4, dtype=torch.float64)[::2]):
+        with pytest.raises(RuntimeError, match="expected numbers to be 2 numbers in a row, of double"):
+            run(step, numbers=wrong)
+    run([*step[:-1], 1])  # releases what there is not
     with pytest.raises(RuntimeError, match="tensor 2"):
         run(step, outputs=(1,))
     with pytest.raises(RuntimeError, match="channels"):

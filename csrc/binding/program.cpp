@@ -1,5 +1,6 @@
 // Convolutions that follow each other as one op: between two of them there is neither Python nor PyTorch's dispatcher,
 // which take as long as a small layer.
+#include "check_arguments.h"
 #include "short_call.h"
 
 namespace nhwc_conv {
@@ -13,18 +14,23 @@ struct Step {
 };
 constexpr int64_t kStepNumbers = sizeof(Step) / sizeof(int64_t), kFinishNumbers = 2;
 
+// One run of so many numbers.
+void check_row(const std::string& name, const Tensor& tensor, int32_t dtype, int64_t count) {
+  const TensorInfo info = info_of(tensor);
+  const bool is_row = info.dim == 1 && info.dtype == dtype && info.device_type == aoti_torch_device_type_cpu();
+  if (is_row && info.sizes[0] == count && (info.strides[0] == 1 || count <= 1)) return;
+  fail("expected " + name + " to be " + std::to_string(count) + " numbers in a row, of " + dtype_name(dtype) +
+       ", but got a tensor of size " + text(info) + " and type " + dtype_name(info.dtype));
+}
+
 }  // namespace
 
 // `code`: one Step each; `numbers`: alpha and beta of each; `outputs`: the steps whose results are returned.
 std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Tensor> packed, std::vector<Tensor> biases,
                                      Tensor code, Tensor numbers, Sizes outputs) {
-  const TensorInfo info = info_of(code);
-  const int64_t count = info.dim == 1 ? info.sizes[0] / kStepNumbers : 0, first = inputs.size();
-  if (count < 1 || static_cast<int64_t>(packed.size()) != count ||
-      info_of(numbers).sizes[0] != count * kFinishNumbers) {
-    fail("expected code and numbers of as many steps as packed has tensors, but got packed of length " +
-         std::to_string(packed.size()) + " and code of size " + std::to_string(info.sizes[0]));
-  }
+  const int64_t count = packed.size(), first = inputs.size();
+  check_row("code", code, aoti_torch_dtype_int64(), count * kStepNumbers);
+  check_row("numbers", numbers, aoti_torch_dtype_float64(), count * kFinishNumbers);
   const Step* steps = reinterpret_cast<const Step*>(read<int64_t>(code));
   const double* finish = read<double>(numbers);
   std::vector<Tensor>& slots = inputs;
@@ -44,7 +50,7 @@ std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Ten
     if (step.residual >= 0) finishing.residual = at(slots, step.residual);
     slots.push_back(forward_packed(call.nchw, at(slots, step.source), packed[i], bias, call.options(), finishing));
     if (step.releases_source) slots[step.source] = Tensor();
-    if (step.releases_residual) slots[step.residual] = Tensor();
+    if (step.residual >= 0 && step.releases_residual) slots[step.residual] = Tensor();
   }
   std::vector<Tensor> results;
   for (const int64_t output : outputs) results.push_back(at(slots, first + output));

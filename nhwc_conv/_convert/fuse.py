@@ -107,7 +107,7 @@ class Term(NamedTuple):
     layer: Any
     user: Any  # of the layer's result: the sum, or what permutes it
     other: Any  # tensor of the sum
-    order: tuple[int, ...]
+    order: tuple[Any, ...]
 
     @staticmethod
     def of(node: fx.Node, operand: Any) -> Term:
@@ -122,7 +122,7 @@ class Term(NamedTuple):
     def residual(self, traced: fx.GraphModule) -> fx.Node:
         """The other tensor in the order of the layer's result."""
         if not self.order:
-            return self.other  # type: ignore[no-any-return]
+            return self.other
         inverse = [self.order.index(n) for n in range(len(self.order))]
         with traced.graph.inserting_before(self.layer):
             return traced.graph.call_method("permute", (self.other, *inverse))
