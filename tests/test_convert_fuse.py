@@ -228,6 +228,7 @@ def test_linear():
     layers = [m for m in ours.modules() if isinstance(m, nhwc_conv.nn.FusedLinear)]
     assert [m.activation for m in layers] == ["gelu", None] and all(m._packed is not None for m in layers)
     assert reports[0].fused == {"mlp.1": "mlp.0", "add": "mlp.2"}
+    assert list(reports[0].linear) == ["mlp.0", "mlp.2"] and list(reports[0].converted) == ["embed"]
     with torch.no_grad():
         expected = model(x)
         torch.testing.assert_close(ours(x), expected)

@@ -66,7 +66,7 @@ def use_fused_linear(traced: fx.GraphModule, found: ConvertReport, prefix: str) 
         layer = called(traced, node)
         if type(layer) is nn.Linear and computes_as(layer, nn.Linear) and not has_hooks(layer):
             put(traced, node, FusedLinear.from_torch(layer))
-            found.converted[prefix + str(node.target)] = "a 1x1 convolution"
+            found.linear[prefix + str(node.target)] = ""
 
 
 def is_convolution(traced: fx.GraphModule, node: object) -> bool:

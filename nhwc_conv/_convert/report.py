@@ -10,7 +10,8 @@ class ConvertReport:
     """What `convert` did, by the paths of named_modules(); a layer that stands in several places has several.
 
     Attributes:
-        converted: path of a convolution, and for inference of a Linear, -> "", or what else is to be said of it.
+        converted: path of a convolution -> "", or what else is to be said of it.
+        linear: path of a Linear that is computed as a 1x1 convolution -> "".
         left: path of a convolution that stays as it was -> why.
         folded: path of a BatchNorm -> path of the convolution that it went into.
         unfolded: path of a BatchNorm that stays as it was -> why.
@@ -26,6 +27,7 @@ class ConvertReport:
     """
 
     converted: dict[str, str] = field(default_factory=dict)
+    linear: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     folded: dict[str, str] = field(default_factory=dict)
     unfolded: dict[str, str] = field(default_factory=dict)

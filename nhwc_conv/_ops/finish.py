@@ -22,7 +22,8 @@ class Activation(NamedTuple):
     parameters: tuple[str, ...]  # numbers that follow the name
     defaults: tuple[float, ...]
     aten: Callable[..., Tensor]
-    # The derivative at a result times a gradient, where results tell it: (gradient, result, *parameters).
+    # The derivative at a result times a gradient, (gradient, result, *parameters), where torch, too, computes it from
+    # results: others may be written to in place before it is asked for.
     backward: Callable[..., Tensor] | None = None
 
 
@@ -31,9 +32,7 @@ aten: Any = torch.ops.aten
 ACTIVATIONS = {
     "none": Activation((), (), lambda x: x, lambda grad, y: grad),
     "relu": Activation((), (), torch.relu, lambda grad, y: aten.threshold_backward(grad, y, 0)),
-    "clamp": Activation(
-        ("min", "max"), (), torch.clamp, lambda grad, y, low, high: aten.hardtanh_backward(grad, y, low, high)
-    ),
+    "clamp": Activation(("min", "max"), (), torch.clamp),
     "leaky_relu": Activation(("negative_slope",), (0.01,), F.leaky_relu),
     "hardsigmoid": Activation((), (), F.hardsigmoid),
     "hardswish": Activation((), (), F.hardswish),

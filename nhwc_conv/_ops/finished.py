@@ -77,13 +77,14 @@ class Finished(Function):
         y = call.in_one(*tensors)  # type: ignore[arg-type]  # four of them
         ctx.call, ctx.from_result = call, call.finish.backward(tensors[3])
         ctx.winograd = _flags.winograd  # what was ruled out in forward stays so in backward
-        ctx.save_for_backward(*tensors, None if ctx.from_result is None else y)
+        needs_result = ctx.from_result is not None and call.finish.activation != 0
+        ctx.save_for_backward(*tensors, y if needs_result else None)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, y = ctx.saved_tensors
-        if y is not None and not torch.is_grad_enabled():
+        if ctx.from_result is not None and not torch.is_grad_enabled():
             return None, *Finished.of_result(ctx, grad, tensors, y)
         again = torch.is_grad_enabled()
         if not again:
@@ -97,7 +98,7 @@ class Finished(Function):
         return None, *(next(found) if need else None for need in needs)
 
     @staticmethod
-    def of_result(ctx: Any, grad: Tensor, tensors: Sequence[Any], y: Tensor) -> tuple[Tensor | None, ...]:
+    def of_result(ctx: Any, grad: Tensor, tensors: Sequence[Any], y: Any) -> tuple[Tensor | None, ...]:
         call: Call = ctx.call
         x, w, _, _ = tensors
         *needs, need_residual = ctx.needs_input_grad[1:]
