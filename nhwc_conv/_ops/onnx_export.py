@@ -59,8 +59,10 @@ def conv2d_packed(
         texts.fail(texts.PACKED_BEFORE_EXPORT)
     w = packed if weight is None else in_hwio(weight, oihw)
     out = forward(x.movedim(-3, -1) if nchw else x, w, bias, *geometry)
-    out = out.movedim(-1, -3).contiguous() if nchw else out
-    return Finish(*others[9:]).of(out, residual)
+    # In NCHW, as ONNX convolves: what an activation stood between, the exporter would leave transposed.
+    added = residual if nchw or residual is None else residual.movedim(-1, -3)
+    finished = Finish(*others[9:]).of(out.movedim(-1, -3), added)
+    return (finished if nchw else finished.movedim(-3, -1)).contiguous()
 
 
 _forms: dict[str, Callable[..., Tensor]] = {
