@@ -160,8 +160,7 @@ Tensor convolve_packed_op(Tensor x, Tensor packed, std::optional<Tensor> bias, i
 Tensor convolve_finished_op(Tensor x, Tensor packed, std::optional<Tensor> bias, int64_t kind, int64_t steps,
                             int64_t sides, int64_t groups, std::optional<Tensor> residual, double alpha, double beta) {
   const ShortCall call = read_short_call(kind, steps, sides, groups);
-  return forward_packed(call.nchw, x, packed, bias, call.options(),
-                        {residual, call.activation, alpha, beta, call.activation_first});
+  return forward_packed(call.nchw, x, packed, bias, call.options(), call.finish(residual, alpha, beta));
 }
 
 // Until the library is unloaded.

@@ -74,7 +74,6 @@ ConvGeometry geometry_of(const int64_t x[4], const int64_t w[4], const ConvOptio
   return g;
 }
 
-// grad has the size of the result.
 // A tensor as large as the result.
 void check_result_size(const std::string& name, const TensorInfo& tensor, const ConvGeometry& g, bool batched) {
   const int64_t sizes[4] = {g.N, g.h.output, g.w.output, g.O};

@@ -44,11 +44,11 @@ std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Ten
   for (int64_t i = 0; i < count; ++i) {
     const Step& step = steps[i];
     const ShortCall call = read_short_call(step.kind, step.steps, step.sides, step.groups);
-    std::optional<Tensor> bias;
+    std::optional<Tensor> bias, residual;
     if (step.bias >= 0) bias = at(biases, step.bias);
-    FinishOptions finishing = {std::nullopt, call.activation, finish[2 * i], finish[2 * i + 1], call.activation_first};
-    if (step.residual >= 0) finishing.residual = at(slots, step.residual);
-    slots.push_back(forward_packed(call.nchw, at(slots, step.source), packed[i], bias, call.options(), finishing));
+    if (step.residual >= 0) residual = at(slots, step.residual);
+    slots.push_back(forward_packed(call.nchw, at(slots, step.source), packed[i], bias, call.options(),
+                                   call.finish(residual, finish[2 * i], finish[2 * i + 1])));
     if (step.releases_source) slots[step.source] = Tensor();
     if (step.residual >= 0 && step.releases_residual) slots[step.residual] = Tensor();
   }

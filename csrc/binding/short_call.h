@@ -16,6 +16,9 @@ struct ShortCall {
   bool activation_first;
 
   ConvOptions options() const { return {stride, padding, dilation, groups, auto_pad}; }
+  FinishOptions finish(const std::optional<Tensor>& residual, double alpha, double beta) const {
+    return {residual, activation, alpha, beta, activation_first};
+  }
 };
 
 // `kind`, from its lowest bit: nchw 1, algorithm 2, gradient_algorithm 2, auto_pad 2, mixed 1, activation 4,

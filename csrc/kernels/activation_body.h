@@ -70,15 +70,8 @@ template <class A, int LANES> struct Curve {
   static V at_least(A bound, V x) { return x < bound ? V{} + bound : x; }
   static V at_most(A bound, V x) { return x > bound ? V{} + bound : x; }
 
+  // By even and odd powers, which need not wait for each other.
   template <int COUNT> static V polynomial(const A (&coefficients)[COUNT], V x) {
-    V sum = V{} + coefficients[COUNT - 1];
-    NHWC_UNROLL(32)
-    for (int i = COUNT - 2; i >= 0; --i) sum = sum * x + coefficients[i];
-    return sum;
-  }
-
-  // The same by even and odd powers, which need not wait for each other.
-  template <int COUNT> static V split_polynomial(const A (&coefficients)[COUNT], V x) {
     const int EVEN = COUNT - 1 - (COUNT - 1) % 2, ODD = COUNT - 1 - COUNT % 2;
     const V square = x * x;
     V even = V{} + coefficients[EVEN], odd = V{} + coefficients[ODD];
@@ -117,11 +110,14 @@ template <class A, int LANES> struct Curve {
 
   static V half_scale(U half) { return same_bits<V>((half + (C::kBias - C::kMostExponent / 2)) << C::kFractionBits); }
 
+  // e^r - 1 for what remains of y behind an integer times log(2).
+  static V fraction_less_one(V r) { return r * r * polynomial(C::kExponential, r) + r; }
+
   // From y * log2(e) + kToInteger, and the rest of y after the integer.
   static Power power_of(V shifted, V r) {
     const U above = same_bits<U>(shifted) - (same_bits<typename C::Bits>(C::kToInteger) - C::kMostExponent);
     const U half = above >> 1;
-    return {r * r * split_polynomial(C::kExponential, r) + r, half_scale(half), half_scale(above - half)};
+    return {fraction_less_one(r), half_scale(half), half_scale(above - half)};
   }
 
   static Power power(V y) {
@@ -162,7 +158,7 @@ template <class A, int LANES> struct Curve {
     const V r = y - n * C::kLn2[0] - n * C::kLn2[1];
     const U biased = same_bits<U>(shifted) - (same_bits<typename C::Bits>(C::kToInteger) - C::kBias);
     const V scale = same_bits<V>(biased << C::kFractionBits);
-    return (r * r * split_polynomial(C::kExponential, r) + r + A(1)) * scale + A(1);
+    return (fraction_less_one(r) + A(1)) * scale + A(1);
   }
 
   static V sigmoid(V x) { return A(1) / logistic_divisor(x); }
@@ -198,7 +194,7 @@ template <class A, int LANES> struct Curve {
     const Sum of_t = halves(t);
     const Power p = power_of_half(of_t.high * of_t.high, A(-0.5) * of_t.low * (t + of_t.high));
     // Phi(-t) = (1 + less_one) (1 + s) / d, of which what is beyond 1 is small.
-    const V s = split_polynomial(C::kNormal, (t - A(5)) / (t + A(5))), d = t * C::kNormalScale + C::kNormalScale;
+    const V s = polynomial(C::kNormal, (t - A(5)) / (t + A(5))), d = t * C::kNormalScale + C::kNormalScale;
     const V tail = (t * (p.less_one * s + p.less_one + s) + t) / d * p.scale1 * p.scale2;
     return x < V{} ? -tail : x - tail;
   }
