@@ -120,6 +120,7 @@ ALMOST = {
     "gate seen elsewhere": another_reader,
     "written to and read": reads_what_was_written,
     "other numbers": lambda x: F.relu6(x + 2) / 6 + x * F.relu6(x + 3) / 5,
+    "sum with a factor": lambda x: F.relu6(torch.add(x, 3, alpha=2)) / 6,
     "softplus of other numbers": lambda x: x * torch.tanh(F.softplus(x, 2)),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +14,14 @@ from ..nn.drop_in import Conv2d
 from ..nn.linear import FusedLinear
 from ..nn.twin import shallow_copy
 from .graph import (
+    PRODUCTS,
     attribute,
     bound,
     called,
     is_read,
     is_seen_elsewhere,
     name_in_model,
+    operands,
     put,
     replace,
     source,
@@ -29,7 +30,6 @@ from .graph import (
 from .report import ConvertReport
 from .tracing import computes_as, has_hooks
 
-PRODUCTS: tuple[Any, ...] = (operator.mul, torch.mul, "mul")
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
@@ -108,11 +108,10 @@ def why_left_apart(traced: fx.GraphModule, node: fx.Node, before: Any, norm: Nor
 def fold_scales(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> None:
     """Gives every layer whose result is alone multiplied by a parameter of one number a channel those numbers."""
     for node in list(traced.graph.nodes):
-        if node.target not in PRODUCTS or len(node.args) != 2 or node.kwargs:
-            continue
-        for before, factor in (node.args, node.args[::-1]):
+        factors = operands(node, PRODUCTS)
+        for before, factor in (factors, factors[::-1]) if factors else ():
             scale, layer = attribute(traced, factor), called(traced, before)
-            if not isinstance(scale, nn.Parameter) or why_not_scaled(traced, node, before, scale) is not None:
+            if not isinstance(scale, nn.Parameter) or not can_be_scaled(traced, node, before, scale):
                 continue
             if isinstance(layer, FusedLinear):
                 put(traced, before, scaled(layer, scale))
@@ -124,18 +123,19 @@ def fold_scales(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> No
             break
 
 
-def why_not_scaled(traced: fx.GraphModule, node: fx.Node, before: Any, scale: Tensor) -> str | None:
+def can_be_scaled(traced: fx.GraphModule, node: fx.Node, before: Any, scale: Tensor) -> bool:
+    """Whether what `before` computes is a layer's alone, seen by `node` alone, and `scale` has one number a channel."""
     layer = called(traced, before)
     linear = type(layer) is FusedLinear and layer.activation is None
-    why = None if linear else why_not_plain(traced, before)
-    if why is not None:
-        return why
-    size = (layer.out_features,) if linear else (layer.out_channels, 1, 1)
-    if tuple(scale.shape) != size or scale.dtype != layer.weight.dtype:
-        return "its factor is not one number a channel"
-    if is_seen_elsewhere(before, node) or is_read(traced, before.target) or len(before.args) > 1:
-        return "its result or its weight is seen elsewhere too"
-    return None
+    if not linear and why_not_plain(traced, before) is not None:
+        return False
+    return (
+        tuple(scale.shape) == ((layer.out_features,) if linear else (layer.out_channels, 1, 1))
+        and scale.dtype == layer.weight.dtype
+        and len(before.args) == 1
+        and not is_seen_elsewhere(before, node)
+        and not is_read(traced, before.target)
+    )
 
 
 def scaled(layer: FusedLinear, scale: Tensor) -> FusedLinear:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import operator
 from typing import Any, NamedTuple
 
-import torch
 from torch import fx, nn
 
 from .._ops.finish import ActivationArgument
 from ..nn.fused import FusedConv2d, FusedLayer
 from ..nn.linear import FusedLinear
 from ..nn.twin import shallow_copy
-from .activations import activation_of
+from .activations import FoundActivation, activation_of
 from .graph import (
+    SUMS,
     called,
     is_seen_elsewhere,
     name_in_model,
+    operands,
     put,
     replace,
     source,
@@ -26,38 +27,51 @@ from .report import ConvertReport
 from .tracing import computes_as, has_hooks
 
 IN_PLACE: tuple[Any, ...] = (operator.iadd, "add_", "__iadd__")
-ADDITIONS: tuple[Any, ...] = (operator.add, torch.add, "add", *IN_PLACE)
+ADDITIONS = (*SUMS, *IN_PLACE)
 
 
 def fuse_finishes(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> None:
     """Lets every convolution do the activation and the addition to which its result alone goes, in either order."""
     for node in list(traced.graph.nodes):
-        name, activation = name_in_model(node, prefix), activation_of(traced, node)
+        name, activation, terms = (
+            name_in_model(node, prefix),
+            activation_of(traced, node),
+            operands(node, ADDITIONS),
+        )
         if activation is not None:
-            before, why = source(node), activation.why_alone
-            why = why or why_not_activated(traced, node, before)
-            if why is None:
-                fuse(traced, before, activation.argument)
-        elif node.target in ADDITIONS and len(node.args) == 2 and not node.kwargs:
-            terms = [Term.of(node, operand) for operand in node.args]
-            whys = [(term, why_not_added(traced, node, term)) for term in terms]
-            term = next((term for term, why in whys if why is None), None)
-            why = next((why for term, why in whys if is_convolution(traced, term.layer)), None)
-            if term is not None:
-                before, why = term.layer, None
-                fuse(traced, before, activation_done(traced, before), term.residual(traced))
-                found.fused[name] = prefix + before.target
-                replace(traced, node, term.operand)
-                continue
-            if why is None:
-                continue
+            fused: fx.Node | str | None = fuse_activation(traced, node, activation)
+        elif terms is not None:
+            fused = fuse_sum(traced, node, [Term.of(node, operand) for operand in terms])
         else:
             continue
-        if why is not None:
-            found.unfused[name] = why
-            continue
-        found.fused[name] = prefix + before.target
-        replace(traced, node, before)
+        if isinstance(fused, fx.Node):
+            found.fused[name] = f"{prefix}{fused.target}"
+        elif fused is not None:
+            found.unfused[name] = fused
+
+
+def fuse_activation(traced: fx.GraphModule, node: fx.Node, activation: FoundActivation) -> fx.Node | str:
+    """The convolution that now does what a node did, or why none does."""
+    before = source(node)
+    why = activation.why_alone or why_not_activated(traced, node, before)
+    if why is not None:
+        return why
+    fuse(traced, before, activation.argument)
+    replace(traced, node, before)
+    return before
+
+
+def fuse_sum(traced: fx.GraphModule, node: fx.Node, terms: list[Term]) -> fx.Node | str | None:
+    """The same; None where no term is a convolution's."""
+    whys = [why_not_added(traced, node, term) for term in terms]
+    for term, why in zip(terms, whys, strict=True):
+        if why is None:
+            fuse(traced, term.layer, activation_done(traced, term.layer), term.residual(traced))
+            replace(traced, node, term.operand)
+            return term.layer
+    return next(
+        (why for term, why in zip(terms, whys, strict=True) if is_convolution(traced, term.layer)), None
+    )
 
 
 def use_fused_linear(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> None:
@@ -163,4 +177,4 @@ def why_left_apart(traced: fx.GraphModule, node: fx.Node, before: Any) -> str | 
 
 def may_write(traced: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node may change its inputs: unless it is a convolution, a sum or a view, it is believed to."""
-    return not (is_convolution(traced, node) or node.target in (operator.add, torch.add, "add", "permute"))
+    return not (is_convolution(traced, node) or node.target in (*SUMS, "permute"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
@@ -43,6 +45,19 @@ def bound(node: fx.Node, signature: Callable[..., Any]) -> dict[str, Any] | None
         return None
     arguments.apply_defaults()
     return arguments.arguments
+
+
+# As targets of nodes.
+SUMS: tuple[Any, ...] = (operator.add, torch.add, "add")
+PRODUCTS: tuple[Any, ...] = (operator.mul, torch.mul, "mul")
+
+
+def operands(node: object, functions: Sequence[Any]) -> tuple[Any, Any] | None:
+    """Both, if a node calls one of some functions with two arguments and nothing else."""
+    if not isinstance(node, fx.Node) or node.target not in functions or len(node.args) != 2 or node.kwargs:
+        return None
+    first, second = node.args
+    return first, second
 
 
 def source(node: fx.Node) -> Any:

@@ -50,7 +50,7 @@ def join(traced: fx.GraphModule, run: list[fx.Node]) -> None:
     outputs = [node for node in run if any(user not in run for user in node.users)]
     name = unused(traced, "program")
     traced.add_submodule(name, Program(len(inputs), steps, [run.index(node) for node in outputs]))
-    with traced.graph.inserting_before(next_of(run[-1])):
+    with traced.graph.inserting_before(run[-1].next):
         layers = [traced.graph.get_attr(str(node.target)) for node in run]
         results = traced.graph.call_module(name, (*inputs, *layers))
         for i, node in enumerate(outputs):
@@ -59,8 +59,3 @@ def join(traced: fx.GraphModule, run: list[fx.Node]) -> None:
             )
     for node in reversed(run):
         traced.graph.erase_node(node)
-
-
-def next_of(node: fx.Node) -> fx.Node:
-    following: fx.Node = node.next
-    return following

@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from torch import fx
 
 from .activations import activation_of
-from .graph import called, source
+from .graph import PRODUCTS, SUMS, called, operands, source
 from .tracing import has_hooks
 
-PRODUCTS: tuple[Any, ...] = (operator.mul, torch.mul, "mul", operator.imul, "mul_")
 QUOTIENTS: tuple[Any, ...] = (operator.truediv, torch.div, "div", operator.itruediv, "div_")
-SUMS: tuple[Any, ...] = (operator.add, torch.add, "add")
 IN_PLACE: tuple[Any, ...] = (operator.imul, "mul_", operator.itruediv, "div_")
+MULTIPLICATIONS = (*PRODUCTS, *IN_PLACE[:2])
 BY_GATE: dict[str, Callable[..., Any]] = {"sigmoid": F.silu, "hardsigmoid": F.hardswish, "tanh": F.mish}
 
 
@@ -39,10 +38,8 @@ def name_activations(traced: fx.GraphModule) -> None:
 
 def product(traced: fx.GraphModule, node: fx.Node) -> tuple[Callable[..., Any], fx.Node] | None:
     """The function and its argument, if a node multiplies something by a gate of it."""
-    if node.target not in PRODUCTS or len(node.args) != 2 or node.kwargs:
-        return None
-    gate: Any
-    for x, gate in (node.args, node.args[::-1]):
+    factors = operands(node, MULTIPLICATIONS)
+    for x, gate in (factors, factors[::-1]) if factors else ():
         name = plain_activation(traced, gate, node)
         if not isinstance(x, fx.Node) or name not in BY_GATE:
             continue
@@ -58,14 +55,16 @@ def product(traced: fx.GraphModule, node: fx.Node) -> tuple[Callable[..., Any], 
 
 def quotient(traced: fx.GraphModule, node: fx.Node) -> tuple[Callable[..., Any], fx.Node] | None:
     """The same for relu6(x + 3) / 6 and x * relu6(x + 3) / 6."""
-    if node.target not in QUOTIENTS or len(node.args) != 2 or node.kwargs or node.args[1] != 6:
+    quotient_of = operands(node, QUOTIENTS)
+    if quotient_of is None or quotient_of[1] != 6:
         return None
-    of = node.args[0]
+    of = quotient_of[0]
     x = shifted(traced, of, node)
     if x is not None:
         return F.hardsigmoid, x
-    if isinstance(of, fx.Node) and of.target in PRODUCTS and len(of.args) == 2 and used_by(of, node):
-        for y, gate in (of.args, of.args[::-1]):
+    factors = operands(of, MULTIPLICATIONS)
+    if factors and used_by(of, node):
+        for y, gate in (factors, factors[::-1]):
             if isinstance(y, fx.Node) and shifted(traced, gate, of) is y:
                 return F.hardswish, y
     return None
@@ -76,9 +75,10 @@ def shifted(traced: fx.GraphModule, node: Any, user: fx.Node) -> fx.Node | None:
     if plain_activation(traced, node, user) != "relu6":
         return None
     total = source(node)
-    if not isinstance(total, fx.Node) or total.target not in SUMS or not used_by(total, node):
+    terms = operands(total, SUMS)
+    if terms is None or not used_by(total, node):
         return None
-    for x, number in (total.args, total.args[::-1]):
+    for x, number in (terms, terms[::-1]):
         if isinstance(x, fx.Node) and number == 3:
             return x
     return None
