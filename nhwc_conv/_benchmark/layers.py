@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -111,7 +112,7 @@ def row(calls: tuple[Call, ...], machine: Machine) -> LayerTime:
 
 def least_seconds(found: LayerTime, plan: dict[str, Any], call: Call, machine: Machine) -> dict[str, float]:
     """How long the call would take if only one thing took time, by that thing."""
-    moved = call.dtype.itemsize * sum(map(elements, (call.x, found.w_shape, call.out)))
+    moved = call.dtype.itemsize * sum(map(prod, (call.x, found.w_shape, call.out)))
     return {
         "arithmetic": found.flops * multiplied(plan) / machine.peak(call.dtype),
         "memory": moved / machine.bandwidth(moved),
@@ -129,15 +130,8 @@ def flops(call: Call) -> int:
     """Two for each product, padding counted."""
     layer = call.layer
     if isinstance(layer, TRANSPOSED):  # each input value meets the weights of its channel
-        return 2 * elements(call.x) * layer.weight.numel() // layer.in_channels
-    return 2 * elements(call.out) * layer.weight.numel() // layer.out_channels
-
-
-def elements(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
+        return 2 * prod(call.x) * layer.weight.numel() // layer.in_channels
+    return 2 * prod(call.out) * layer.weight.numel() // layer.out_channels
 
 
 def plan_of(call: Call, w: tuple[int, ...]) -> dict[str, Any]:

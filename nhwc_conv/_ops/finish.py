@@ -57,6 +57,11 @@ class Finish(NamedTuple):
     activation_first: bool
 
     @property
+    def kind(self) -> int:
+        """Its part of the `kind` of a short call: see csrc/binding/short_call.h."""
+        return self.activation << 8 | self.activation_first << 12
+
+    @property
     def called(self) -> tuple[Activation, tuple[float, ...]]:
         activation = ACTIVATIONS[NAMES[self.activation]]
         return activation, (self.alpha, self.beta)[: len(activation.parameters)]

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._C import _is_any_autocast_enabled as autocast_enabled
 from torch.autograd import Function
 
 from .. import _flags
@@ -53,15 +52,17 @@ def convolve_and_finish(
     call: Call, x: Tensor, w: Tensor, bias: Tensor | None, residual: Tensor | None
 ) -> Tensor:
     """The convolution and its last steps, by one op where nobody looks but autograd."""
-    if autocast_enabled():
-        x, w, bias, residual = cast_as_active(x, w, bias, residual)
-    recorded = needs_gradient(x, w, bias) or residual is not None and needs_gradient(residual, w, bias)
-    if call.algorithm != "auto" or x.dtype not in ARITHMETIC or is_transformed():
+    x, w, bias, residual = cast_as_active(x, w, bias, residual)
+    recorded = needs_gradient(x, w, bias, residual)
+    if (
+        call.algorithm != "auto"
+        or x.dtype not in ARITHMETIC
+        or is_transformed()
+        or (recorded and torch.compiler.is_compiling())
+    ):
         return call.in_steps(x, w, bias, residual)
     if not recorded:
         return call.in_one(x, w, bias, residual)
-    if torch.compiler.is_compiling():
-        return call.in_steps(x, w, bias, residual)
     finished: Tensor = Finished.apply(call, x, w, bias, residual)
     return finished
 

@@ -23,10 +23,10 @@ def is_transformed() -> bool:
     return transforms() > 0 or forward_ad._current_level >= 0 or tracing_state() is not None
 
 
-def needs_gradient(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:
+def needs_gradient(x: Tensor, w: Tensor, *others: Tensor | None) -> bool:
     """Whether autograd records an op on these."""
     return torch.is_grad_enabled() and (
-        x.requires_grad or w.requires_grad or (bias is not None and bias.requires_grad)
+        x.requires_grad or w.requires_grad or any([t is not None and t.requires_grad for t in others])
     )
 
 

@@ -16,6 +16,7 @@ from torch._C import _AutoDispatchBelowADInplaceOrView as BelowViews
 
 from .. import _extension
 from .._geometry import (
+    Geometry,
     check_dense,
     check_devices,
     check_result_size,
@@ -91,7 +92,8 @@ def conv2d_packed(
     residual = in_nhwc(residual) if nchw and residual is not None else residual
     check_packed(x, packed, bias)
     if residual is not None:
-        check_residual(x, residual, weight_size, bias, geometry)
+        g = forward_geometry(x.shape, weight_size, None if bias is None else bias.shape, *geometry)
+        check_residual(g, x, residual)
     if weight is None:
         start, values = packed[:HEADER].clone(), packed[HEADER:]
         channels_last = bool(start[CHANNELS_LAST : CHANNELS_LAST + 1].any())
@@ -115,9 +117,9 @@ def fake_packed(
     checked_finish(others[9:])
     images, x = x, in_nhwc(x) if nchw else x
     check_packed(x, packed, bias)
-    if residual is not None:
-        check_residual(x, in_nhwc(residual) if nchw else residual, weight_size, bias, geometry)
     g = forward_geometry(x.shape, weight_size, None if bias is None else bias.shape, *geometry)
+    if residual is not None:
+        check_residual(g, x, in_nhwc(residual) if nchw else residual)
     if weight is not None:
         checked_fallback(x, weight, weight_size, oihw)
     elif packed.dim() != 1 or holds(packed.numel() < HEADER + prod(weight_size)):
@@ -135,10 +137,7 @@ def checked_finish(values: Sequence[Any]) -> Finish:
     return finish
 
 
-def check_residual(
-    x: Tensor, residual: Tensor, weight_size: Sequence[int], bias: Tensor | None, geometry: Sequence[Any]
-) -> None:
-    g = forward_geometry(x.shape, weight_size, None if bias is None else bias.shape, *geometry)
+def check_residual(g: Geometry, x: Tensor, residual: Tensor) -> None:
     check_tensors(x=x, residual=residual)
     check_result_size(g, "residual", residual.shape)
 

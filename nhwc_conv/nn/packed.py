@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 class Prepackable(torch.nn.Module):
     """A layer whose weight may be packed. Training, loading, moving, copying and pickling drop the packing."""
 
-    finish: Finish = NOTHING  # what is done to the sums
     oihw: bool  # the weight is [O, C/groups, KH, KW], else [KH, KW, C/groups, O]
     _packed: PackedWeight | None = None
 
@@ -37,6 +36,7 @@ class Prepackable(torch.nn.Module):
 
     activation: ActivationArgument = None
     activation_first = False
+    finish: Finish = NOTHING  # both, as conv2d_packed takes them
 
     def set_finish(self, activation: ActivationArgument, activation_first: bool) -> None:
         """ValueError: no such activation."""
@@ -81,12 +81,11 @@ class Prepackable(torch.nn.Module):
             or not is_recordable(x, weight, bias)
             # Another parameter may be gone with the call (torch.func.functional_call), or be written to uncounted.
             or weight is not packed.parameter
-            or needs_gradient(x, weight, bias)
+            or needs_gradient(x, weight, bias, residual)
             or self.algorithm != "auto"
             or x.dtype != weight.dtype
             or autocast_enabled()
-            or residual is not None
-            and (type(residual) not in PLAIN or needs_gradient(residual, weight, bias))
+            or (residual is not None and type(residual) not in PLAIN)
         ):
             return None
         if packed.is_stale():
@@ -118,8 +117,7 @@ class Prepackable(torch.nn.Module):
             and (type(x) is not Tensor or type(weight) is not torch.nn.Parameter or function_modes())
             or is_transformed()
             or self.algorithm != "auto"
-            or needs_gradient(x, weight, bias)
-            or (residual is not None and needs_gradient(residual, weight, bias))
+            or needs_gradient(x, weight, bias, residual)
             or x.dtype != weight.dtype
             or torch.is_autocast_enabled("cpu")
             or packed.tensor.dtype != weight.dtype

@@ -28,9 +28,8 @@ class PackedWeight:
         # Read first: a change while packing makes this copy stale, not the next one.
         self.parameter, self.state = parameter, state_of(parameter)
         self.memory = parameter.detach()  # else the next weight might come to lie at the same address
-        weight = (
-            self.memory if parameter.dim() == 4 else self.memory.t()[None, None]
-        )  # of a linear layer: HWIO
+        # That of a linear layer, [O, C], as HWIO.
+        weight = self.memory if parameter.dim() == 4 else self.memory.t()[None, None]
         self.size = hwio_size(weight, oihw)
         self.tensor = ops.pack_weight(weight, groups, winograd, oihw)
         self.nothing = parameter.new_empty(0)  # no packing: what an exported program holds in its place
@@ -60,8 +59,8 @@ class PackedWeight:
         if not finish.activation and residual is None:
             return convolve_packed(x, self.tensor, bias, *self.short_call)
         kind, *rest = self.short_call
-        kind |= finish.activation << 8 | finish.activation_first << 12
-        return convolve_finished(x, self.tensor, bias, kind, *rest, residual, finish.alpha, finish.beta)
+        call = kind | finish.kind, *rest, residual, finish.alpha, finish.beta
+        return convolve_finished(x, self.tensor, bias, *call)
 
 
 PACKED: weakref.WeakSet[PackedWeight] = weakref.WeakSet()

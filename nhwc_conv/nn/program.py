@@ -98,14 +98,13 @@ class Program(torch.nn.Module):
             stride, padding, dilation, groups = geometry
             sides, auto_pad = padding_argument(padding)
             kind, *fields = short_call(True, stride, sides, dilation, groups, auto_pad)
-            kind |= finish.activation << 8 | finish.activation_first << 12
             releases = [
                 int(place >= self.inputs and last[place] == i and place not in kept)
                 for place in (source, residual)
             ]
             if source == residual:
                 releases[1] = 0
-            code += [source, residual, -1 if has_none else bias, kind, *fields, *releases]
+            code += [source, residual, -1 if has_none else bias, kind | finish.kind, *fields, *releases]
             numbers += [finish.alpha, finish.beta]
             bias += not has_none
         return torch.tensor(code), torch.tensor(numbers, dtype=torch.float64), list(self.outputs)
