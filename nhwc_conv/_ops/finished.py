@@ -14,8 +14,9 @@ from .._geometry.dtypes import ARITHMETIC
 from .autograd import SHORTCUTS
 from .finish import Finish
 from .listeners import is_transformed, needs_gradient
+from .memory_format import in_format, is_result_channels_last
 from .mixed_precision import cast_as_active
-from .nchw import result, to_nhwc, views
+from .nchw import to_nchw, views
 from .recorded import as_fields, gradients
 from .schema import ops
 from .weight_order import hwio_size
@@ -41,11 +42,11 @@ class Call(NamedTuple):
         images, weight, b = (None if t is None else t.to(wide) for t in (x, w, bias))
         if self.nchw:
             images, weight = views(images, weight)  # type: ignore[arg-type]  # they are never None
-            residual = None if residual is None else to_nhwc(residual)
         name = "conv2d" if self.algorithm == "auto" else self.algorithm
         sums = SHORTCUTS[name](images, weight, b, *self.geometry)
-        out = self.finish.of(sums, residual).to(x.dtype)
-        return result(out, x, w) if self.nchw else out
+        # In the caller's layout: an exporter to ONNX would leave an activation between two transpositions.
+        out = self.finish.of(to_nchw(sums) if self.nchw else sums, residual).to(x.dtype)
+        return in_format(out, is_result_channels_last(x, w)) if self.nchw else out
 
 
 def convolve_and_finish(
