@@ -171,7 +171,7 @@ def norm(**options):
 ELSEWHERE = "the result of the convolution 'conv' goes elsewhere too"
 UNFOLDED = {
     "used twice": (Elsewhere, "bn", ELSEWHERE),
-    "norm first": (sequence(norm, conv), "0", "it follows an input, not a convolution"),
+    "norm first": (sequence(norm, nn.ReLU, conv), "0", "it follows an input, not a convolution"),
     "after a pool": (sequence(conv, nn.ReLU6, norm), "2", "it follows ReLU6, not a convolution"),
     "special norm": (sequence(conv, lambda: Doubled(4)), "1", "its scale or shift is computed in the model"),
     "special convolution": (

@@ -1,4 +1,4 @@
-"""BatchNorm folded into the convolution before it."""
+"""BatchNorm folded into the convolutions before it, or into the one behind it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ from .graph import (
     is_seen_elsewhere,
     name_in_model,
     operands,
+    producers,
     put,
+    reads_kind,
     replace,
     source,
+    why_not_alone,
     why_not_plain,
 )
 from .report import ConvertReport
@@ -43,22 +46,61 @@ class Norm:
     bias: Tensor | None
     eps: float
 
+    def split(self, counts: list[int]) -> list[Norm]:
+        """Those of so many channels each."""
+        tensors = self.mean, self.var, self.weight, self.bias
+        means, variances, weights, biases = (
+            [None] * len(counts) if t is None else t.split(counts) for t in tensors
+        )
+        return list(map(Norm, means, variances, weights, biases, [self.eps] * len(counts)))
+
 
 def fold_batch_norms(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> None:
-    """Gives every convolution whose result goes to a BatchNorm alone that BatchNorm's scale and shift."""
+    """Gives the scale and shift of every BatchNorm to the convolutions whose results it alone gets, where it can.
+
+    They may be concatenated in front of it. Else they go to the convolution that alone gets its result.
+    """
     for node in list(traced.graph.nodes):
         norm = norm_of(traced, node)
         if norm is None:
             continue
-        name, before = name_in_model(node, prefix, nn.BatchNorm2d), source(node)
-        why = norm if isinstance(norm, str) else why_left_apart(traced, node, before, norm)
-        if why is not None:
+        name, (user, *before) = name_in_model(node, prefix, nn.BatchNorm2d), producers(node, (1, -3))
+        if isinstance(norm, str):  # a reason
+            found.unfolded[name] = norm
+            continue
+        why = why_not_before(traced, node, user, before, norm)
+        behind = None if why is None else convolution_behind(traced, node, norm)
+        if why is None:
+            found.folded[name] = ", ".join(prefix + one.target for one in before)
+            counts = [called(traced, one).out_channels for one in before]
+            for one, part in zip(before, norm.split(counts), strict=True):
+                put(traced, one, folded(called(traced, one), part))
+        elif behind is not None:
+            found.folded[name] = f"{prefix}{behind.target}"
+            put(traced, behind, folded_ahead(called(traced, behind), norm))
+        else:
             found.unfolded[name] = why
             continue
-        found.folded[name] = prefix + before.target
-        assert isinstance(norm, Norm)  # a str is a reason
-        put(traced, before, folded(called(traced, before), norm))
-        replace(traced, node, before)
+        replace(traced, node, source(node))
+
+
+def why_not_before(
+    traced: fx.GraphModule, node: fx.Node, user: fx.Node, before: list[Any], norm: Norm
+) -> str | None:
+    """Why `norm`, which `node` computes, does not go into the nodes `before`, whose results `user` gets."""
+    why = why_not_alone(node, user, before)
+    return why or next(filter(None, (why_left_apart(traced, user, one, norm) for one in before)), None)
+
+
+def convolution_behind(traced: fx.GraphModule, node: fx.Node, norm: Norm) -> fx.Node | None:
+    """The convolution that alone gets what `node` computes, unless it pads with zeros, which `norm` would change."""
+    user = next((user for user in node.users if not reads_kind(user)), None)
+    conv = called(traced, user)
+    if user is None or source(user) is not node or why_not_plain(traced, user) is not None:
+        return None
+    padded = conv.padding_mode == "zeros" and conv.padding != "valid" and conv.padding != (0, 0)
+    other = is_seen_elsewhere(node, user) or conv.weight.dtype != norm.var.dtype
+    return None if padded or other or is_read(traced, str(user.target)) else user
 
 
 def norm_of(traced: fx.GraphModule, node: fx.Node) -> Norm | str | None:
@@ -151,15 +193,38 @@ def scaled(layer: FusedLinear, scale: Tensor) -> FusedLinear:
 
 def folded(conv: nn.Conv2d, norm: Norm) -> Conv2d:
     """The convolution that computes norm(conv(x)); scale and shift in double precision."""
+    w, b, mean, var, scale, shift = in_double(
+        conv.weight, conv.bias, norm.mean, norm.var, norm.weight, norm.bias
+    )
+    return with_parameters(conv, *fuse_conv_bn_weights(w, b, mean, var, norm.eps, scale, shift))
+
+
+def folded_ahead(conv: nn.Conv2d, norm: Norm) -> Conv2d:
+    """The convolution that computes conv(norm(x)), where it pads with no zeros; likewise."""
+    w, b, mean, var, scale, shift = in_double(
+        conv.weight, conv.bias, norm.mean, norm.var, norm.weight, norm.bias
+    )
+    factor = torch.rsqrt(var + norm.eps) * (1 if scale is None else scale)
+    added = (0 if shift is None else shift) - mean * factor
+    taps = w.unflatten(0, (conv.groups, -1))  # [groups, O/groups, C/groups, KH, KW]
+    by_group = (conv.groups, 1, -1, 1, 1)
+    bias = (taps * added.view(by_group)).sum((2, 3, 4)).flatten()
+    return with_parameters(
+        conv, (taps * factor.view(by_group)).flatten(0, 1), bias if b is None else b + bias
+    )
+
+
+def in_double(*tensors: Tensor | None) -> list[Any]:
+    return [None if t is None else t.detach().double() for t in tensors]
+
+
+def with_parameters(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> Conv2d:
+    """A convolution like `conv`, of its dtype."""
     given: Any = conv  # torch.nn.Conv2d does not tell that its sizes are pairs
     layer = Conv2d(
         given.in_channels, given.out_channels, given.kernel_size, given.stride, given.padding, given.dilation,
         given.groups, True, given.padding_mode, device="meta", algorithm=getattr(conv, "algorithm", "auto"),
     )  # fmt: skip
-    tensors = conv.weight, conv.bias, norm.mean, norm.var, norm.weight, norm.bias
-    exact: list[Any] = [None if t is None else t.detach().double() for t in tensors]
-    w, b, mean, var, scale, shift = exact
-    weight, bias = fuse_conv_bn_weights(w, b, mean, var, norm.eps, scale, shift)
     for name, tensor in (("weight", weight), ("bias", bias)):
         value = tensor.detach().to(conv.weight.dtype)
         setattr(layer, name, nn.Parameter(value, requires_grad=conv.weight.requires_grad))

@@ -18,9 +18,11 @@ from .graph import (
     is_seen_elsewhere,
     name_in_model,
     operands,
+    producers,
     put,
     replace,
     source,
+    why_not_alone,
     why_not_plain,
 )
 from .report import ConvertReport
@@ -39,36 +41,40 @@ def fuse_finishes(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> 
             operands(node, ADDITIONS),
         )
         if activation is not None:
-            fused: fx.Node | str | None = fuse_activation(traced, node, activation)
+            fused: list[fx.Node] | str | None = fuse_activation(traced, node, activation)
         elif terms is not None:
             fused = fuse_sum(traced, node, [Term.of(node, operand) for operand in terms])
         else:
             continue
-        if isinstance(fused, fx.Node):
-            found.fused[name] = f"{prefix}{fused.target}"
-        elif fused is not None:
+        if isinstance(fused, str):
             found.unfused[name] = fused
+        elif fused is not None:
+            found.fused[name] = ", ".join(prefix + str(one.target) for one in fused)
 
 
-def fuse_activation(traced: fx.GraphModule, node: fx.Node, activation: FoundActivation) -> fx.Node | str:
-    """The convolution that now does what a node did, or why none does."""
-    before = source(node)
-    why = activation.why_alone or why_not_activated(traced, node, before)
+def fuse_activation(
+    traced: fx.GraphModule, node: fx.Node, activation: FoundActivation
+) -> list[fx.Node] | str:
+    """The convolutions that now do what a node did, or why none does: several if their results are concatenated."""
+    user, *before = producers(node)
+    why = activation.why_alone or why_not_alone(node, user, before)
+    why = why or next(filter(None, (why_not_activated(traced, user, one) for one in before)), None)
     if why is not None:
         return why
-    fuse(traced, before, activation.argument)
-    replace(traced, node, before)
+    for one in before:
+        fuse(traced, one, activation.argument)
+    replace(traced, node, source(node))
     return before
 
 
-def fuse_sum(traced: fx.GraphModule, node: fx.Node, terms: list[Term]) -> fx.Node | str | None:
+def fuse_sum(traced: fx.GraphModule, node: fx.Node, terms: list[Term]) -> list[fx.Node] | str | None:
     """The same; None where no term is a convolution's."""
     whys = [why_not_added(traced, node, term) for term in terms]
     for term, why in zip(terms, whys, strict=True):
         if why is None:
             fuse(traced, term.layer, activation_done(traced, term.layer), term.residual(traced))
             replace(traced, node, term.operand)
-            return term.layer
+            return [term.layer]
     return next(
         (why for term, why in zip(terms, whys, strict=True) if is_convolution(traced, term.layer)), None
     )

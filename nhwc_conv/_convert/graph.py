@@ -48,6 +48,7 @@ def bound(node: fx.Node, signature: Callable[..., Any]) -> dict[str, Any] | None
 
 
 # As targets of nodes.
+CONCATENATIONS: tuple[Any, ...] = (torch.cat, torch.concat, torch.concatenate)
 SUMS: tuple[Any, ...] = (operator.add, torch.add, "add")
 PRODUCTS: tuple[Any, ...] = (operator.mul, torch.mul, "mul")
 
@@ -63,6 +64,33 @@ def operands(node: object, functions: Sequence[Any]) -> tuple[Any, Any] | None:
 def source(node: fx.Node) -> Any:
     """The first argument of a node."""
     return node.args[0] if node.args else node.kwargs.get("input")
+
+
+def producers(node: fx.Node, dims: Sequence[int] | None = None) -> list[Any]:
+    """The node that the computed input of `node` goes to, and the nodes that compute it.
+
+    These are several, and that another node, where it is concatenated (in one of `dims`); else it is `node`, and one.
+    """
+    before = source(node)
+    if isinstance(before, fx.Node) and before.op == "call_function" and before.target in CONCATENATIONS:
+        given = bound(before, concatenation)
+        if given is not None and isinstance(given["tensors"], (list, tuple)) and given["out"] is None:
+            if dims is None or given["dim"] in dims:
+                return [before, *given["tensors"]]
+    return [node, before]
+
+
+def concatenation(tensors: Any, dim: int = 0, *, out: Any = None) -> None:
+    """With the signature of torch.cat, which does not tell it."""
+
+
+def why_not_alone(node: fx.Node, user: fx.Node, before: list[Any]) -> str | None:
+    """Why what the nodes `before` compute is not for `node` alone, where `user` concatenates it: see `producers`."""
+    if user is not node and is_seen_elsewhere(user, node):
+        return "the concatenation before it goes elsewhere too"
+    if len(set(before)) < len(before):
+        return "a tensor is concatenated with itself before it"
+    return None
 
 
 def is_seen_elsewhere(node: fx.Node, user: fx.Node) -> bool:
