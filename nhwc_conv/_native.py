@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from ctypes import CDLL, POINTER, Structure, byref, c_char_p, c_double, c_int, c_int64
 from itertools import count, takewhile
 from pathlib import Path
@@ -36,6 +37,7 @@ class Native:
         self._library = library = CDLL(str(path))
         for name in ("build_id", "usable_instruction_set"):
             getattr(library, f"nhwc_conv_{name}").restype = c_char_p
+        library.nhwc_conv_kernel_seconds.restype = c_double
         self._instruction_set = self._ask("instruction_set")
         library.nhwc_conv_attach_python()
 
@@ -74,6 +76,21 @@ class Native:
         gflops = c_double()
         self._ask("fma_peak", dtype.encode(), c_double(seconds), byref(gflops))
         return gflops.value
+
+    @contextmanager
+    def watched_kernels(self) -> Iterator[Callable[[], tuple[int, float]]]:
+        """A function that tells how many passes ran inside ops of all threads since, and how many seconds they took."""
+
+        def so_far() -> tuple[int, float]:
+            passes = c_int64()
+            seconds: float = self._library.nhwc_conv_kernel_seconds(byref(passes))
+            return passes.value, seconds
+
+        self._library.nhwc_conv_watch_kernels(1)
+        try:
+            yield so_far
+        finally:
+            self._library.nhwc_conv_watch_kernels(0)
 
     def packed_size(self, dtype: str, w_shape: Sequence[int], groups: int, winograd: bool) -> int:
         """The number of elements that pack_weight returns, on any machine."""

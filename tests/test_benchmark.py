@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import time
 
 import models
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 import nhwc_conv
+from nhwc_conv import _extension
 from nhwc_conv._benchmark import forms, public, timing
 from nhwc_conv._benchmark.report import BenchmarkReport, FormTime
 
@@ -38,6 +40,36 @@ def test_it_times_every_form_and_says_so(model, x):
     text = str(found)
     assert all(name in text for name in NAMES) and text.count("off by") == 4 and "  1.00x" in text
     assert f"threads: {torch.get_num_threads()}" in text and f"torch {torch.__version__}" in text
+
+
+@pytest.mark.needs_extension
+def test_kernels_are_counted_and_the_time_between_them(model, x):
+    found = nhwc_conv.benchmark(model, x, **QUICK)
+    count = sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    counts = [0, 0, count, count + 1]  # with its Linear
+    assert [form.kernels for form in found.forms.values()] == counts
+    for form, number in zip(found.forms.values(), counts, strict=True):
+        assert 0 <= form.between * number < 10 * max(form.seconds) and (form.between > 0) == (number > 0)
+        assert not number or f"{number} kernels, {1e6 * form.between:.1f} us apart" in str(found)
+    assert str(found).count("us apart") == 2
+
+
+@pytest.mark.needs_extension
+def test_only_what_runs_while_watched_is_counted():
+    x, w = torch.randn(1, 40, 40, 16), torch.randn(3, 3, 16, 32, requires_grad=True)
+    ops = torch.ops.nhwc_conv
+    start = time.perf_counter()
+    with _extension.module.watched_kernels() as so_far:
+        assert so_far() == (0, 0)
+        ops.conv2d(x, w.detach())
+        passes, forward = so_far()
+        assert passes == 1 and forward > 0
+        ops.matmul(x.clone().requires_grad_(), w).sum().backward()
+        passes, seconds = so_far()
+        assert passes == 4 and forward < seconds < time.perf_counter() - start
+    ops.conv2d(x, w.detach())
+    with _extension.module.watched_kernels() as so_far:
+        assert so_far() == (0, 0)
 
 
 def test_it_prints_unless_told_otherwise(model, x, capsys):

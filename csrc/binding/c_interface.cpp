@@ -10,6 +10,7 @@
 #include "explain.h"
 #include "library.h"
 #include "ops.h"
+#include "run_pass.h"
 
 namespace {
 
@@ -74,6 +75,16 @@ int32_t nhwc_conv_fma_peak(const char* dtype, double seconds, double* gflops, co
     *gflops = fma_peak(nhwc_conv::computed_dtype_named(dtype), seconds);
     return dtype;
   });
+}
+
+void nhwc_conv_watch_kernels(int32_t enabled) {
+  nhwc_conv::KernelClock::watched = enabled != 0;
+  nhwc_conv::KernelClock::nanoseconds = nhwc_conv::KernelClock::passes = 0;
+}
+
+double nhwc_conv_kernel_seconds(int64_t* passes) {
+  *passes = nhwc_conv::KernelClock::passes;
+  return nhwc_conv::KernelClock::nanoseconds * 1e-9;
 }
 
 int32_t nhwc_conv_explain(const char* direction, const char* algorithm, const char* dtype, NhwcConvSizes x_shape,

@@ -28,6 +28,12 @@ NHWC_CONV_API void nhwc_conv_set_winograd(int32_t enabled);
 // gflops: of multiply-adds on registers alone on one thread, the best of many short runs within `seconds`.
 NHWC_CONV_API int32_t nhwc_conv_fma_peak(const char* dtype, double seconds, double* gflops, const char** text);
 
+// From here on, the time that passes take inside ops is counted, from zero, for all threads that call ops; 0: no more.
+NHWC_CONV_API void nhwc_conv_watch_kernels(int32_t enabled);
+
+// passes: how many were counted. Returns the seconds that they took.
+NHWC_CONV_API double nhwc_conv_kernel_seconds(int64_t* passes);
+
 typedef struct {
   const int64_t* values;
   int64_t count;

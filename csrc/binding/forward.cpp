@@ -4,7 +4,7 @@
 #include "convolve.h"
 #include "dtypes.h"
 #include "ops.h"
-#include "threads.h"
+#include "run_pass.h"
 
 namespace nhwc_conv {
 
@@ -30,8 +30,7 @@ Tensor run(const ConvGeometry& g, Algorithm algorithm, const Tensor& x, const Te
   const Result<S, A> result = result_in<S, A>(image_view(write<S>(y), *y_info), format != ImageFormat::nhwc, finish);
   const Forward<S, A> pass(Types<S, A>::kernels(), g, algorithm, parallel.threads, image_view(read<S>(x), x_info), w,
                            bias, result);
-  const Workspace<A> workspace(pass.memory(), parallel.threads);
-  pass.run(parallel, workspace.data());
+  run_pass<A>(pass, parallel);
   return y;
 }
 

@@ -2,7 +2,7 @@
 #include "convolve.h"
 #include "dtypes.h"
 #include "ops.h"
-#include "threads.h"
+#include "run_pass.h"
 
 namespace nhwc_conv {
 
@@ -29,8 +29,7 @@ Tensor input_gradient(int64_t algorithm, ImageFormat format, const Tensor& grad,
     const InputGradient<S, A> pass(types.kernels(), g, gradient_algorithm(algorithm), parallel.threads,
                                    image_view(read<S>(grad), *grad_info), weight_view(read<S>(w), *w_info, g.groups),
                                    image_view(write<S>(dx), *dx_info));
-    const Workspace<A> workspace(pass.memory(), parallel.threads);
-    pass.run(parallel, workspace.data());
+    run_pass<A>(pass, parallel);
     return dx;
   });
 }

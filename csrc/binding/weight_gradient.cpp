@@ -4,7 +4,7 @@
 #include "convolve.h"
 #include "dtypes.h"
 #include "ops.h"
-#include "threads.h"
+#include "run_pass.h"
 
 namespace nhwc_conv {
 
@@ -33,8 +33,7 @@ Tensor weight_gradient(int64_t algorithm, WeightOrder order, const Tensor& grad,
         dtype == x_dtype ? Gradient<S, A>{write<S>(dw), nullptr, order} : Gradient<S, A>{nullptr, write<A>(dw), order};
     const WeightGradient<S, A> pass(types.kernels(), g, gradient_algorithm(algorithm), parallel.threads,
                                     image_view(read<S>(x), *x_info), image_view(read<S>(grad), *grad_info), to);
-    const Workspace<A> workspace(pass.memory(), parallel.threads);
-    pass.run(parallel, workspace.data());
+    run_pass<A>(pass, parallel);
     return dw;
   });
 }

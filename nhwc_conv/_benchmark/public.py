@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
+from .. import _extension
 from .._convert.check import Reference
 from . import checks
 from .forms import COMPILED, EAGER, FOR_INFERENCE, Form, in_format
@@ -18,7 +20,7 @@ from .layers import layer_times
 from .machine import Machine, description
 from .picture import draw
 from .report import BenchmarkReport, FormTime
-from .timing import Contender, by_turns, reason
+from .timing import Contender, attempt, by_turns, reason, set_between
 
 MOST_RUNS = 100  # of a model whose layers are timed
 
@@ -41,7 +43,8 @@ def benchmark(
     the model converted for inference compiled by Inductor. All but the first are in channels_last, model and
     example both. Before it is timed, each result is compared with the original's, within what rounding
     explains (see `convert`). A form that fails or gives another result has the reason for its row. Forms take
-    turns, and medians are compared with the faster original's.
+    turns, and medians are compared with the faster original's. How far apart a form's convolutions are, in
+    time that none of them takes, is looked up afterwards.
 
     `model` and `example` stay as they are: copies are timed, one a form, so there has to be memory for them.
     The number of threads is what PyTorch is set to; grad mode and random numbers are as before afterwards.
@@ -101,6 +104,10 @@ def measured(
         if contender is not None:
             contenders[name] = contender
     by_turns(list(contenders.values()), rounds, seconds)
+    if _extension.module is not None:
+        for contender in contenders.values():
+            if not contender.found.error:
+                attempt(contender, functools.partial(set_between, module=_extension.module))
     if layers:
         try:
             add_layers(found, contenders.get(FOR_INFERENCE), rounds * seconds)

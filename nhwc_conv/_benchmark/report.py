@@ -17,6 +17,8 @@ class FormTime:
         error: why it failed; "" if it did not.
         note: what else is to be said of it.
         deviation, tolerance: how far its result on the example is from the original's, and may be.
+        kernels: passes of this extension's kernels in a call; 0 where aten or a compiler convolves.
+        between: seconds of a call that are not spent in them, for each of them.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -24,6 +26,8 @@ class FormTime:
     note: str = ""
     deviation: float | None = None
     tolerance: float | None = None
+    kernels: int = 0
+    between: float = 0.0
 
     @property
     def median(self) -> float:
@@ -122,7 +126,8 @@ class BenchmarkReport:
         off = (
             "" if form.deviation is None else f"  off by {form.deviation:.2g} of at most {form.tolerance:.2g}"
         )
-        return f"{1e3 * form.median:9.3f} ms{ratio}{off}{'; ' + form.note if form.note else ''}"
+        apart = f"; {form.kernels} kernels, {1e6 * form.between:.1f} us apart" if form.kernels else ""
+        return f"{1e3 * form.median:9.3f} ms{ratio}{off}{apart}{'; ' + form.note if form.note else ''}"
 
 
 def layer_lines(layers: list[LayerTime]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,10 @@ from typing import Any
 
 from .._convert.calls import arguments_of
 from .._convert.public import described
+from .._native import Native
 from .report import FormTime
+
+MOST_CALLS = 100  # that are looked into
 
 
 @dataclass
@@ -44,6 +48,22 @@ def by_turns(contenders: list[Contender], rounds: int, seconds: float) -> None:
 
 def set_calls(contender: Contender, seconds: float) -> None:
     contender.calls = max(1, round(seconds / contender.seconds_per_call(1)))
+
+
+def set_between(contender: Contender, module: Native) -> None:
+    """Runs the form once more, as often as in a turn, and looks how much of each call is spent in our kernels."""
+    args, kwargs = arguments_of(copy.deepcopy(contender.example))
+    outside, kernels = [], 0
+    for _ in range(min(contender.calls, MOST_CALLS)):
+        with module.watched_kernels() as so_far:
+            start = time.perf_counter()
+            contender.function(*args, **kwargs)
+            seconds = time.perf_counter() - start
+            kernels, inside = so_far()
+        outside.append(seconds - inside)
+    if kernels:
+        contender.found.kernels = kernels
+        contender.found.between = statistics.median(outside) / kernels
 
 
 def attempt(contender: Contender, step: Callable[[Contender], None]) -> None:
