@@ -77,7 +77,7 @@ def conv2d(
         activation: what is done to the sums while they are in the caches, in float64 for float64 and else in float32:
             "relu", "relu6", ("clamp", min, max), "leaky_relu" or ("leaky_relu", negative_slope), "hardsigmoid",
             "hardswish", "sigmoid", "silu", "tanh", "elu" or ("elu", alpha), "mish", "gelu", or "gelu_tanh", which is
-            torch's approximate="tanh". At most 3 units in the last place from the exact function.
+            torch's approximate="tanh". Within 3.2 units in the last place of the exact function.
         residual: what is added to the sums, before the activation or, with activation_first, behind it: a tensor of the
             size of the result and the dtype of x, of any strides.
 

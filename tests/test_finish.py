@@ -15,8 +15,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning
 GIVEN = {"clamp": ("clamp", -0.5, 0.75), "leaky_relu": ("leaky_relu", 0.1), "elu": ("elu", 0.75)}
 ARGUMENTS = {name: GIVEN.get(name, name) for name in ACTIVATIONS}
 DTYPES = torch.float32, torch.float64, torch.bfloat16, torch.float16
-# In units in the last place of the result; what is computed in fewer roundings than mish is nearer.
-ULPS = {"mish": 3.5}
+# In units in the last place of the result: what ten million values have shown, rounded up.
+ULPS = {"gelu": 3.3, "gelu_tanh": 2.8}
 CURVES = [
     "sigmoid",
     "silu",
@@ -67,7 +67,7 @@ def test_within_ulps_of_the_function(name, isa):
         tiny = expected.abs() < 2.0**-121
         assert (found[tiny].abs() < 2.0**-121).all()
         error[tiny] = 0
-    assert error.max() < ULPS.get(name, 2.6), x.flatten()[error.argmax()]
+    assert error.max() < ULPS.get(name, 2.5), x.flatten()[error.argmax()]
 
 
 @pytest.mark.parametrize("name", CURVES)

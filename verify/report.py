@@ -18,8 +18,8 @@ Whoever runs these commands writes this page anew. What `convert` makes of model
 PARTS = {
     "verify": (
         "make verify",
-        "Random geometries have strides, dilations, padding on four sides, groups and sizes with tails; float32 and "
-        "float64; every instruction set of the machine. u is half the step from 1 to the next number of the dtype.",
+        "Random geometries have strides, dilations, padding on four sides, groups and sizes with tails; all computed "
+        "dtypes; every instruction set of the machine. u is half the step from 1 to the next number of the dtype.",
     ),
     "sanitize": (
         "make sanitize",
