@@ -13,6 +13,7 @@ from ._prepack import prepack
 from .functional import conv2d, conv_transpose2d
 from .nn import (
     Conv2d,
+    ConvTranspose2d,
     LazyConv2d,
     LazyNHWCConv2d,
     LazyNHWCConvTranspose2d,
@@ -24,6 +25,7 @@ from .nn import (
 __all__ = [
     "BenchmarkReport",
     "Conv2d",
+    "ConvTranspose2d",
     "ConvertReport",
     "LazyConv2d",
     "LazyNHWCConv2d",

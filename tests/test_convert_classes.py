@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
-from nhwc_conv import Conv2d, convert, revert
+from nhwc_conv import Conv2d, ConvTranspose2d, convert, revert
 
 X = torch.randn(2, 4, 7, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -204,7 +204,7 @@ def test_the_report_names_every_convolution_and_why():
         dict(
             plain=layer(), low=layer().to("meta"), parametrised=parametrizations.weight_norm(layer()),
             special=layer(Scaled), own=layer(Own), ours=layer(Conv2d), lazy=nn.LazyConv2d(4, 3), patched=layer(),
-            up=nn.ConvTranspose2d(4, 4, 2), linear=nn.Linear(2, 2),
+            up=nn.ConvTranspose2d(4, 4, 2), row=nn.Conv1d(4, 4, 2), linear=nn.Linear(2, 2),
         )
     )  # fmt: skip
     model["again"] = model["plain"]
@@ -213,7 +213,8 @@ def test_the_report_names_every_convolution_and_why():
     convert(model, subclasses=Own, report=reports.append)
     (report,) = reports
     assert report.converted == {
-        "plain": "", "low": "float64 on meta is computed by aten convolution", "parametrised": "", "again": "",
+        "plain": "", "low": "float64 on meta is computed by aten convolution", "parametrised": "", "up": "",
+        "again": "",
     }  # fmt: skip
     assert report.left == {
         "special": "Scaled is a subclass of torch.nn.Conv2d: `subclasses` takes it",
@@ -221,14 +222,13 @@ def test_the_report_names_every_convolution_and_why():
         "ours": "nhwc_conv computes it already",
         "lazy": "a lazy layer without a shape yet: run the model once, then convert it",
         "patched": "its forward was replaced on the instance",
-        "up": "ConvTranspose2d: only torch.nn.Conv2d has a drop-in",
+        "row": "Conv1d: only torch.nn.Conv2d and ConvTranspose2d have drop-ins",
     }
     for path, module in model.items():
-        assert (type(module) is Conv2d or isinstance(module, Conv2d)) == (
-            path in report.converted or path == "ours"
-        )
+        ours = isinstance(module, (Conv2d, ConvTranspose2d))
+        assert ours == (path in report.converted or path == "ours")
     text = str(report)
-    assert text.startswith("nhwc_conv.convert: 4 converted, 6 left\n") and len(text.splitlines()) == 11
+    assert text.startswith("nhwc_conv.convert: 5 converted, 6 left\n") and len(text.splitlines()) == 12
     assert "  left       own: Own computes its convolution itself" in text.splitlines()
     convert(layer(), report=reports.append)
     assert "  converted  (the model)" in str(reports[1]).splitlines()

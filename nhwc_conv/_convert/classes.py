@@ -9,25 +9,31 @@ import torch
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from ..nn import Conv2d
+from ..nn import Conv2d, ConvTranspose2d
 
 Subclasses: TypeAlias = "bool | type | tuple[type, ...]"
 CONVOLUTION = torch.nn.modules.conv._ConvNd
+DROP_INS: dict[type, type[torch.nn.Module]] = {
+    torch.nn.Conv2d: Conv2d,
+    torch.nn.ConvTranspose2d: ConvTranspose2d,
+}
 
 
 def why_left(module: torch.nn.Module, subclasses: Subclasses) -> str | None:
     """Why `convert` leaves a convolution as it is, or None where it takes it."""
     cls: Any = type_before_parametrizations(module)
-    if isinstance(module, Conv2d):
+    if isinstance(module, (Conv2d, ConvTranspose2d)):
         return "nhwc_conv computes it already"
-    if not isinstance(module, torch.nn.Conv2d):
-        return f"{cls.__name__}: only torch.nn.Conv2d has a drop-in"
+    if not isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
+        return f"{cls.__name__}: only torch.nn.Conv2d and ConvTranspose2d have drop-ins"
     if isinstance(module, LazyModuleMixin):
         return "a lazy layer without a shape yet: run the model once, then convert it"
     if {"forward", "_conv_forward"} & vars(module).keys():
         return "its forward was replaced on the instance"
-    if cls is torch.nn.Conv2d:
+    if cls in DROP_INS:
         return None
+    if isinstance(module, torch.nn.ConvTranspose2d):
+        return f"{cls.__name__} is a subclass of torch.nn.ConvTranspose2d"
     if not (subclasses is True or (subclasses and issubclass(cls, subclasses))):
         return f"{cls.__name__} is a subclass of torch.nn.Conv2d: `subclasses` takes it"
     if cls._conv_forward is not torch.nn.Conv2d._conv_forward or not reaches_conv_forward(cls):
@@ -44,16 +50,15 @@ def reaches_conv_forward(cls: type) -> bool:
     return True
 
 
-def class_of_ours(cls: type) -> type[Conv2d]:
-    """What replaces `cls`: Conv2d, or a class that is a `cls` and a Conv2d, with Conv2d's _conv_forward."""
-    return Conv2d if cls is torch.nn.Conv2d else _mixed(cls)
+def class_of_ours(cls: type) -> type[torch.nn.Module]:
+    """What replaces `cls`: a drop-in, or a class that is a `cls` and a Conv2d, with Conv2d's _conv_forward."""
+    return DROP_INS.get(cls) or _mixed(cls)
 
 
-def class_of_torch(cls: type) -> type[torch.nn.Conv2d] | None:
+def class_of_torch(cls: type) -> type[torch.nn.Module] | None:
     """The reverse of `class_of_ours`; None for a class that it does not return."""
-    if cls is Conv2d:
-        return torch.nn.Conv2d
-    return vars(cls).get("_converted_from")
+    theirs = next((theirs for theirs, ours in DROP_INS.items() if ours is cls), None)
+    return theirs or vars(cls).get("_converted_from")
 
 
 @cache

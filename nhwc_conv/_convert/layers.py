@@ -12,6 +12,7 @@ from ..nn.drop_in import Conv2d, as_torch
 from ..nn.fused import FusedConv2d
 from ..nn.linear import FusedLinear
 from ..nn.packed import Prepackable
+from ..nn.transposed import ConvTranspose2d
 from ..nn.twin import shallow_copy, twin
 from .classes import CONVOLUTION, Subclasses, class_of_ours, class_of_torch, why_left
 
@@ -30,8 +31,9 @@ def layer_of_ours(
         return shallow_copy(module, cls)
     if not isinstance(module, CONVOLUTION) or why_left(module, subclasses) is not None:
         return module
-    layer = copy(module, class_of_ours(cls))
-    layer.algorithm = "auto"
+    layer: torch.nn.Module = copy(module, class_of_ours(cls))
+    if isinstance(layer, Conv2d):
+        layer.algorithm = "auto"
     return layer
 
 
@@ -62,7 +64,7 @@ def revert(model: Any) -> Any:
     def theirs(module: torch.nn.Module) -> torch.nn.Module:
         if isinstance(module, (FusedConv2d, FusedLinear)):
             return module.to_torch()
-        if not isinstance(module, Conv2d):
+        if not isinstance(module, (Conv2d, ConvTranspose2d)):
             return module
         cls = class_of_torch(type_before_parametrizations(module))
         return module if cls is None else as_torch(module, cls)

@@ -63,6 +63,8 @@ def convert(
 ) -> torch.nn.Module:
     """Replaces every torch.nn.Conv2d in `model`, in place, by an nhwc_conv.Conv2d over the same parameters.
 
+    And every torch.nn.ConvTranspose2d by an nhwc_conv.ConvTranspose2d.
+
     Parameters, buffers, hooks and their handles, parametrisations (weight_norm, spectral_norm), names in the
     state_dict, the training flag, device and dtype stay; a layer that stands in several places stays one layer. A layer
     on which `compile()` was called runs eagerly afterwards.

@@ -7,10 +7,11 @@ from .layout import weight_layout
 from .lazy import LazyConv2d, LazyNHWCConv2d, LazyNHWCConvTranspose2d
 from .linear import FusedLinear
 from .nhwc import NHWCConv2d
-from .transposed import NHWCConvTranspose2d
+from .transposed import ConvTranspose2d, NHWCConvTranspose2d
 
 __all__ = [
     "Conv2d",
+    "ConvTranspose2d",
     "FusedConv2d",
     "FusedLinear",
     "LazyConv2d",

@@ -220,7 +220,7 @@ def check_convolution(module: torch.nn.Module) -> None:
     )
 
 
-def as_torch(layer: Prepackable, cls: type[M]) -> M:
+def as_torch(layer: torch.nn.Module, cls: type[M]) -> M:
     """The twin of `layer` whose class `cls` knows nothing of ours."""
     module = twin(layer, cls)
     for ours in ("algorithm", "_packed", "activation", "activation_first", "finish"):

@@ -1,0 +1,205 @@
+"""nhwc_conv.ConvTranspose2d beside torch.nn.ConvTranspose2d: results, formats, gradients, errors, and convert."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import nhwc_conv
+from nhwc_conv import ConvTranspose2d
+
+CASES = {
+    "upsampling": dict(in_channels=8, out_channels=6, kernel_size=2, stride=2),
+    "overlapping": dict(in_channels=5, out_channels=7, kernel_size=4, stride=2, padding=1, bias=False),
+    "generator's first": dict(in_channels=9, out_channels=4, kernel_size=(3, 4)),
+    "stride 1": dict(in_channels=4, out_channels=4, kernel_size=3, padding=1),
+    "groups": dict(in_channels=8, out_channels=12, kernel_size=(3, 2), stride=(2, 3), groups=4),
+    "depthwise": dict(
+        in_channels=6, out_channels=6, kernel_size=4, stride=2, padding=1, groups=6, bias=False
+    ),
+    "dilated": dict(in_channels=4, out_channels=3, kernel_size=3, dilation=(2, 3), padding=(1, 2)),
+    "output padding": dict(
+        in_channels=3, out_channels=4, kernel_size=3, stride=(2, 3), padding=1, output_padding=(1, 2)
+    ),
+}
+# Half precision is rounded once here, and by aten as often as it likes.
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
+
+
+def pair(name, dtype=torch.float64):
+    """torch's layer, and ours of the same seed."""
+    layers = []
+    for cls in (nn.ConvTranspose2d, ConvTranspose2d):
+        torch.manual_seed(0)
+        layers.append(cls(**CASES[name], dtype=dtype))
+    return layers
+
+
+def images(layer, *sizes, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(*sizes[:-2], layer.in_channels, *sizes[-2:], generator=generator).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", CASES)
+def test_results_and_memory_formats_are_torchs(name, dtype, isa):
+    theirs, ours = pair(name, dtype)
+    x = images(theirs, 2, 5, 6, dtype=dtype)
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+    exact = copy.deepcopy(theirs).double()
+    for weight_format in (torch.contiguous_format, torch.channels_last):
+        theirs, ours = theirs.to(memory_format=weight_format), ours.to(memory_format=weight_format)
+        for given in (x, x.contiguous(memory_format=torch.channels_last), x[:, :, ::2, 1:], x[0]):
+            for out, like in ((ours(given), theirs(given)), (ours(given).detach(), theirs(given).detach())):
+                assert out.dtype == dtype and out.stride() == like.stride()
+                expected = exact(given.double())
+                torch.testing.assert_close(
+                    out.double(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
+                )
+    with torch.inference_mode():
+        assert torch.equal(ours(x), ours(x.clone()))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_are_torchs(name):
+    theirs, ours = pair(name)
+    x = images(theirs, 2, 5, 6).requires_grad_()
+    found, expected = [], []
+    for layer, gradients in ((ours, found), (theirs, expected)):
+        parameters = [x, *layer.parameters()]
+        first = torch.autograd.grad(layer(x).sin().sum(), parameters, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), parameters)
+        gradients += [*first, *second]
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("output_size", [(11, 12), (4, 6, 10, 12), torch.Size([10, 13])])
+def test_output_size(output_size):
+    theirs, ours = pair("upsampling")
+    x = images(theirs, 4, 5, 6)
+    if len(output_size) == 2:
+        torch.testing.assert_close(ours(x, output_size), theirs(x, output_size))
+    else:
+        torch.testing.assert_close(ours(x, output_size=output_size), theirs(x, output_size=output_size))
+
+
+WRONG = {
+    "channels": lambda layer: layer(torch.zeros(1, 5, 4, 4, dtype=torch.float64)),
+    "rank": lambda layer: layer(torch.zeros(4, 4, dtype=torch.float64)),
+    "dtype": lambda layer: layer(torch.zeros(1, 8, 4, 4)),
+    "output_size": lambda layer: layer(torch.zeros(1, 8, 4, 4, dtype=torch.float64), (7, 8)),
+    "output_size's rank": lambda layer: layer(torch.zeros(1, 8, 4, 4, dtype=torch.float64), (7,)),
+    "no tensor": lambda layer: layer([1.0]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_errors_are_torchs(name):
+    raised = []
+    for layer in pair("upsampling"):
+        with pytest.raises(Exception) as error:
+            WRONG[name](layer)
+        raised.append((type(error.value), str(error.value)))
+    assert raised[0] == raised[1]
+
+
+@pytest.mark.parametrize("arguments", [dict(groups=3), dict(padding_mode="reflect"), dict(stride=(1, 2, 3))])
+def test_errors_of_the_constructor_are_torchs(arguments):
+    raised = []
+    for cls in (nn.ConvTranspose2d, ConvTranspose2d):
+        with pytest.raises(Exception) as error:
+            cls(8, 6, 2, **arguments)(torch.zeros(1, 8, 4, 4))
+        raised.append((type(error.value), str(error.value)))
+    assert raised[0] == raised[1]
+
+
+def test_our_op_computes_it(spied):
+    ours = pair("upsampling")[1]
+    with torch.no_grad():
+        ours(images(ours, 2, 5, 6))
+    assert spied() == ["nhwc_conv.conv2d_input"]
+
+
+@pytest.fixture
+def spied():
+    """The ops with a name of ours, or of a convolution, that ran since."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    names = []
+
+    class Spy(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            name = str(func).removesuffix(".default")
+            names.extend([name] if "conv" in name else [])
+            return func(*args, **(kwargs or {}))
+
+    with Spy():
+        yield lambda: names
+
+
+def test_copies_and_compiled_ones_compute_the_same():
+    ours = pair("overlapping")[1]
+    x = images(ours, 2, 5, 6)
+    expected = ours(x)
+    for layer in (
+        copy.deepcopy(ours),
+        pickle.loads(pickle.dumps(ours)),
+        torch.compile(ours, backend="aot_eager"),
+    ):
+        torch.testing.assert_close(layer(x), expected, rtol=0, atol=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours.float()(x.float()).dtype == torch.bfloat16
+
+
+def test_from_and_to_torch():
+    theirs, ours = pair("groups")
+    layer = ConvTranspose2d.from_torch(theirs)
+    assert type(layer) is ConvTranspose2d and layer.weight is theirs.weight
+    back = layer.to_torch()
+    assert type(back) is nn.ConvTranspose2d and back.weight is theirs.weight
+    theirs.forward = lambda x: x
+    for module in (theirs, nn.Conv2d(1, 1, 1), nn.LazyConvTranspose2d(4, 2)):
+        with pytest.raises(ValueError, match="expected a torch.nn.ConvTranspose2d that"):
+            ConvTranspose2d.from_torch(module)
+
+
+class Special(nn.ConvTranspose2d):
+    pass
+
+
+def decoder():
+    torch.manual_seed(0)
+    up = nn.ConvTranspose2d(6, 4, 2, 2), nn.BatchNorm2d(4), nn.ReLU()
+    return nn.Sequential(nn.Conv2d(3, 6, 3), *up, Special(4, 4, 2, 2)).double().eval()
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_convert_takes_it_and_revert_gives_it_back(inference):
+    model, reports = decoder(), []
+    x = torch.randn(2, 3, 7, 8, dtype=torch.float64)
+    expected = model(x)
+    example = dict(example=x, inference=True) if inference else {}
+    ours = nhwc_conv.convert(copy.deepcopy(model), report=reports.append, **example)
+    assert list(reports[0].converted) == ["0", "1"]
+    assert reports[0].left == {"4": "Special is a subclass of torch.nn.ConvTranspose2d"}
+    assert sum(type(layer) is ConvTranspose2d for layer in ours.modules()) == 1
+    torch.testing.assert_close(ours(x), expected)
+    back = nhwc_conv.revert(ours)
+    assert sum(type(layer) is nn.ConvTranspose2d for layer in back.modules()) == 1
+    torch.testing.assert_close(back(x), expected)
+
+
+def test_grouped_like_functional():
+    """The drop-in's weight in the order of conv_transpose2d."""
+    ours = pair("groups")[1]
+    x = images(ours, 2, 5, 6)
+    out = nhwc_conv.conv_transpose2d(
+        x.permute(0, 2, 3, 1), ours.weight.permute(2, 3, 1, 0), ours.bias, (2, 3), groups=4
+    )
+    torch.testing.assert_close(ours(x).permute(0, 2, 3, 1), out, rtol=0, atol=0)
+    torch.testing.assert_close(
+        out.permute(0, 3, 1, 2), F.conv_transpose2d(x, ours.weight, ours.bias, (2, 3), groups=4)
+    )
