@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from test_convert_inference import X, converted, kinds, trained
 from torch import nn
 
+import nhwc_conv
 from nhwc_conv import Conv2d
 from nhwc_conv.nn import FusedConv2d
 
@@ -139,6 +140,16 @@ def test_in_front_of_a_convolution(name, affine):
     ours, report = converted(model)
     assert kinds(ours) == [FusedConv2d, Conv2d] and report.folded == {"2": "3"} and not report.unfolded
     assert report.fused == {"1": "0"}
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("options", [dict(), dict(groups=2, bias=False, output_padding=1)])
+def test_behind_a_transposed_convolution(options, affine):
+    up = nn.ConvTranspose2d(4, 6, 3, 2, **options)
+    ours, report = converted(trained(nn.Sequential(up, nn.BatchNorm2d(6, eps=0.1, affine=affine), nn.ReLU())))
+    assert report.folded == {"1": "0"} and list(report.converted) == ["0"]
+    assert kinds(ours) == [nn.ReLU] and type(ours.get_submodule("0")) is nhwc_conv.ConvTranspose2d
+    assert report.unfused == {"2": "it follows ConvTranspose2d, not a convolution"}
 
 
 def test_of_two_convolutions_the_one_before_it():

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..nn.drop_in import Conv2d
 from ..nn.linear import FusedLinear
+from ..nn.transposed import ConvTranspose2d
 from ..nn.twin import shallow_copy
 from .graph import (
     PRODUCTS,
@@ -45,6 +45,12 @@ class Norm:
     weight: Tensor | None
     bias: Tensor | None
     eps: float
+
+    def line(self) -> tuple[Tensor, Tensor]:
+        """Factor and summand of each channel, in double precision."""
+        mean, var, weight, bias = in_double(self.mean, self.var, self.weight, self.bias)
+        factor = torch.rsqrt(var + self.eps) * (1 if weight is None else weight)
+        return factor, (0 if bias is None else bias) - mean * factor
 
     def split(self, counts: list[int]) -> list[Norm]:
         """Those of so many channels each."""
@@ -134,10 +140,11 @@ def norm_of(traced: fx.GraphModule, node: fx.Node) -> Norm | str | None:
 
 def why_left_apart(traced: fx.GraphModule, node: fx.Node, before: Any, norm: Norm) -> str | None:
     """Why `norm` does not go into what is computed before it."""
-    why = why_not_plain(traced, before)
+    conv = called(traced, before)
+    transposed = type(conv) is ConvTranspose2d and not has_hooks(conv)
+    why = None if transposed else why_not_plain(traced, before)
     if why is not None:
         return why
-    conv = called(traced, before)
     if is_seen_elsewhere(before, node):
         return f"the result of the convolution {before.target!r} goes elsewhere too"
     if conv.weight.dtype != norm.var.dtype:
@@ -191,27 +198,26 @@ def scaled(layer: FusedLinear, scale: Tensor) -> FusedLinear:
     return made
 
 
-def folded(conv: nn.Conv2d, norm: Norm) -> Conv2d:
+def folded(conv: Any, norm: Norm) -> nn.Module:
     """The convolution that computes norm(conv(x)); scale and shift in double precision."""
-    w, b, mean, var, scale, shift = in_double(
-        conv.weight, conv.bias, norm.mean, norm.var, norm.weight, norm.bias
-    )
-    return with_parameters(conv, *fuse_conv_bn_weights(w, b, mean, var, norm.eps, scale, shift))
+    w, b = in_double(conv.weight, conv.bias)
+    factor, added = norm.line()
+    bias = added if b is None else b * factor + added
+    if not isinstance(conv, ConvTranspose2d):
+        return with_parameters(conv, w * factor[:, None, None, None], bias)
+    made = shallow_copy(conv, ConvTranspose2d)
+    taps = w.unflatten(0, (conv.groups, -1))  # [groups, C/groups, O/groups, KH, KW]
+    set_parameters(made, conv, (taps * factor.view(conv.groups, 1, -1, 1, 1)).flatten(0, 1), bias)
+    return made
 
 
 def folded_ahead(conv: nn.Conv2d, norm: Norm) -> Conv2d:
     """The convolution that computes conv(norm(x)), where it pads with no zeros; likewise."""
-    w, b, mean, var, scale, shift = in_double(
-        conv.weight, conv.bias, norm.mean, norm.var, norm.weight, norm.bias
-    )
-    factor = torch.rsqrt(var + norm.eps) * (1 if scale is None else scale)
-    added = (0 if shift is None else shift) - mean * factor
+    w, b = in_double(conv.weight, conv.bias)
+    factor, added = (values.view(conv.groups, 1, -1, 1, 1) for values in norm.line())
     taps = w.unflatten(0, (conv.groups, -1))  # [groups, O/groups, C/groups, KH, KW]
-    by_group = (conv.groups, 1, -1, 1, 1)
-    bias = (taps * added.view(by_group)).sum((2, 3, 4)).flatten()
-    return with_parameters(
-        conv, (taps * factor.view(by_group)).flatten(0, 1), bias if b is None else b + bias
-    )
+    bias = (taps * added).sum((2, 3, 4)).flatten()
+    return with_parameters(conv, (taps * factor).flatten(0, 1), bias if b is None else b + bias)
 
 
 def in_double(*tensors: Tensor | None) -> list[Any]:
@@ -225,7 +231,12 @@ def with_parameters(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> Conv2d:
         given.in_channels, given.out_channels, given.kernel_size, given.stride, given.padding, given.dilation,
         given.groups, True, given.padding_mode, device="meta", algorithm=getattr(conv, "algorithm", "auto"),
     )  # fmt: skip
-    for name, tensor in (("weight", weight), ("bias", bias)):
-        value = tensor.detach().to(conv.weight.dtype)
-        setattr(layer, name, nn.Parameter(value, requires_grad=conv.weight.requires_grad))
+    set_parameters(layer, conv, weight, bias)
     return layer.eval()
+
+
+def set_parameters(layer: nn.Module, conv: nn.Module, weight: Tensor, bias: Tensor) -> None:
+    """New ones, of the dtype of those of `conv`."""
+    old: Any = conv.weight
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        setattr(layer, name, nn.Parameter(tensor.detach().to(old.dtype), requires_grad=old.requires_grad))
