@@ -12,6 +12,7 @@ from ._ops import ops
 from ._prepack import prepack
 from .functional import conv2d, conv_transpose2d
 from .nn import (
+    Conv1d,
     Conv2d,
     ConvTranspose2d,
     LazyConv2d,
@@ -24,6 +25,7 @@ from .nn import (
 
 __all__ = [
     "BenchmarkReport",
+    "Conv1d",
     "Conv2d",
     "ConvTranspose2d",
     "ConvertReport",

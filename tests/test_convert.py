@@ -87,7 +87,7 @@ def test_subclasses_are_left_alone():
         def forward(self, x):
             return super().forward(x) + 1
 
-    untouched = nn.ModuleList([Special(3, 4, 3), nn.LazyConv2d(4, 3), Conv2d(3, 4, 3), nn.Conv1d(3, 4, 3)])
+    untouched = nn.ModuleList([Special(3, 4, 3), nn.LazyConv2d(4, 3), Conv2d(3, 4, 3), nn.Conv3d(3, 4, 3)])
     before = list(untouched)
     assert all(a is b for a, b in zip(convert(untouched), before, strict=True))
 

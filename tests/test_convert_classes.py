@@ -204,7 +204,7 @@ def test_the_report_names_every_convolution_and_why():
         dict(
             plain=layer(), low=layer().to("meta"), parametrised=parametrizations.weight_norm(layer()),
             special=layer(Scaled), own=layer(Own), ours=layer(Conv2d), lazy=nn.LazyConv2d(4, 3), patched=layer(),
-            up=nn.ConvTranspose2d(4, 4, 2), row=nn.Conv1d(4, 4, 2), linear=nn.Linear(2, 2),
+            up=nn.ConvTranspose2d(4, 4, 2), volume=nn.Conv3d(4, 4, 2), linear=nn.Linear(2, 2),
         )
     )  # fmt: skip
     model["again"] = model["plain"]
@@ -222,7 +222,7 @@ def test_the_report_names_every_convolution_and_why():
         "ours": "nhwc_conv computes it already",
         "lazy": "a lazy layer without a shape yet: run the model once, then convert it",
         "patched": "its forward was replaced on the instance",
-        "row": "Conv1d: only torch.nn.Conv2d and ConvTranspose2d have drop-ins",
+        "volume": "Conv3d: it has no drop-in",
     }
     for path, module in model.items():
         ours = isinstance(module, (Conv2d, ConvTranspose2d))

@@ -9,11 +9,12 @@ import torch
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from ..nn import Conv2d, ConvTranspose2d
+from ..nn import Conv1d, Conv2d, ConvTranspose2d
 
 Subclasses: TypeAlias = "bool | type | tuple[type, ...]"
 CONVOLUTION = torch.nn.modules.conv._ConvNd
 DROP_INS: dict[type, type[torch.nn.Module]] = {
+    torch.nn.Conv1d: Conv1d,
     torch.nn.Conv2d: Conv2d,
     torch.nn.ConvTranspose2d: ConvTranspose2d,
 }
@@ -22,18 +23,19 @@ DROP_INS: dict[type, type[torch.nn.Module]] = {
 def why_left(module: torch.nn.Module, subclasses: Subclasses) -> str | None:
     """Why `convert` leaves a convolution as it is, or None where it takes it."""
     cls: Any = type_before_parametrizations(module)
-    if isinstance(module, (Conv2d, ConvTranspose2d)):
+    if isinstance(module, tuple(DROP_INS.values())):
         return "nhwc_conv computes it already"
-    if not isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
-        return f"{cls.__name__}: only torch.nn.Conv2d and ConvTranspose2d have drop-ins"
+    base = next((base for base in DROP_INS if isinstance(module, base)), None)
+    if base is None:
+        return f"{cls.__name__}: it has no drop-in"
     if isinstance(module, LazyModuleMixin):
         return "a lazy layer without a shape yet: run the model once, then convert it"
     if {"forward", "_conv_forward"} & vars(module).keys():
         return "its forward was replaced on the instance"
     if cls in DROP_INS:
         return None
-    if isinstance(module, torch.nn.ConvTranspose2d):
-        return f"{cls.__name__} is a subclass of torch.nn.ConvTranspose2d"
+    if base is not torch.nn.Conv2d:
+        return f"{cls.__name__} is a subclass of torch.nn.{base.__name__}"
     if not (subclasses is True or (subclasses and issubclass(cls, subclasses))):
         return f"{cls.__name__} is a subclass of torch.nn.Conv2d: `subclasses` takes it"
     if cls._conv_forward is not torch.nn.Conv2d._conv_forward or not reaches_conv_forward(cls):

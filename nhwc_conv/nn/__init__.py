@@ -2,6 +2,7 @@
 
 from . import init
 from .drop_in import Conv2d
+from .drop_in_1d import Conv1d
 from .fused import FusedConv2d
 from .layout import weight_layout
 from .lazy import LazyConv2d, LazyNHWCConv2d, LazyNHWCConvTranspose2d
@@ -10,6 +11,7 @@ from .nhwc import NHWCConv2d
 from .transposed import ConvTranspose2d, NHWCConvTranspose2d
 
 __all__ = [
+    "Conv1d",
     "Conv2d",
     "ConvTranspose2d",
     "FusedConv2d",
