@@ -20,7 +20,8 @@ from .._convert.calls import arguments_of
 from .._explain import explain
 from .._geometry.dtypes import COMPUTED
 from .._ops.weight_order import HWIO
-from ..nn import Conv2d, NHWCConv2d, NHWCConvTranspose2d
+from ..nn import Conv1d, Conv2d, ConvTranspose2d, NHWCConv2d, NHWCConvTranspose2d
+from ..nn.transposed import TRANSPOSED_HWIO
 from .machine import Machine
 from .report import LayerTime
 
@@ -137,10 +138,25 @@ def flops(call: Call) -> int:
 def plan_of(call: Call, w: tuple[int, ...]) -> dict[str, Any]:
     """nhwc_conv.explain of a call; {} where aten computes it. Other padding than zeros is taken for zeros."""
     x, layer = call.x, call.layer
-    nchw = isinstance(layer, Conv2d)
-    if call.dtype not in COMPUTED or not (nchw or isinstance(layer, NHWCConv2d)):
-        return {}
-    if nchw:
-        x, w = (*x[:-3], x[-2], x[-1], x[-3]), tuple(w[i] for i in HWIO)
     steps = layer.stride, layer.padding, layer.dilation, layer.groups
-    return explain(x, w, *steps, dtype=call.dtype, algorithm=layer.algorithm)
+    if call.dtype not in COMPUTED:
+        return {}
+    if isinstance(layer, (Conv2d, NHWCConv2d)):
+        if isinstance(layer, Conv2d):
+            x, w = in_nhwc(x), tuple(w[i] for i in HWIO)
+        return explain(x, w, *steps, dtype=call.dtype, algorithm=layer.algorithm)
+    if isinstance(layer, Conv1d):  # of one row
+        x, w = in_nhwc((*x[:-1], 1, x[-1])), (1, w[2], w[1], w[0])
+        padding = layer.padding if isinstance(layer.padding, str) else (0, *layer.padding)
+        steps = (1, *layer.stride), padding, (1, *layer.dilation), layer.groups
+        return explain(x, w, *steps, dtype=call.dtype, algorithm=layer.algorithm)
+    if isinstance(layer, (ConvTranspose2d, NHWCConvTranspose2d)):
+        out = call.out
+        if isinstance(layer, ConvTranspose2d):
+            out, w = in_nhwc(out), tuple(w[i] for i in TRANSPOSED_HWIO)
+        return explain(out, w, *steps, dtype=call.dtype, direction="input_gradient")
+    return {}
+
+
+def in_nhwc(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[:-3], *shape[-2:], shape[-3])
