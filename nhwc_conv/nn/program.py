@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,17 @@ from .drop_in import Conv2d
 from .fused import FusedConv2d
 
 LAYERS = (Conv2d, FusedConv2d)  # and nothing that is derived from them
+
+
+def module_at(root: Any, path: tuple[str, ...]) -> Any:
+    """A module in `root`, without torch.nn.Module's __getattr__, which takes long."""
+    module = root
+    try:
+        for name in path:
+            module = module._modules[name]
+    except KeyError:  # in what stands for another module, as torch.compile's does
+        return functools.reduce(getattr, path, root)
+    return module
 
 
 class Program(torch.nn.Module):
@@ -61,25 +73,25 @@ class Program(torch.nn.Module):
             return None
         state, packed, biases = [], [], []
         for layer in layers:
-            weight = getattr(layer, "_packed", None)
+            own = layer.__dict__  # read past torch.nn.Module, whose attributes take longer than a small layer
+            weight = own.get("_packed")
             if (
                 weight is None
                 or type(layer) not in LAYERS
-                or layer.padding_mode != "zeros"
-                or layer._parameters["weight"] is not weight.parameter
+                or own["padding_mode"] != "zeros"
+                or (parameters := own["_parameters"])["weight"] is not weight.parameter
                 or weight.state[2] != x.dtype
                 or weight.is_stale()
-                or layer._forward_hooks
-                or layer._forward_pre_hooks
+                or own["_forward_hooks"]
+                or own["_forward_pre_hooks"]
             ):
                 return None
             packed.append(weight.tensor)
-            bias = layer._parameters["bias"]
+            bias = parameters["bias"]
             if bias is not None:
                 biases.append(bias)
-            state.append(
-                (layer.stride, layer.padding, layer.dilation, layer.groups, layer.finish, bias is None)
-            )
+            steps = own["stride"], own["padding"], own["dilation"], own["groups"]
+            state.append((*steps, layer.finish, bias is None))
         try:
             if state != self._state:
                 self._code, self._state = self._encode(state), state
