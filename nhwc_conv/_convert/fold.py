@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,8 +28,8 @@ from .graph import (
     reads_kind,
     replace,
     source,
-    why_not_alone,
     why_not_plain,
+    why_not_theirs,
 )
 from .report import ConvertReport
 from .tracing import computes_as, has_hooks
@@ -74,7 +75,7 @@ def fold_batch_norms(traced: fx.GraphModule, found: ConvertReport, prefix: str) 
         if isinstance(norm, str):  # a reason
             found.unfolded[name] = norm
             continue
-        why = why_not_before(traced, node, user, before, norm)
+        why = why_not_theirs(node, user, before, partial(why_left_apart, traced, user, norm))
         behind = None if why is None else convolution_behind(traced, node, norm)
         if why is None:
             found.folded[name] = ", ".join(prefix + one.target for one in before)
@@ -88,14 +89,6 @@ def fold_batch_norms(traced: fx.GraphModule, found: ConvertReport, prefix: str) 
             found.unfolded[name] = why
             continue
         replace(traced, node, source(node))
-
-
-def why_not_before(
-    traced: fx.GraphModule, node: fx.Node, user: fx.Node, before: list[Any], norm: Norm
-) -> str | None:
-    """Why `norm`, which `node` computes, does not go into the nodes `before`, whose results `user` gets."""
-    why = why_not_alone(node, user, before)
-    return why or next(filter(None, (why_left_apart(traced, user, one, norm) for one in before)), None)
 
 
 def convolution_behind(traced: fx.GraphModule, node: fx.Node, norm: Norm) -> fx.Node | None:
@@ -138,7 +131,7 @@ def norm_of(traced: fx.GraphModule, node: fx.Node) -> Norm | str | None:
     return Norm(mean, var, weight, bias, given["eps"])
 
 
-def why_left_apart(traced: fx.GraphModule, node: fx.Node, before: Any, norm: Norm) -> str | None:
+def why_left_apart(traced: fx.GraphModule, node: fx.Node, norm: Norm, before: Any) -> str | None:
     """Why `norm` does not go into what is computed before it."""
     conv = called(traced, before)
     transposed = type(conv) is ConvTranspose2d and not has_hooks(conv)

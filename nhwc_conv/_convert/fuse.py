@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import fx, nn
@@ -22,8 +23,8 @@ from .graph import (
     put,
     replace,
     source,
-    why_not_alone,
     why_not_plain,
+    why_not_theirs,
 )
 from .report import ConvertReport
 from .tracing import computes_as, has_hooks
@@ -57,8 +58,7 @@ def fuse_activation(
 ) -> list[fx.Node] | str:
     """The convolutions that now do what a node did, or why none does: several if their results are concatenated."""
     user, *before = producers(node)
-    why = activation.why_alone or why_not_alone(node, user, before)
-    why = why or next(filter(None, (why_not_activated(traced, user, one) for one in before)), None)
+    why = activation.why_alone or why_not_theirs(node, user, before, partial(why_not_activated, traced, user))
     if why is not None:
         return why
     for one in before:

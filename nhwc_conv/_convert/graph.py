@@ -84,13 +84,15 @@ def concatenation(tensors: Any, dim: int = 0, *, out: Any = None) -> None:
     """With the signature of torch.cat, which does not tell it."""
 
 
-def why_not_alone(node: fx.Node, user: fx.Node, before: list[Any]) -> str | None:
-    """Why what the nodes `before` compute is not for `node` alone, where `user` concatenates it: see `producers`."""
+def why_not_theirs(
+    node: fx.Node, user: fx.Node, before: list[Any], why_not: Callable[[Any], str | None]
+) -> str | None:
+    """Why the nodes `before`, `producers` of what `user` gets, do not do what `node` does; `why_not` tells of one."""
     if user is not node and is_seen_elsewhere(user, node):
         return "the concatenation before it goes elsewhere too"
     if len(set(before)) < len(before):
         return "a tensor is concatenated with itself before it"
-    return None
+    return next(filter(None, map(why_not, before)), None)
 
 
 def is_seen_elsewhere(node: fx.Node, user: fx.Node) -> bool:

@@ -8,13 +8,12 @@ from typing import Any, TypeVar, overload
 import torch
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from ..nn.drop_in import Conv2d, as_torch
-from ..nn.drop_in_1d import Conv1d
+from ..nn.drop_in import Conv2d, WithAlgorithm, as_torch
 from ..nn.fused import FusedConv2d
 from ..nn.linear import FusedLinear
 from ..nn.packed import Prepackable
 from ..nn.twin import shallow_copy, twin
-from .classes import CONVOLUTION, DROP_INS, Subclasses, class_of_ours, class_of_torch, why_left
+from .classes import CONVOLUTION, Subclasses, class_of_ours, class_of_torch, why_left
 
 M = TypeVar("M", bound=torch.nn.Module)
 
@@ -32,7 +31,7 @@ def layer_of_ours(
     if not isinstance(module, CONVOLUTION) or why_left(module, subclasses) is not None:
         return module
     layer: torch.nn.Module = copy(module, class_of_ours(cls))
-    if isinstance(layer, (Conv1d, Conv2d)):
+    if isinstance(layer, WithAlgorithm):
         layer.algorithm = "auto"
     return layer
 
@@ -64,8 +63,6 @@ def revert(model: Any) -> Any:
     def theirs(module: torch.nn.Module) -> torch.nn.Module:
         if isinstance(module, (FusedConv2d, FusedLinear)):
             return module.to_torch()
-        if not isinstance(module, tuple(DROP_INS.values())):
-            return module
         cls = class_of_torch(type_before_parametrizations(module))
         return module if cls is None else as_torch(module, cls)
 

@@ -104,7 +104,26 @@ def check_shapes(
         texts.fail(texts.NCHW_CHANNELS, groups=groups, expected=expected, actual=channels, **shapes)
 
 
-class Conv2d(Prepackable, Limited, torch.nn.Conv2d):
+class WithAlgorithm(Limited):
+    """What drop-ins for convolutions have in common: an algorithm of nhwc_conv.conv2d, kept and shown."""
+
+    algorithm: Algorithm = AUTO  # for layers unpickled from before they had one
+
+    @classmethod
+    def twin_of(cls, module: torch.nn.Module, algorithm: Algorithm | None) -> Self:
+        """The layer that shares everything with `module`, and without `algorithm` that of `module`, too."""
+        chosen: Algorithm = getattr(module, "algorithm", AUTO) if algorithm is None else algorithm
+        check_algorithm(chosen)
+        layer = twin(module, cls)
+        layer.algorithm = chosen
+        return layer
+
+    def extra_repr(self) -> str:
+        algorithm = "" if self.algorithm == "auto" else f", algorithm={self.algorithm}"
+        return super().extra_repr() + algorithm
+
+
+class Conv2d(Prepackable, WithAlgorithm, torch.nn.Conv2d):
     """torch.nn.Conv2d computed by nhwc_conv.
 
     Takes the arguments of torch.nn.Conv2d and `algorithm` (see nhwc_conv.conv2d). Parameters, initial values,
@@ -116,7 +135,6 @@ class Conv2d(Prepackable, Limited, torch.nn.Conv2d):
     """
 
     oihw = True
-    algorithm = AUTO  # for layers unpickled from before they had one
 
     if TYPE_CHECKING:
 
@@ -154,12 +172,8 @@ class Conv2d(Prepackable, Limited, torch.nn.Conv2d):
         Raises:
             ValueError: unknown `algorithm`, or a `module` that computes something else than torch.nn.Conv2d.
         """
-        check_convolution(module)
-        chosen: Algorithm = getattr(module, "algorithm", AUTO) if algorithm is None else algorithm
-        check_algorithm(chosen)
-        layer = twin(module, cls)
-        layer.algorithm = chosen
-        return layer
+        check_convolution(module, torch.nn.Conv2d, Conv2d)
+        return cls.twin_of(module, algorithm)
 
     def to_torch(self) -> torch.nn.Conv2d:
         """The torch.nn.Conv2d that shares the parameters, the hooks and everything else of this layer.
@@ -167,7 +181,7 @@ class Conv2d(Prepackable, Limited, torch.nn.Conv2d):
         Raises:
             ValueError: a subclass that computes something else; nhwc_conv.revert knows those that `convert` made.
         """
-        check_convolution(self)
+        check_convolution(self, torch.nn.Conv2d, Conv2d)
         return as_torch(self, torch.nn.Conv2d)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -197,26 +211,20 @@ class Conv2d(Prepackable, Limited, torch.nn.Conv2d):
                 return nchw.result(out, input, weight)
         return conv2d_nchw(input, weight, bias, *steps, self.algorithm, self.finish, residual)
 
-    def extra_repr(self) -> str:
-        algorithm = "" if self.algorithm == "auto" else f", algorithm={self.algorithm}"
-        return super().extra_repr() + algorithm
 
-
-def check_convolution(module: torch.nn.Module) -> None:
-    """ValueError unless `module` computes what torch.nn.Conv2d does. What a subclass adds to it would be lost."""
+def check_convolution(module: torch.nn.Module, theirs: Any, ours: Any) -> None:
+    """ValueError unless `module` computes what `theirs` does, of which `ours` is the drop-in: no subclass with more."""
     cls: Any = type(module)
     found = cls.__name__
-    if isinstance(module, torch.nn.Conv2d) and not isinstance(module, LazyModuleMixin):
+    if isinstance(module, theirs) and not isinstance(module, LazyModuleMixin):
         names = "forward", "_conv_forward"
         replaced = [name for name in names if name in vars(module)]
         if replaced:
             found += f" with a {replaced[0]} of its own"
-        elif all(
-            getattr(cls, name) in (getattr(torch.nn.Conv2d, name), getattr(Conv2d, name)) for name in names
-        ):
+        elif all(getattr(cls, name) in (getattr(theirs, name), getattr(ours, name)) for name in names):
             return
     raise ValueError(
-        f"expected a torch.nn.Conv2d that knows its shape and computes nothing else, but got {found}"
+        f"expected a torch.nn.{theirs.__name__} that knows its shape and computes nothing else, but got {found}"
     )
 
 

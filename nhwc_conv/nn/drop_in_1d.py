@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.modules.lazy import LazyModuleMixin
 
 from .._geometry import as_ints
 from .._ops import nchw
-from ..functional import AUTO, Algorithm, check_algorithm
-from .drop_in import PaddingMode, as_torch, conv2d_nchw
-from .limits import Limited
-from .twin import twin
+from ..functional import Algorithm, check_algorithm
+from .drop_in import PaddingMode, WithAlgorithm, as_torch, check_convolution, conv2d_nchw
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -44,7 +41,7 @@ def conv1d_ncl(
         raise
 
 
-class Conv1d(Limited, torch.nn.Conv1d):
+class Conv1d(WithAlgorithm, torch.nn.Conv1d):
     """torch.nn.Conv1d computed by nhwc_conv.
 
     Takes the arguments of torch.nn.Conv1d and `algorithm` (see nhwc_conv.conv2d). Parameters, initial values,
@@ -54,8 +51,6 @@ class Conv1d(Limited, torch.nn.Conv1d):
     Raises:
         ValueError: unknown `algorithm`, and whatever torch.nn.Conv1d raises.
     """
-
-    algorithm: Algorithm = AUTO
 
     if TYPE_CHECKING:
 
@@ -93,16 +88,12 @@ class Conv1d(Limited, torch.nn.Conv1d):
         Raises:
             ValueError: unknown `algorithm`, or a `module` that computes something else than torch.nn.Conv1d.
         """
-        check_convolution_1d(module)
-        chosen: Algorithm = getattr(module, "algorithm", AUTO) if algorithm is None else algorithm
-        check_algorithm(chosen)
-        layer = twin(module, cls)
-        layer.algorithm = chosen
-        return layer
+        check_convolution(module, torch.nn.Conv1d, Conv1d)
+        return cls.twin_of(module, algorithm)
 
     def to_torch(self) -> torch.nn.Conv1d:
         """The torch.nn.Conv1d that shares the parameters, the hooks and everything else of this layer."""
-        check_convolution_1d(self)
+        check_convolution(self, torch.nn.Conv1d, Conv1d)
         return as_torch(self, torch.nn.Conv1d)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -115,20 +106,3 @@ class Conv1d(Limited, torch.nn.Conv1d):
             padding = (0,)
         steps = self.stride, padding, self.dilation, self.groups
         return conv1d_ncl(input, weight, bias, *steps, self.algorithm)
-
-    def extra_repr(self) -> str:
-        algorithm = "" if self.algorithm == "auto" else f", algorithm={self.algorithm}"
-        return super().extra_repr() + algorithm
-
-
-def check_convolution_1d(module: torch.nn.Module) -> None:
-    """ValueError unless `module` computes what torch.nn.Conv1d does. What a subclass adds to it would be lost."""
-    cls: Any = type(module)
-    if isinstance(module, torch.nn.Conv1d) and not isinstance(module, LazyModuleMixin):
-        names = "forward", "_conv_forward"
-        known = all(getattr(cls, n) in (getattr(torch.nn.Conv1d, n), getattr(Conv1d, n)) for n in names)
-        if known and not set(names) & vars(module).keys():
-            return
-    raise ValueError(
-        f"expected a torch.nn.Conv1d that knows its shape and computes nothing else, but got {cls.__name__}"
-    )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .drop_in import check_convolution
+from .drop_in import Conv2d, check_convolution
 
 if TYPE_CHECKING:
     from ..functional import Algorithm
@@ -19,7 +19,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def from_torch(cls: type[L], conv: nn.Conv2d, algorithm: Algorithm) -> L:
-    check_convolution(conv)
+    check_convolution(conv, nn.Conv2d, Conv2d)
     given: Any = conv  # torch.nn.Conv2d does not tell that its sizes are pairs
     layer = cls(
         given.in_channels, given.out_channels, given.kernel_size, given.stride, given.padding, given.dilation,

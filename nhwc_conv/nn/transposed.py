@@ -11,7 +11,7 @@ from torch import Tensor
 from .._geometry import EXPLICIT, as_pair, as_sides, padding_argument
 from .._ops import nchw
 from ..functional import conv_transpose2d
-from .drop_in import as_torch
+from .drop_in import as_torch, check_convolution
 from .hwio import HWIOLayer, check_groups
 from .limits import Limited
 from .twin import twin
@@ -146,12 +146,12 @@ class ConvTranspose2d(Limited, torch.nn.ConvTranspose2d):
         Raises:
             ValueError: a `module` that computes something else than torch.nn.ConvTranspose2d.
         """
-        check_transposed(module)
+        check_convolution(module, torch.nn.ConvTranspose2d, ConvTranspose2d)
         return twin(module, cls)
 
     def to_torch(self) -> torch.nn.ConvTranspose2d:
         """The torch.nn.ConvTranspose2d that shares the parameters, the hooks and everything else of this layer."""
-        check_transposed(self)
+        check_convolution(self, torch.nn.ConvTranspose2d, ConvTranspose2d)
         return as_torch(self, torch.nn.ConvTranspose2d)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
@@ -161,18 +161,3 @@ class ConvTranspose2d(Limited, torch.nn.ConvTranspose2d):
         more = layer._output_padding(input, output_size, *sizes, 2, layer.dilation)
         steps = layer.stride, layer.padding, more, layer.groups, layer.dilation
         return conv_transpose2d_nchw(input, layer.weight, layer.bias, *steps)
-
-
-def check_transposed(module: torch.nn.Module) -> None:
-    """ValueError unless `module` computes what torch.nn.ConvTranspose2d does. What a subclass adds would be lost."""
-    forwards = torch.nn.ConvTranspose2d.forward, ConvTranspose2d.forward
-    if (
-        not isinstance(module, torch.nn.ConvTranspose2d)
-        or isinstance(module, torch.nn.modules.lazy.LazyModuleMixin)
-        or "forward" in vars(module)
-        or type(module).forward not in forwards
-    ):
-        raise ValueError(
-            f"expected a torch.nn.ConvTranspose2d that knows its shape and computes nothing else, "
-            f"but got {type(module).__name__}"
-        )
