@@ -1,10 +1,14 @@
-"""The backend of torch.compile without Inductor, which costs many seconds a graph, and with a look at the graphs."""
+"""What ops run: a mode that names them, and the backend of torch.compile with a look at the graphs.
+
+The backend does without Inductor, which costs many seconds a graph.
+"""
 
 from collections import Counter
 
 import torch
 from functorch.compile import make_boxed_func
 from torch._dynamo.backends.common import aot_autograd
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nhwc_conv._compile import use_nhwc_conv
 
@@ -30,3 +34,15 @@ class Spy:
     def count(self, graph, example_inputs):
         self.ops.update(node.target for node in graph.graph.nodes if node.op == "call_function")
         return make_boxed_func(graph.forward)
+
+
+class OpNames(TorchDispatchMode):
+    """The names of the ops that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen.append(func.name())
+        return func(*args, **(kwargs or {}))

@@ -1,10 +1,11 @@
 """nhwc_conv.Conv1d beside torch.nn.Conv1d: results, gradients, errors, and convert."""
 
 import copy
-import pickle
 
+import drop_ins
 import pytest
 import torch
+from drop_ins import TOLERANCE, check_copies, check_gradients, check_raises_the_same
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -23,17 +24,11 @@ CASES = {
     "reflected": (4, 4, 7, dict(padding=3, padding_mode="reflect")),
     "circular": (4, 4, 4, dict(padding="same", padding_mode="circular")),
 }
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 
 
 def pair(name, dtype=torch.float64):
-    """torch's layer, and ours of the same seed."""
     *sizes, options = CASES[name] if len(CASES[name]) == 4 else (*CASES[name], {})
-    layers = []
-    for cls in (nn.Conv1d, Conv1d):
-        torch.manual_seed(0)
-        layers.append(cls(*sizes, **options, dtype=dtype))
-    return layers
+    return drop_ins.pair((nn.Conv1d, Conv1d), dtype, *sizes, **options)
 
 
 def signal(layer, batch=3, length=50, dtype=torch.float64):
@@ -64,12 +59,7 @@ def test_results_are_torchs(name, dtype, isa):
 def test_gradients_are_torchs(name):
     theirs, ours = pair(name)
     x = signal(theirs).requires_grad_()
-    found, expected = [], []
-    for layer, gradients in ((ours, found), (theirs, expected)):
-        parameters = [x, *layer.parameters()]
-        first = torch.autograd.grad(layer(x).sin().sum(), parameters, create_graph=True)
-        gradients += [*first, *torch.autograd.grad(sum(g.square().sum() for g in first), parameters)]
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    check_gradients(theirs, ours, x)
     ours(x).sum().backward()
     assert ours.weight.grad.shape == ours.weight.shape
 
@@ -85,12 +75,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_errors_are_torchs(name):
-    raised = []
-    for layer in pair("plain"):
-        with pytest.raises(Exception) as error:
-            WRONG[name](layer)
-        raised.append((type(error.value), str(error.value)))
-    assert raised[0] == raised[1]
+    check_raises_the_same(WRONG[name], pair("plain"))
 
 
 def test_algorithms():
@@ -108,16 +93,7 @@ def test_algorithms():
 
 def test_copies_and_compiled_ones_compute_the_same():
     ours = pair("groups")[1]
-    x = signal(ours)
-    expected = ours(x)
-    for layer in (
-        copy.deepcopy(ours),
-        pickle.loads(pickle.dumps(ours)),
-        torch.compile(ours, backend="aot_eager"),
-    ):
-        torch.testing.assert_close(layer(x), expected, rtol=0, atol=0)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert ours.float()(x.float()).dtype == torch.bfloat16
+    check_copies(ours, signal(ours))
 
 
 def test_from_and_to_torch():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
+from spy import OpNames
 
 import nhwc_conv
 from nhwc_conv import conv2d
@@ -30,18 +30,8 @@ def test_arguments_are_those_of_conv2d(algorithm):
 
 def test_algorithm_names_the_op():
     x, w, _ = tensors(torch.float32)
-
-    class Names(TorchDispatchMode):
-        def __init__(self):
-            super().__init__()
-            self.seen = []
-
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            self.seen.append(func.name())
-            return func(*args, **(kwargs or {}))
-
     for algorithm, op in (("auto", "conv2d"), ("im2col", "im2col"), ("matmul", "matmul")):
-        with Names() as names:
+        with OpNames() as names:
             conv2d(x, w, algorithm=algorithm)
         assert names.seen == [f"nhwc_conv::{op}"]
 

@@ -1,11 +1,13 @@
 """nhwc_conv.ConvTranspose2d beside torch.nn.ConvTranspose2d: results, formats, gradients, errors, and convert."""
 
 import copy
-import pickle
 
+import drop_ins
 import pytest
 import torch
 import torch.nn.functional as F
+from drop_ins import TOLERANCE, check_copies, check_gradients, check_raises_the_same
+from spy import OpNames
 from torch import nn
 
 import nhwc_conv
@@ -25,17 +27,10 @@ CASES = {
         in_channels=3, out_channels=4, kernel_size=3, stride=(2, 3), padding=1, output_padding=(1, 2)
     ),
 }
-# Half precision is rounded once here, and by aten as often as it likes.
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 
 
 def pair(name, dtype=torch.float64):
-    """torch's layer, and ours of the same seed."""
-    layers = []
-    for cls in (nn.ConvTranspose2d, ConvTranspose2d):
-        torch.manual_seed(0)
-        layers.append(cls(**CASES[name], dtype=dtype))
-    return layers
+    return drop_ins.pair((nn.ConvTranspose2d, ConvTranspose2d), dtype, **CASES[name])
 
 
 def images(layer, *sizes, dtype=torch.float64):
@@ -67,13 +62,7 @@ def test_results_and_memory_formats_are_torchs(name, dtype, isa):
 def test_gradients_are_torchs(name):
     theirs, ours = pair(name)
     x = images(theirs, 2, 5, 6).requires_grad_()
-    found, expected = [], []
-    for layer, gradients in ((ours, found), (theirs, expected)):
-        parameters = [x, *layer.parameters()]
-        first = torch.autograd.grad(layer(x).sin().sum(), parameters, create_graph=True)
-        second = torch.autograd.grad(sum(g.square().sum() for g in first), parameters)
-        gradients += [*first, *second]
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    check_gradients(theirs, ours, x)
 
 
 @pytest.mark.parametrize("output_size", [(11, 12), (4, 6, 10, 12), torch.Size([10, 13])])
@@ -98,60 +87,26 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_errors_are_torchs(name):
-    raised = []
-    for layer in pair("upsampling"):
-        with pytest.raises(Exception) as error:
-            WRONG[name](layer)
-        raised.append((type(error.value), str(error.value)))
-    assert raised[0] == raised[1]
+    check_raises_the_same(WRONG[name], pair("upsampling"))
 
 
 @pytest.mark.parametrize("arguments", [dict(groups=3), dict(padding_mode="reflect"), dict(stride=(1, 2, 3))])
 def test_errors_of_the_constructor_are_torchs(arguments):
-    raised = []
-    for cls in (nn.ConvTranspose2d, ConvTranspose2d):
-        with pytest.raises(Exception) as error:
-            cls(8, 6, 2, **arguments)(torch.zeros(1, 8, 4, 4))
-        raised.append((type(error.value), str(error.value)))
-    assert raised[0] == raised[1]
+    check_raises_the_same(
+        lambda cls: cls(8, 6, 2, **arguments)(torch.zeros(1, 8, 4, 4)), (nn.ConvTranspose2d, ConvTranspose2d)
+    )
 
 
-def test_our_op_computes_it(spied):
+def test_our_op_computes_it():
     ours = pair("upsampling")[1]
-    with torch.no_grad():
+    with torch.no_grad(), OpNames() as names:
         ours(images(ours, 2, 5, 6))
-    assert spied() == ["nhwc_conv.conv2d_input"]
-
-
-@pytest.fixture
-def spied():
-    """The ops with a name of ours, or of a convolution, that ran since."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    names = []
-
-    class Spy(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            name = str(func).removesuffix(".default")
-            names.extend([name] if "conv" in name else [])
-            return func(*args, **(kwargs or {}))
-
-    with Spy():
-        yield lambda: names
+    assert [name for name in names.seen if "conv" in name] == ["nhwc_conv::conv2d_input"]
 
 
 def test_copies_and_compiled_ones_compute_the_same():
     ours = pair("overlapping")[1]
-    x = images(ours, 2, 5, 6)
-    expected = ours(x)
-    for layer in (
-        copy.deepcopy(ours),
-        pickle.loads(pickle.dumps(ours)),
-        torch.compile(ours, backend="aot_eager"),
-    ):
-        torch.testing.assert_close(layer(x), expected, rtol=0, atol=0)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert ours.float()(x.float()).dtype == torch.bfloat16
+    check_copies(ours, images(ours, 2, 5, 6))
 
 
 def test_from_and_to_torch():

@@ -1,0 +1,53 @@
+"""What every drop-in for a convolution of torch.nn has to do, beside the layer that it stands for."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+# Half precision is rounded once here, and by aten as often as it likes.
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
+
+
+def pair(classes, dtype, *args, **kwargs):
+    """torch's layer, and ours of the same seed."""
+    layers = []
+    for cls in classes:
+        torch.manual_seed(0)
+        layers.append(cls(*args, **kwargs, dtype=dtype))
+    return layers
+
+
+def check_gradients(theirs, ours, x):
+    """Of first and second order."""
+    found, expected = [], []
+    for layer, gradients in ((ours, found), (theirs, expected)):
+        parameters = [x, *layer.parameters()]
+        first = torch.autograd.grad(layer(x).sin().sum(), parameters, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), parameters)
+        gradients += [*first, *second]
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def check_raises_the_same(call, things):
+    """The type and the words of what call(thing) raises, for torch's and ours."""
+    raised = []
+    for thing in things:
+        with pytest.raises(Exception) as error:
+            call(thing)
+        raised.append((type(error.value), str(error.value)))
+    assert raised[0] == raised[1]
+
+
+def check_copies(ours, x):
+    """Copies, and compiled ones, compute the same; autocast applies."""
+    expected = ours(x)
+    for layer in (
+        copy.deepcopy(ours),
+        pickle.loads(pickle.dumps(ours)),
+        torch.compile(ours, backend="aot_eager"),
+    ):
+        torch.testing.assert_close(layer(x), expected, rtol=0, atol=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours.float()(x.float()).dtype == torch.bfloat16
