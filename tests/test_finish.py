@@ -105,10 +105,19 @@ SHAPES = {  # x, w, the rest
     "strided groups": ((2, 9, 9, 24), (3, 3, 8, 36), dict(stride=2, groups=3)),
 }
 
+BORDERS = {  # of tiles that lack some kernel rows or columns, and of remainders of vectors and rows
+    "narrow": ((1, 23, 3, 32), (5, 5, 32, 72), dict(padding=2)),
+    "rows": ((2, 11, 29, 16), (3, 3, 16, 24), dict(padding=(2, 0))),
+    "rolling": ((1, 13, 21, 40), (3, 3, 1, 40), dict(padding=1, groups=40)),
+    "strided depthwise": ((2, 14, 15, 67), (5, 5, 1, 67), dict(stride=2, padding=2, groups=67)),
+    "few channels": ((1, 9, 16, 6), (3, 3, 1, 6), dict(padding=1, groups=6)),
+    "two outputs a group": ((1, 9, 10, 24), (3, 3, 1, 48), dict(padding=1, groups=24)),
+}
+
 
 def operands(shape, dtype):
     torch.manual_seed(0)
-    x, w, geometry = SHAPES[shape]
+    x, w, geometry = {**SHAPES, **BORDERS}[shape]
     x, w = torch.randn(x).to(dtype), (torch.randn(w) / math.prod(w[:3]) ** 0.5).to(dtype)
     bias = torch.randn(w.shape[3]).to(dtype)
     plain = nhwc_conv.conv2d(x, w, bias, **geometry)
@@ -152,6 +161,24 @@ def through_steps(plain, residual, name, first):
     """The activation by an identity, and the sum by torch, both in the dtype of the sums."""
     activated = through_identity(plain if first else plain + residual, ARGUMENTS[name])
     return activated + residual if first else activated
+
+
+@pytest.mark.needs_extension
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *BORDERS])
+def test_activations_alone(shape, dtype, isa):
+    """Of tiles that finish their sums themselves, too: bits are those of a convolution, and then the activation."""
+    x, w, bias, geometry, *_ = operands(shape, dtype)
+    sums = nhwc_conv.conv2d(*(t.float() if dtype.itemsize < 4 else t for t in (x, w, bias)), **geometry)
+    assert (sums < 0).any() and (sums > 1).any()
+    for name in ("relu", "clamp", "leaky_relu", "silu"):
+        expected = through_identity(sums, ARGUMENTS[name]).to(dtype)
+        for image in layouts(x):
+            found = nhwc_conv.conv2d(image, w, bias, **geometry, activation=ARGUMENTS[name])
+            if isa == "avx512_bf16" and dtype is torch.bfloat16:
+                torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
+            else:
+                assert torch.equal(found, expected), (name, image.stride())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

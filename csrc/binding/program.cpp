@@ -1,5 +1,6 @@
 // Convolutions that follow each other as one op: between two of them there is neither Python nor PyTorch's dispatcher,
 // which take as long as a small layer.
+#include "channels.h"
 #include "check_arguments.h"
 #include "short_call.h"
 
@@ -12,6 +13,8 @@ struct Step {
   int64_t source, residual, bias, kind, steps, sides, groups;
   int64_t releases_source, releases_residual;  // nobody reads them any more
 };
+// Of `kind`, steps that are no convolutions: means over pixels, and a source whose channels a residual scales.
+constexpr int64_t kChannelMeans = -1, kScaleChannels = -2;
 constexpr int64_t kStepNumbers = sizeof(Step) / sizeof(int64_t), kFinishNumbers = 2;
 
 // One run of so many numbers.
@@ -25,12 +28,14 @@ void check_row(const std::string& name, const Tensor& tensor, int32_t dtype, int
 
 }  // namespace
 
-// `code`: one Step each; `numbers`: alpha and beta of each; `outputs`: the steps whose results are returned.
+// `code`: one Step each; `packed`: weights of those that are convolutions; `numbers`: alpha and beta of each;
+// `outputs`: the steps whose results are returned.
 std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Tensor> packed, std::vector<Tensor> biases,
                                      Tensor code, Tensor numbers, Sizes outputs) {
-  const int64_t count = packed.size(), first = inputs.size();
-  check_row("code", code, aoti_torch_dtype_int64(), count * kStepNumbers);
+  const TensorInfo of_numbers = info_of(numbers);
+  const int64_t count = of_numbers.dim == 1 ? ceil_div(of_numbers.sizes[0], kFinishNumbers) : 0, first = inputs.size();
   check_row("numbers", numbers, aoti_torch_dtype_float64(), count * kFinishNumbers);
+  check_row("code", code, aoti_torch_dtype_int64(), count * kStepNumbers);
   const Step* steps = reinterpret_cast<const Step*>(read<int64_t>(code));
   const double* finish = read<double>(numbers);
   std::vector<Tensor>& slots = inputs;
@@ -41,14 +46,24 @@ std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Ten
     }
     return tensors[place];
   };
+  int64_t convolutions = 0;
   for (int64_t i = 0; i < count; ++i) {
     const Step& step = steps[i];
-    const ShortCall call = read_short_call(step.kind, step.steps, step.sides, step.groups);
+    const Tensor& source = at(slots, step.source);
     std::optional<Tensor> bias, residual;
     if (step.bias >= 0) bias = at(biases, step.bias);
     if (step.residual >= 0) residual = at(slots, step.residual);
-    slots.push_back(forward_packed(call.nchw, at(slots, step.source), packed[i], bias, call.options(),
-                                   call.finish(residual, finish[2 * i], finish[2 * i + 1])));
+    if (step.kind >= 0) {
+      const ShortCall call = read_short_call(step.kind, step.steps, step.sides, step.groups);
+      slots.push_back(forward_packed(call.nchw, source, at(packed, convolutions++), bias, call.options(),
+                                     call.finish(residual, finish[2 * i], finish[2 * i + 1])));
+    } else if (step.kind == kChannelMeans) {
+      slots.push_back(channel_means(source));
+    } else if (step.kind == kScaleChannels && residual) {
+      slots.push_back(scale_channels(source, *residual));
+    } else {
+      fail("a step of the program is of kind " + std::to_string(step.kind) + ", which it cannot do");
+    }
     if (step.releases_source) slots[step.source] = Tensor();
     if (step.residual >= 0 && step.releases_residual) slots[step.residual] = Tensor();
   }

@@ -1,6 +1,7 @@
 // The last step of an item: complete sums become the result, while they are in the caches.
 #pragma once
 
+#include <limits>
 #include <type_traits>
 
 #include "../kernels/kernels.h"
@@ -24,8 +25,19 @@ template <class S, class A> struct Result {
   bool holds_sums() const { return std::is_same_v<S, A> && y.c == 1; }
   bool only_rounds() const { return steps.activation == Activation::none && residual.data == nullptr; }
 
-  // Whether tiles may round their sums to the result, which then needs no other last step.
-  bool takes_rounded_sums() const { return !std::is_same_v<S, A> && y.c == 1 && only_rounds(); }
+  bool only_clamps() const {
+    return (steps.activation == Activation::relu || steps.activation == Activation::clamp) && residual.data == nullptr;
+  }
+
+  // Whether tiles may make results of their complete sums: clamp them, or round them to another type.
+  bool takes_finished_sums() const { return y.c == 1 && (only_clamps() || (!std::is_same_v<S, A> && only_rounds())); }
+
+  // Lets tiles that make complete sums finish them.
+  template <class T> void finish_in_tiles(TileArgs<T>& args) const {
+    args.clamps = only_clamps();
+    args.low = steps.activation == Activation::relu ? 0 : steps.alpha;
+    args.high = steps.activation == Activation::relu ? std::numeric_limits<A>::infinity() : steps.beta;
+  }
 
   // Elements of scratch that sums of so many outputs take.
   int64_t scratch_elements(int64_t outputs) const { return holds_sums() ? 0 : outputs; }

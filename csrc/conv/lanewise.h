@@ -58,7 +58,7 @@ template <class S, class A> class LanewiseRunner {
       walk(g, outputs.ys, outputs.xs,
            [&](Range ys, Range xs, Range taps_h, Range taps_w) { run_rectangle(g, item, to, ys, xs, taps_h, taps_w); });
     };
-    if (plan_.rounds) return run_to(of_image(o_.result.y, n));
+    if (plan_.finishes) return run_to(of_image(o_.result.y, n));
     const ImageView<A> sums = o_.result.sums(n, outputs, copies + plan_.repeated_elements);
     run_to(sums);
     o_.result.finish(o_.kernels, n, outputs, sums);
@@ -136,6 +136,7 @@ template <class S, class A> class LanewiseRunner {
     args.columns = w.columns;
     args.bias = w.bias;
     args.mode = Mode::fresh;
+    if (plan_.finishes) o_.result.finish_in_tiles(args);
     args.tiles = down ? 1 : ys.size();
     args.a_t = g.h.stride * x.h;
     args.c_t = to.h;

@@ -32,8 +32,8 @@ struct LanewisePlan : PlanMemory {
   // Channels that do not fill a vector: so many pixels side by side fill some, with as many copies of the weights,
   // which stand behind the staged input. Else one, and no copies.
   int64_t pixels_abreast, repeated_elements;
-  bool by_rows;  // tiles of few pixels, one row of outputs after the other
-  bool rounds;   // tiles round their sums to the result; else it is finished
+  bool by_rows;   // tiles of few pixels, one row of outputs after the other
+  bool finishes;  // tiles make results of their sums; else these are finished
 
   // Items are regions of pixels over all images, and within each, shares of the channels.
   int64_t regions(const ConvGeometry& g) const {
@@ -145,10 +145,10 @@ LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry
   while (g.C < lanes && abreast * g.C % lanes != 0) abreast *= 2;
   plan.pixels_abreast = groups_are_channels(g) && g.w.stride == 1 && abreast <= g.w.output ? abreast : 1;
   plan.repeated_elements = plan.pixels_abreast > 1 ? (taps + 1) * plan.pixels_abreast * g.C : 0;
-  plan.rounds = result.takes_rounded_sums();
+  plan.finishes = result.takes_finished_sums();
   const int64_t outputs = plan.item_height * plan.item_width * plan.layout.item_channels;
   plan.scratch_elements =
-      plan.layout.elements + plan.repeated_elements + (plan.rounds ? 0 : result.scratch_elements(outputs));
+      plan.layout.elements + plan.repeated_elements + (plan.finishes ? 0 : result.scratch_elements(outputs));
   return plan;
 }
 

@@ -17,7 +17,9 @@ bool is_winograd_enabled() { return winograd_enabled.load(std::memory_order_rela
   template class Forward<S, A>;        \
   template class InputGradient<S, A>;  \
   template class WeightGradient<S, A>; \
-  template class PackedWeights<S, A>;
+  template class PackedWeights<S, A>;  \
+  template class ChannelMeans<S, A>;   \
+  template class ChannelScale<S, A>;
 #include "../kernels/storage_types.def"
 
 }  // namespace nhwc_conv

@@ -4,6 +4,7 @@
 // type A: those of storage_types.def.
 #pragma once
 
+#include "channels.h"
 #include "forward.h"
 #include "input_gradient.h"
 #include "packed_weights.h"
@@ -15,7 +16,9 @@ namespace nhwc_conv {
   extern template class Forward<S, A>;        \
   extern template class InputGradient<S, A>;  \
   extern template class WeightGradient<S, A>; \
-  extern template class PackedWeights<S, A>;
+  extern template class PackedWeights<S, A>;  \
+  extern template class ChannelMeans<S, A>;   \
+  extern template class ChannelScale<S, A>;
 #include "../kernels/storage_types.def"
 
 }  // namespace nhwc_conv

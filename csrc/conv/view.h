@@ -10,8 +10,8 @@ struct ViewPlan : RegionPlan {
   bool staged;
   // Tiles ask for the pixels of the next one.
   bool prefetch;
-  // Tiles round their sums to the result, which has no others; else they make them where the result is finished from.
-  bool rounds;
+  // Tiles make results of their sums; else they make sums where the result is finished from.
+  bool finishes;
 };
 
 template <class S, class A> class ViewRunner {
@@ -33,19 +33,20 @@ template <class S, class A> class ViewRunner {
     Sum<A>* const room = scratch + (plan_.staged ? inputs.elements() : 0);
     for (int64_t tile = at.tiles.begin; tile < at.tiles.end; ++tile) {
       const Region outputs = {at.ys, at.xs, outputs_of(g, at.group, plan_.form.columns.of({tile, tile + 1}))};
-      const ImageView<Sum<A>> sums = plan_.rounds ? ImageView<Sum<A>>{} : o_.result.sums(at.n, outputs, room);
+      const ImageView<Sum<A>> sums = plan_.finishes ? ImageView<Sum<A>>{} : o_.result.sums(at.n, outputs, room);
       ItemColumn column = {product_.column(at.group, tile, sums), of_image(o_.result.y, at.n), {at.ys, at.xs, {}}};
+      if (plan_.finishes) o_.result.finish_in_tiles(column.args);
       if (asks_for_weights(at, tile)) {
         column.next = product_.weights.panel(at.group, tile + 1);
         column.next_elements = g.depth() * plan_.form.columns.padded(tile + 1);
       }
       column.result.data += outputs.channels.begin * column.result.c;
       for (int64_t b = 0; b < plan_.blocks(); ++b) run_block(column, product_.block(b), x, at.ys, at.xs);
-      if (!plan_.rounds && !o_.result.holds_sums()) o_.result.finish(o_.kernels, at.n, outputs, sums);
+      if (!plan_.finishes && !o_.result.holds_sums()) o_.result.finish(o_.kernels, at.n, outputs, sums);
     }
     // Sums that stand in the result are finished over all tiles: rows of one tile are short, and a residual's would
     // come from memory in as short pieces.
-    if (o_.result.holds_sums()) {
+    if (!plan_.finishes && o_.result.holds_sums()) {
       const Region outputs = {at.ys, at.xs, outputs_of(g, at.group, plan_.form.columns.of(at.tiles))};
       o_.result.finish(o_.kernels, at.n, outputs, o_.result.sums(at.n, outputs, room));
     }
@@ -120,8 +121,8 @@ template <class S, class A> class ViewRunner {
         });
       }
     };
-    if (plan_.rounds) {
-      run_to(column.result, column.rounding_kernels);
+    if (plan_.finishes) {
+      run_to(column.result, std::is_same_v<S, Sum<A>> ? column.kernels : column.rounding_kernels);
     } else {
       run_to(column.sums, column.kernels);
     }
@@ -147,12 +148,13 @@ template <class S, class A> class ViewRunner {
                           int64_t x0, Range taps_w) const {
     const auto having = [&](int64_t i) { return o_.g.h.outputs(i).within(ys); };
     Sum<A>* const to = column.sums.data + ys.begin * column.sums.h + x0 * column.sums.w;
-    // Those of a later block are complete before they are added, and those that are rounded before they are.
-    const bool are_apart = !block.first || plan_.rounds;
+    // Those of a later block are complete before they are added, and those that are finished before they are.
+    const bool are_apart = !block.first || plan_.finishes;
     Sum<A> apart[kMaxTileRows * kMaxTileColumns];
     Sum<A>* const sums = are_apart ? apart : to;
     TileArgs<A> args = product_.args(column, block);
     args.mode = Mode::fresh;
+    args.clamps = false;
     args.c = sums;
     args.c_m = are_apart ? column.args.columns : column.sums.h;
     column.kernels[ys.size() - 1](args);
@@ -166,10 +168,10 @@ template <class S, class A> class ViewRunner {
       args.c = sums + (active.begin - ys.begin) * args.c_m;
       column.kernels[active.size() - 1](args);
     }
-    if (plan_.rounds) {
+    if (plan_.finishes) {
       const ImageView<S>& y = column.result;
-      S* const rounded = y.data + ys.begin * y.h + x0 * y.w;
-      o_.kernels.finish({apart, args.c_m, rounded, y.h, 1, ys.size(), column.args.columns});
+      S* const finished = y.data + ys.begin * y.h + x0 * y.w;
+      o_.kernels.finish({apart, args.c_m, finished, y.h, 1, ys.size(), column.args.columns, o_.result.steps});
       return;
     }
     if (block.first) return;

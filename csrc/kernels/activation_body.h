@@ -67,8 +67,17 @@ template <class A, int LANES> struct Curve {
   static V magnitude(V x) { return same_bits<V>(same_bits<U>(x) & ~C::kSign); }
   static V signed_as(V size, V x) { return same_bits<V>(same_bits<U>(size) | (same_bits<U>(x) & C::kSign)); }
   // Whatever is less than the bound becomes it. NaN stays.
-  static V at_least(A bound, V x) { return x < bound ? V{} + bound : x; }
-  static V at_most(A bound, V x) { return x > bound ? V{} + bound : x; }
+  // One instruction, which the compiler does not choose for a bound that it knows.
+  static V at_least(A bound, V x) {
+    V low = V{} + bound;
+    NHWC_IN_REGISTER(low);
+    return x < low ? low : x;
+  }
+  static V at_most(A bound, V x) {
+    V high = V{} + bound;
+    NHWC_IN_REGISTER(high);
+    return x > high ? high : x;
+  }
 
   // By even and odd powers, which need not wait for each other.
   template <int COUNT> static V polynomial(const A (&coefficients)[COUNT], V x) {
@@ -155,9 +164,9 @@ template <class A, int LANES> struct Curve {
 
   // 1 + e^-x. By one power of two, which is infinity or zero where e^-x nearly is.
   static V logistic_divisor(V x) {
-    const V y = at_most(C::kHighest, at_least(C::kLowestNormal, -x));
-    const V shifted = y * C::kLog2E + C::kToInteger, n = shifted - C::kToInteger;
-    const V r = y - n * C::kLn2[0] - n * C::kLn2[1];
+    x = at_least(-C::kHighest, at_most(-C::kLowestNormal, x));
+    const V shifted = x * -C::kLog2E + C::kToInteger, n = shifted - C::kToInteger;
+    const V r = -x - n * C::kLn2[0] - n * C::kLn2[1];
     const U biased = same_bits<U>(shifted) - (same_bits<typename C::Bits>(C::kToInteger) - C::kBias);
     const V scale = same_bits<V>(biased << C::kFractionBits);
     return (fraction_less_one(r) + A(1)) * scale + A(1);

@@ -104,8 +104,21 @@ template <class S, class A> inline void copy_sums(const FinishArgs<S, A>& t, A* 
   }
 }
 
+// Whether sums stand where their results go, in rows that leave a curve no remainders or few.
+template <class S, class A> inline bool in_place(const FinishArgs<S, A>& t) {
+  const void *const from = t.from, *const to = t.to;
+  return from == to && t.from_m == t.to_m && t.to_n == 1 &&
+         (t.M == 1 || t.N % (NHWC_ISA_VECTOR_BYTES / sizeof(A)) == 0);
+}
+
 // Activations that are functions, of blocks of sums on the stack.
 template <class S, class A> void finish_curve(const FinishArgs<S, A>& t, CurveFn<A> curve) {
+  if constexpr (sizeof(S) == sizeof(A)) {
+    if (in_place(t) && t.residual == nullptr) {
+      for (int64_t m = 0; m < t.M; ++m) curve(t.to + m * t.to_m, t.N, t.steps.alpha);
+      return;
+    }
+  }
   const int64_t SIZE = 1024, columns = t.to_n == 1 ? 256 : 64;  // what is to be transposed is best square
   A sums[SIZE];
   for (int64_t n = 0; n < t.N; n += columns) {

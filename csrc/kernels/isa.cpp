@@ -20,6 +20,7 @@ namespace {
 
 #include "vector.h"
 #include "half.h"
+#include "activation_body.h"
 #include "tile_body.h"
 #include "lanewise_tile_body.h"
 #include "lanewise_3x3_body.h"
@@ -27,8 +28,8 @@ namespace {
 #include "dot_body.h"
 #include "copy_body.h"
 #include "transposed_body.h"
-#include "activation_body.h"
 #include "finish_body.h"
+#include "rows_body.h"
 #include "winograd_body.h"
 
 #if defined(__AVX512BF16__)
@@ -47,6 +48,8 @@ template <class S, class A> void enter(Kernels<S, A>& kernels) {
   kernels.copy_taps = copy_taps<S, A>;
   kernels.field = field<S, A>;
   kernels.finish = finish<S, A>;
+  kernels.sum_rows = sum_rows<S, A>;
+  kernels.scale_rows = scale_rows<S, A>;
   kernels.add = add<A>;
   kernels.peak = peak<A>;
   kernels.pairs = nullptr;

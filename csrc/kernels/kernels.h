@@ -75,6 +75,10 @@ template <class T> struct TileArgs {
   // Where the function that is called packs B, the rows of B go here too, one after the other, vectors*lanes elements
   // each.
   T* packed;
+  // Of broadcast and lanewise kernels: complete sums go through Activation::clamp, from `low` to `high`. Not with
+  // go_on.
+  bool clamps;
+  Sum<T> low, high;
   // So many tiles, each a_t further in A, and where it is read in `ahead`, and c_t in C than the one before; of
   // broadcast kernels, but for transposed_row, also b_t in B. Broadcast and dot kernels make one at least; with those
   // that pack it is one.
@@ -212,6 +216,24 @@ template <class S, class A> struct FinishArgs {
   int64_t residual_m, residual_n;
 };
 
+// Sums of rows, one after the other: to[n] = sum over m < M of from[m*from_m + n] for n < N; M is at least one.
+template <class S, class A> struct SumRowsArgs {
+  const S* from;
+  int64_t from_m;
+  A* to;
+  int64_t M, N;
+};
+
+// Rows, each times the same factors: to[m*to_m + n] = S(from[m*from_m + n] * factors[n]) for m < M, n < N.
+template <class S> struct ScaleRowsArgs {
+  const S* from;
+  int64_t from_m;
+  const S* factors;
+  S* to;
+  int64_t to_m;
+  int64_t M, N;
+};
+
 // Winograd's transforms of one tile, two-sided products with small matrices, for each column by itself:
 //   to[r*to_i + s*to_j + n] = bias[n] + sum over i, j of L[r][i] * L[s][j] * from[i*from_i + j*from_j + n]
 // for n < columns, r < to_rows, s < to_columns, with the matrix L of the function that is called. `to` overlaps
@@ -272,6 +294,8 @@ template <class S, class A> struct Kernels : Arithmetic<A> {
   void (*copy_taps)(const CopyTapsArgs<S, A>&);  // null for pairs
   void (*field)(const FieldArgs<S, A>&);
   void (*finish)(const FinishArgs<S, Sum<A>>&);
+  void (*sum_rows)(const SumRowsArgs<S, A>&);   // null for pairs
+  void (*scale_rows)(const ScaleRowsArgs<S>&);  // null for pairs
   // Of products of pairs, where the instruction set has them; else null. Of those there are broadcast
   // kernels for more columns than dot kernels have, without packing_rows, and rearrange, add, copy, pack and finish.
   const Kernels<S, BFloat16Pair>* pairs;

@@ -36,7 +36,7 @@ template <class T, class A, int LANES> inline void sliding_tiles(const TileArgs<
   }
   NHWC_UNROLL(3)
   for (int i = 0; i < 3; ++i) {
-    lanewise_store<T, A, LANES, 3, 1>(sum[i], t.c + n + i * t.c_t, t.c_m, t.mode, from);
+    lanewise_store<T, T, A, LANES, 3, 1>(sum[i], t, t.c + n + i * t.c_t, from);
   }
 }
 
@@ -77,12 +77,12 @@ template <class V, int ROWS> inline void next_tile(V (*sum)[ROWS], V start) {
   }
 }
 
-template <class R, class A, int LANES, int ROWS>
-inline void store_oldest(typename Lanes<A, LANES>::vector (*sum)[ROWS], R* c, int64_t c_m) {
+template <class T, class R, class A, int LANES, int ROWS>
+inline void store_oldest(typename Lanes<A, LANES>::vector (*sum)[ROWS], const TileArgs<T>& t, R* c) {
   NHWC_UNROLL(16)
-  for (int m = 0; m < ROWS; ++m, c += c_m) {
+  for (int m = 0; m < ROWS; ++m, c += t.c_m) {
     NHWC_POINTER(c);
-    store<A, LANES>(c, sum[2][m]);
+    store<A, LANES>(c, clamped(t, sum[2][m]));
   }
 }
 
@@ -98,7 +98,7 @@ template <class T, class A, class R, int LANES, int ROWS> inline void rolling_ti
   const V start = t.bias ? load<A, LANES>(t.bias + n) : V{};
   const T* a = t.a + n;
   R* c = reinterpret_cast<R*>(t.c) + n;
-  const int64_t a_m = t.a_m, c_m = t.c_m;
+  const int64_t a_m = t.a_m;
   NHWC_UNROLL(16)
   for (int m = 0; m < ROWS; ++m) sum[0][m] = start;
   add_row_of_a<T, A, LANES, ROWS, 0, 0>(sum, b, a, a_m);
@@ -109,16 +109,16 @@ template <class T, class A, class R, int LANES, int ROWS> inline void rolling_ti
   next_tile<V, ROWS>(sum, start);
   for (int64_t tile = t.tiles - 2; tile > 0; --tile) {
     add_row_of_a<T, A, LANES, ROWS, 0, 2>(sum, b, a, a_m);
-    store_oldest<R, A, LANES, ROWS>(sum, c, c_m);
+    store_oldest<T, R, A, LANES, ROWS>(sum, t, c);
     c += t.c_t;
     a += t.a_t;
     next_tile<V, ROWS>(sum, start);
   }
   add_row_of_a<T, A, LANES, ROWS, 1, 2>(sum, b, a, a_m);
-  store_oldest<R, A, LANES, ROWS>(sum, c, c_m);
+  store_oldest<T, R, A, LANES, ROWS>(sum, t, c);
   c += t.c_t;
   a += t.a_t;
   next_tile<V, ROWS>(sum, start);
   add_row_of_a<T, A, LANES, ROWS, 2, 2>(sum, b, a, a_m);
-  store_oldest<R, A, LANES, ROWS>(sum, c, c_m);
+  store_oldest<T, R, A, LANES, ROWS>(sum, t, c);
 }

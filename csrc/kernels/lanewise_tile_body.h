@@ -82,12 +82,17 @@ inline void lanewise_sums(typename Lanes<A, LANES>::vector (*sum)[VECTORS], cons
   }
 }
 
+// Of complete sums.
+template <class T, class V> inline V clamped(const TileArgs<T>& t, V sum) {
+  return t.clamps ? activate<Activation::clamp>(sum, t.low, t.high) : sum;
+}
+
 // Writes a tile's sums, or adds them to what is there, unless R rounds them. The columns before `from` stay as they
 // are.
-template <class R, class A, int LANES, int ROWS, int VECTORS>
-inline void lanewise_store(typename Lanes<A, LANES>::vector (*sum)[VECTORS], R* c, int64_t c_m, Mode mode,
-                           int64_t from) {
-  const bool adds = sizeof(R) == sizeof(A) && mode == Mode::add;
+template <class T, class R, class A, int LANES, int ROWS, int VECTORS>
+inline void lanewise_store(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const TileArgs<T>& t, R* c, int64_t from) {
+  const bool adds = sizeof(R) == sizeof(A) && t.mode == Mode::add;
+  const int64_t c_m = t.c_m;
   if (from == 0) {
     NHWC_UNROLL(16)
     for (int m = 0; m < ROWS; ++m, c += c_m) {
@@ -95,7 +100,7 @@ inline void lanewise_store(typename Lanes<A, LANES>::vector (*sum)[VECTORS], R* 
       NHWC_UNROLL(4)
       for (int v = 0; v < VECTORS; ++v) {
         if (adds) sum[m][v] += load_sums<A, LANES>(c + v * LANES);
-        store<A, LANES>(c + v * LANES, sum[m][v]);
+        store<A, LANES>(c + v * LANES, clamped(t, sum[m][v]));
       }
     }
     return;
@@ -104,7 +109,7 @@ inline void lanewise_store(typename Lanes<A, LANES>::vector (*sum)[VECTORS], R* 
     A value[VECTORS * LANES];
     for (int v = 0; v < VECTORS; ++v) store<A, LANES>(value + v * LANES, sum[m][v]);
     for (int64_t lane = from; lane < VECTORS * LANES; ++lane) {
-      store<A, 1>(c + lane, adds ? value[lane] + load_sums<A, 1>(c + lane) : value[lane]);
+      store<A, 1>(c + lane, clamped(t, adds ? value[lane] + load_sums<A, 1>(c + lane) : value[lane]));
     }
   }
 }
@@ -125,6 +130,6 @@ inline void lanewise_tiles(const TileArgs<T>& t, int64_t n, int64_t from) {
     }
     typename Lanes<A, LANES>::vector sum[ROWS][VECTORS];
     lanewise_sums<T, A, LANES, ROWS, VECTORS, FIXED, STEP>(sum, a, t.b + n, t.bias ? t.bias + n : nullptr, t);
-    lanewise_store<R, A, LANES, ROWS, VECTORS>(sum, c, t.c_m, t.mode, from);
+    lanewise_store<T, R, A, LANES, ROWS, VECTORS>(sum, t, c, from);
   }
 }

@@ -157,6 +157,14 @@ void tile(const TileArgs<T>& t) {
           sum[m][v] += load_sums<A, LANES>(row + m % STEP * c_m + (v == VECTORS - 1 ? last : v * LANES));
       }
     }
+    if (args->clamps) {
+      const A low = args->low, high = args->high;
+      NHWC_UNROLL(16)
+      for (int m = 0; m < ROWS; ++m) {
+        NHWC_UNROLL(4)
+        for (int v = 0; v < VECTORS; ++v) sum[m][v] = activate<Activation::clamp>(sum[m][v], low, high);
+      }
+    }
     row = c;
     NHWC_UNROLL(16)
     for (int m = 0; m < ROWS; row = next_row<STEP>(row, ++m, c_m)) {

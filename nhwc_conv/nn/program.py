@@ -1,4 +1,4 @@
-"""Packed convolutions that follow each other by one op: between two of them there is no Python and no dispatcher."""
+"""Packed convolutions, and what stands between them, by one op: from one to the next without Python and dispatcher."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from .._geometry import padding_argument
 from .._ops import is_recordable
 from .._ops.listeners import PLAIN
 from .._ops.recorded import NOT_COMPUTED, convolve_program, short_call
+from .channels import ChannelMeans, ChannelScale
 from .drop_in import Conv2d
 from .fused import FusedConv2d
 
-LAYERS = (Conv2d, FusedConv2d)  # and nothing that is derived from them
+CONVOLUTIONS = (Conv2d, FusedConv2d)  # and nothing that is derived from them
+OTHERS: dict[type, int] = {ChannelMeans: -1, ChannelScale: -2}  # by the numbers of csrc/binding/program.cpp
+LAYERS = (*CONVOLUTIONS, *OTHERS)
 
 
 def module_at(root: Any, path: tuple[str, ...]) -> Any:
@@ -71,13 +74,19 @@ class Program(torch.nn.Module):
             or any(type(t) not in PLAIN or t.dtype != x.dtype for t in tensors)
         ):
             return None
-        state, packed, biases = [], [], []
+        state: list[Any] = []
+        packed, biases = [], []
         for layer in layers:
             own = layer.__dict__  # read past torch.nn.Module, whose attributes take longer than a small layer
+            if type(layer) in OTHERS:
+                if own["_forward_hooks"] or own["_forward_pre_hooks"]:
+                    return None
+                state.append(OTHERS[type(layer)])
+                continue
             weight = own.get("_packed")
             if (
                 weight is None
-                or type(layer) not in LAYERS
+                or type(layer) not in CONVOLUTIONS
                 or own["padding_mode"] != "zeros"
                 or (parameters := own["_parameters"])["weight"] is not weight.parameter
                 or weight.state[2] != x.dtype
@@ -106,16 +115,20 @@ class Program(torch.nn.Module):
         kept = {self.inputs + output for output in self.outputs}
         numbers, code, bias = [], [], 0
         for i, ((source, residual), values) in enumerate(zip(self.steps, state, strict=True)):
-            *geometry, finish, has_none = values
-            stride, padding, dilation, groups = geometry
-            sides, auto_pad = padding_argument(padding)
-            kind, *fields = short_call(True, stride, sides, dilation, groups, auto_pad)
             releases = [
                 int(place >= self.inputs and last[place] == i and place not in kept)
                 for place in (source, residual)
             ]
             if source == residual:
                 releases[1] = 0
+            if isinstance(values, int):
+                code += [source, residual, -1, values, 0, 0, 0, *releases]
+                numbers += [0.0, 0.0]
+                continue
+            *geometry, finish, has_none = values
+            stride, padding, dilation, groups = geometry
+            sides, auto_pad = padding_argument(padding)
+            kind, *fields = short_call(True, stride, sides, dilation, groups, auto_pad)
             code += [source, residual, -1 if has_none else bias, kind | finish.kind, *fields, *releases]
             numbers += [finish.alpha, finish.beta]
             bias += not has_none

@@ -1,0 +1,68 @@
+#include "channels.h"
+
+#include <vector>
+
+#include "aten.h"
+#include "checks.h"
+#include "dtypes.h"
+#include "formats.h"
+#include "run_pass.h"
+
+namespace nhwc_conv {
+
+namespace {
+
+// Whether the channels of every pixel are neighbours: aten computes the others.
+bool has_neighbours(const TensorInfo& x) {
+  return is_computed_here(x.dtype) && (x.strides[1] == 1 || x.sizes[1] == 1) && suggests_channels_last(x);
+}
+
+void check_images(const TensorInfo& x) {
+  if (x.dim != 4) fail("expected images to be of size [N, C, H, W], but got " + text(x));
+}
+
+ImageSizes sizes_of(const TensorInfo& x) { return {x.sizes[0], x.sizes[2], x.sizes[3], x.sizes[1]}; }
+
+}  // namespace
+
+Tensor channel_means(const Tensor& x) {
+  const TensorInfo info = info_of(x);
+  check_images(info);
+  const ImageSizes sizes = sizes_of(info);
+  if (!has_neighbours(info) || sizes.H * sizes.W == 0) {
+    const std::optional<std::vector<int64_t>> pixels = std::vector<int64_t>{2, 3};
+    return call_overload<Tensor>("aten::mean", "dim", x, pixels, true, std::optional<torch::headeronly::ScalarType>());
+  }
+  const Tensor means = empty_channels_last(4, {sizes.N, sizes.C, 1, 1}, info.dtype);
+  with_types(info.dtype, [&](auto types) {
+    using S = typename decltype(types)::S;
+    using A = typename decltype(types)::A;
+    const Parallel parallel = torch_threads();
+    const ChannelMeans<S, A> pass(Types<S, A>::kernels(), sizes, parallel.threads,
+                                  image_view(read<S>(x), *NhwcInfo(x, true)), write<S>(means));
+    run_pass<A>(pass, parallel);
+  });
+  return means;
+}
+
+Tensor scale_channels(const Tensor& x, const Tensor& factors) {
+  const TensorInfo info = info_of(x), given = info_of(factors);
+  check_images(info);
+  const bool fits = given.dim == 4 && given.sizes[0] == info.sizes[0] && given.sizes[1] == info.sizes[1] &&
+                    given.sizes[2] == 1 && given.sizes[3] == 1 && given.dtype == info.dtype;
+  if (!fits) fail("expected one factor for each channel of each image, but got " + text(given));
+  const bool in_row = given.strides[1] == 1 && (given.sizes[0] == 1 || given.strides[0] == given.sizes[1]);
+  if (!has_neighbours(info) || !in_row) return call_overload<Tensor>("aten::mul", "Tensor", x, factors);
+  const ImageSizes sizes = sizes_of(info);
+  const Tensor y = empty_channels_last(4, {sizes.N, sizes.C, sizes.H, sizes.W}, info.dtype);
+  with_types(info.dtype, [&](auto types) {
+    using S = typename decltype(types)::S;
+    using A = typename decltype(types)::A;
+    const ChannelScale<S, A> pass(Types<S, A>::kernels(), sizes, image_view(read<S>(x), *NhwcInfo(x, true)),
+                                  read<S>(factors), image_view(write<S>(y), *NhwcInfo(y, true)));
+    run_pass<A>(pass, torch_threads());
+  });
+  return y;
+}
+
+}  // namespace nhwc_conv

@@ -1,0 +1,81 @@
+"""Squeeze-and-excitation: means over all pixels, which convolutions of one pixel make factors of channels.
+
+Hu et al., "Squeeze-and-excitation networks", 2017.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from ..nn.channels import ChannelMeans, ChannelScale
+from ..nn.program import CONVOLUTIONS
+from .graph import PRODUCTS, bound, called, operands, put, replace, source, unused
+from .tracing import computes_as, has_hooks
+
+ONE_PIXEL = 1, (1, 1), [1, 1]
+ALL_PIXELS = (2, 3), (-2, -1), [2, 3], [-2, -1]
+
+
+def use_channel_layers(traced: fx.GraphModule) -> None:
+    """Lets layers of ours do what a program can do: means over all pixels, and products with what is made of them."""
+    for node in list(traced.graph.nodes):
+        if is_mean(traced, node):
+            call(traced, node, ChannelMeans(), source(node))
+        else:
+            factors = operands(node, PRODUCTS)
+            for image, gate in (factors, factors[::-1]) if factors else ():
+                if is_gate(traced, gate, image):
+                    call(traced, node, ChannelScale(), image, gate)
+                    break
+
+
+def is_mean(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node computes the means of the channels of what a convolution returns."""
+    module = called(traced, node)
+    if isinstance(module, nn.AdaptiveAvgPool2d):
+        pools = computes_as(module, nn.AdaptiveAvgPool2d) and not has_hooks(module)
+        return pools and module.output_size in ONE_PIXEL
+    if node.op == "call_function" and node.target is F.adaptive_avg_pool2d:
+        given = bound(node, F.adaptive_avg_pool2d)
+        return given is not None and given["output_size"] in ONE_PIXEL
+    if node.target not in (torch.mean, "mean") or type(called(traced, source(node))) not in CONVOLUTIONS:
+        return False
+    given = bound(node, mean)
+    return (
+        given is not None
+        and given["keepdim"] is True
+        and given["dim"] in ALL_PIXELS
+        and given["dtype"] is None
+    )
+
+
+def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> None:
+    """With the signature of torch.mean, which does not tell it."""
+
+
+def is_gate(traced: fx.GraphModule, node: object, image: object) -> bool:
+    """Whether a node computes one number a channel from the means of `image`, by convolutions of one pixel."""
+    while isinstance(node, fx.Node):
+        layer = called(traced, node)
+        if type(layer) is ChannelMeans:
+            return source(node) is image
+        alone = type(layer) in CONVOLUTIONS and len(node.args) == 1 and not node.kwargs
+        if not alone or layer.padding not in ((0, 0), "valid", "same"):  # else one pixel may become several
+            return False
+        node = source(node)
+    return False
+
+
+def call(traced: fx.GraphModule, node: fx.Node, layer: nn.Module, *arguments: Any) -> None:
+    """Lets `layer` do what a node does."""
+    if node.op == "call_module" and node.args == arguments:
+        put(traced, node, layer)
+        return
+    name = unused(traced, node.name)
+    traced.add_submodule(name, layer)
+    with traced.graph.inserting_before(node):
+        replace(traced, node, traced.graph.call_module(name, arguments))
