@@ -273,7 +273,11 @@ def test_modules_whose_forward_was_replaced():
 
 
 def test_advice_on_memory_formats():
-    model, reports = as_trained(nn.Sequential(nn.Conv2d(4, 4, 3))).eval(), []
+    class Reading(nn.Module):
+        def forward(self, x):
+            return x * len(x.stride())  # so that images stay where they are
+
+    model, reports = as_trained(nn.Sequential(nn.Conv2d(4, 4, 3), Reading())).eval(), []
     x = torch.randn(1, 4, 8, 8)
     convert(model, inference=True, example=x, report=reports.append)
     convert(model, inference=True, example=x.to(memory_format=torch.channels_last), report=reports.append)

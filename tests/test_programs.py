@@ -131,6 +131,27 @@ def test_changed_layers(monkeypatch):
             ours(x[:, :7])
 
 
+def test_revert_gives_the_layers_back():
+    model, ours, x = made()
+    with torch.no_grad():
+        reverted = nhwc_conv.revert(copy.deepcopy(ours))
+        assert not any(isinstance(module, (Program, nhwc_conv.Conv2d)) for module in reverted.modules())
+        torch.testing.assert_close(reverted(x), model(x))
+        torch.testing.assert_close(torch.jit.script(reverted)(x), model(x))
+        torch.testing.assert_close(ours(x), model(x))
+
+
+def test_a_model_that_has_a_program_of_its_own():
+    class Named(Block):
+        program = "mine"
+
+    model, x = Named().eval(), torch.randn(1, 8, 5, 6)
+    ours = nhwc_conv.convert(model, inference=True, example=x, strict=True)
+    assert ours.program == "mine" and any(isinstance(module, Program) for module in ours.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), model(x))
+
+
 def test_copies_and_names():
     model, ours, x = made()
     assert ours.state_dict().keys() == model.state_dict().keys()
@@ -172,6 +193,17 @@ def test_a_program_that_does_not_fit():
     for wrong in (numbers.float(), numbers[:1], torch.zeros(4, dtype=torch.float64)[::2]):
         with pytest.raises(RuntimeError, match="expected numbers to be 2 numbers in a row, of double"):
             run(step, numbers=wrong)
+    for kind, tensor, text in (
+        (-3, x, "of kind -3"),
+        (-2, x, "of kind -2"),  # which scales by what a step without a residual lacks
+        (-1, x[0], "expected images"),
+    ):
+        with pytest.raises(RuntimeError, match=text):
+            op([tensor], [], [], torch.tensor([0, -1, -1, kind, *step[4:]]), numbers, [0])
+    with pytest.raises(RuntimeError, match="expected one factor for each channel"):
+        op([x, x], [], [], torch.tensor([0, 1, -1, -2, *step[4:]]), numbers, [0])
+    with pytest.raises(RuntimeError, match="tensor 0"):
+        op([x], [], [], torch.tensor(step), numbers, [0])
     run([*step[:-1], 1])  # releases what there is not
     with pytest.raises(RuntimeError, match="tensor 2"):
         run(step, outputs=(1,))

@@ -179,10 +179,10 @@ def put(traced: fx.GraphModule, node: fx.Node, layer: nn.Module) -> None:
 
 
 def unused(traced: fx.GraphModule, name: str) -> str:
-    """`name`, with a number where a module or a tensor has it."""
+    """`name`, with a number where a module, a tensor or another attribute has it."""
     taken = {*dict(traced.named_modules()), *dict(traced.named_parameters()), *dict(traced.named_buffers())}
     number, free = 1, name
-    while free in taken:
+    while free in taken or hasattr(traced, free):
         number += 1
         free = f"{name}_{number}"
     return free

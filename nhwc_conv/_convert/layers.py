@@ -14,6 +14,8 @@ from ..nn.linear import FusedLinear
 from ..nn.packed import Prepackable
 from ..nn.twin import shallow_copy, twin
 from .classes import CONVOLUTION, Subclasses, class_of_ours, class_of_torch, why_left
+from .memory import forget_memory
+from .programs import separate_convolutions
 
 M = TypeVar("M", bound=torch.nn.Module)
 
@@ -61,6 +63,9 @@ def revert(model: Any) -> Any:
     """
 
     def theirs(module: torch.nn.Module) -> torch.nn.Module:
+        if isinstance(module, torch.fx.GraphModule):
+            separate_convolutions(module)
+            forget_memory(module)
         if isinstance(module, (FusedConv2d, FusedLinear)):
             return module.to_torch()
         cls = class_of_torch(type_before_parametrizations(module))

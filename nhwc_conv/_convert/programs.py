@@ -9,7 +9,7 @@ from torch import fx
 
 from ..nn import program
 from ..nn.program import LAYERS, Program
-from .graph import called, unused
+from .graph import called, remove_unread, replace, unused
 
 
 def join_convolutions(traced: fx.GraphModule) -> None:
@@ -88,3 +88,23 @@ def join(traced: fx.GraphModule, run: list[fx.Node]) -> None:
             )
     for node in reversed(run):
         traced.graph.erase_node(node)
+
+
+def separate_convolutions(traced: fx.GraphModule) -> None:
+    """Undoes `join_convolutions`."""
+    for node in traced.graph.find_nodes(op="call_module"):
+        program = called(traced, node)
+        if not isinstance(program, Program):
+            continue
+        tensors, layers = list(node.args[: program.inputs]), node.args[program.inputs :]
+        with traced.graph.inserting_before(node):
+            for layer, (source, residual) in zip(layers, program.steps, strict=True):
+                added = () if residual < 0 else (tensors[residual],)
+                tensors.append(traced.graph.call_module(str(layer.target), (tensors[source], *added)))
+        for user in list(node.users):
+            replace(traced, user, tensors[program.inputs + program.outputs[user.args[1]]])
+        traced.graph.erase_node(node)
+    remove_unread(traced)
+    traced.graph.on_generate_code(lambda _: None)  # type: ignore[arg-type, return-value]  # which that takes
+    traced.delete_all_unused_submodules()
+    traced.recompile()

@@ -25,6 +25,13 @@ CHANNELS_LAST = (
     "convert, and the same for images"
 )
 
+# Of conversion for inference: what is less in the next, whether graphs are read, and whether images may lie otherwise.
+FORMS = (
+    ("images stay in NCHW memory", True, True),
+    ("nothing is folded or fused", True, False),
+    ("nothing is converted", False, False),
+)
+
 M = TypeVar("M", bound=torch.nn.Module)
 
 
@@ -138,14 +145,14 @@ def for_inference(
             raise ValueError(f"inference=True needs a model in eval mode, but {where} in training mode")
     reference = Reference(model, example)
     problems: dict[str, str] = {}
-    for less, reads_graphs in (("nothing is folded or fused", True), ("nothing is converted", False)):
+    for less, reads_graphs, memory in FORMS:
         found = survey(model, subclasses, {})
         try:
             calls = Calls(model, example) if reads_graphs else None
-            converted = prepack(Simplifier(calls, subclasses, found)(model).eval())
+            converted = prepack(Simplifier(calls, subclasses, found, memory)(model).eval())
             found.deviation, found.tolerance = reference.check(converted)
         except Exception as error:  # of the model's own code, too
-            if strict:
+            if strict and not (memory and found.memory):
                 raise
             problems[less] = described(error)
         else:
@@ -158,7 +165,7 @@ def for_inference(
     if problems:
         less, why = list(problems.items())[-1]
         found.fallback = f"{less}, since {why}"
-    if any(is_nchw(t) for t in tree_leaves(example)):
+    if not found.memory and any(is_nchw(t) for t in tree_leaves(example)):
         found.advice.append(CHANNELS_LAST)
     return converted, found
 

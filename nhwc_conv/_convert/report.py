@@ -19,6 +19,7 @@ class ConvertReport:
             that does it.
         unfused: path of an activation, or the name of such a call, that is computed on its own -> why.
         untraced: path of a module that stays as it was, but for the modules in it -> why torch.fx does not show it.
+        memory: how images lie in memory where that was changed, else "".
         fallback: why less was converted than could be; "" if nothing stood against it.
         advice: what else could make the model faster.
         seconds: of a forward pass on the example, without `inference`: of the model as it was and converted, as it is
@@ -34,6 +35,7 @@ class ConvertReport:
     fused: dict[str, str] = field(default_factory=dict)
     unfused: dict[str, str] = field(default_factory=dict)
     untraced: dict[str, str] = field(default_factory=dict)
+    memory: str = ""
     fallback: str = ""
     advice: list[str] = field(default_factory=list)
     seconds: dict[str, float] | None = None
@@ -44,6 +46,7 @@ class ConvertReport:
         """Adds what `other` says of modules."""
         for name in TABLES:
             getattr(self, name).update(getattr(other, name))
+        self.memory = self.memory or other.memory
 
     def __str__(self) -> str:
         counts = [f"{len(self.converted)} converted", f"{len(self.left)} left"]
@@ -55,6 +58,7 @@ class ConvertReport:
             counts.append(f"deviation {self.deviation:.2g} of at most {self.tolerance:.2g}")
         lines = ["nhwc_conv.convert: " + ", ".join(counts)]
         lines += [f"  fallback   {self.fallback}"] if self.fallback else []
+        lines += [f"  memory     {self.memory}"] if self.memory else []
         for word in TABLES:
             link = " into " if word in ("folded", "fused") else ": "
             for path, text in getattr(self, word).items():

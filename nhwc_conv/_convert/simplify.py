@@ -10,11 +10,13 @@ from ..nn.twin import shallow_copy
 from .activations import ACTIVATIONS
 from .calls import Calls
 from .classes import CONVOLUTION, Subclasses
+from .excitation import use_channel_layers
 from .fold import NORMS, fold_batch_norms, fold_scales
 from .functions import layers_of_functions
 from .fuse import fuse_finishes, use_fused_linear
 from .graph import remove_idle, remove_unread
 from .layers import layer_of_ours
+from .memory import keep_channels_last
 from .programs import join_convolutions
 from .report import ConvertReport
 from .tracing import Tracer, has_hooks, traced
@@ -27,11 +29,14 @@ UNCALLED = "the example does not call it"
 class Simplifier:
     """Makes models that compute what others, in eval mode, compute: with fewer steps, and by layers of ours.
 
-    The others stay as they are. Without `calls`, those of the whole model, only the layers are replaced.
+    The others stay as they are. Without `calls`, those of the whole model, only the layers are replaced. With `memory`
+    images may lie in another order in it.
     """
 
-    def __init__(self, calls: Calls | None, subclasses: Subclasses, found: ConvertReport) -> None:
-        self.calls, self.subclasses, self.found = calls, subclasses, found
+    def __init__(
+        self, calls: Calls | None, subclasses: Subclasses, found: ConvertReport, memory: bool = False
+    ) -> None:
+        self.calls, self.subclasses, self.found, self.memory = calls, subclasses, found, memory
         self.made: dict[nn.Module, nn.Module] = {}
 
     def __call__(self, model: nn.Module, path: str = "") -> nn.Module:
@@ -81,6 +86,9 @@ class Simplifier:
         fold_scales(graph, found, prefix)
         name_activations(graph)
         fuse_finishes(graph, found, prefix)
+        use_channel_layers(graph)
+        if self.memory and not path and keep_channels_last(graph):
+            found.memory = "channels_last from the first convolutions to the results"
         remove_unread(graph)
         join_convolutions(graph)
         graph.graph.lint()

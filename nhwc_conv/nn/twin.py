@@ -34,7 +34,7 @@ def shallow_copy(module: torch.nn.Module, cls: type[M]) -> M:
     parametrised = is_parametrized(module)
     if parametrised:
         cls = over(type(module), cls)
-    layer = cls.__new__(cls)
+    layer = object.__new__(cls)  # that of torch.fx's graphs would make another class, without their code
     layer.__dict__.update(module.__dict__)
     layer.__dict__.pop("_compiled_call_impl", None)  # of module.compile(): it would call `module`
     for name in (*TENSORS_AND_MODULES, *hooks_of(module)):
