@@ -11,7 +11,7 @@ namespace nhwc_conv {
 
 using Sizes = std::vector<int64_t>;
 
-// What is done to a convolution's sums before they are rounded: see FinishSteps in kernels.h.
+// What is done to a convolution's sums before they are rounded: see FinishSteps in storage_kernels.h.
 struct FinishOptions {
   std::optional<Tensor> residual;  // as large as the result
   int64_t activation = 0;

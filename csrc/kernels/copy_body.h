@@ -1,4 +1,5 @@
-// Bodies of the copies from storage; their contracts are CopyArgs, RepeatArgs and FieldArgs in kernels.h.
+// Bodies of the copies from storage; their contracts are CopyArgs and FieldArgs in storage_kernels.h, and RepeatArgs in
+// kernels.h.
 
 // to[k*to_k + n] = from[k*from_k + n] for k < K, n < N, by vectors of LANES or, where N is less, of half as many. The
 // last vector of a row stands back from its end.

@@ -1,4 +1,4 @@
-// The body of the last step; its contract is FinishArgs in kernels.h.
+// The body of the last step; its contract is FinishArgs in storage_kernels.h.
 
 // The steps on vectors of one width, but for activations that are functions: finish_curve.
 template <class A, Activation ACTIVATION, int LANES> struct Finish {
@@ -107,8 +107,7 @@ template <class S, class A> inline void copy_sums(const FinishArgs<S, A>& t, A* 
 // Whether sums stand where their results go, in rows that leave a curve no remainders or few.
 template <class S, class A> inline bool in_place(const FinishArgs<S, A>& t) {
   const void *const from = t.from, *const to = t.to;
-  return from == to && t.from_m == t.to_m && t.to_n == 1 &&
-         (t.M == 1 || t.N % (NHWC_ISA_VECTOR_BYTES / sizeof(A)) == 0);
+  return from == to && t.to_n == 1 && (t.M == 1 || t.N % (NHWC_ISA_VECTOR_BYTES / sizeof(A)) == 0);
 }
 
 // Activations that are functions, of blocks of sums on the stack.

@@ -28,6 +28,7 @@ namespace {
 #include "dot_body.h"
 #include "copy_body.h"
 #include "transposed_body.h"
+#include "curve_body.h"
 #include "finish_body.h"
 #include "rows_body.h"
 #include "winograd_body.h"

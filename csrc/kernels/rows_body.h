@@ -1,4 +1,4 @@
-// Sums and scalings of rows of storage; contracts: SumRowsArgs and ScaleRowsArgs in kernels.h.
+// Sums and scalings of rows of storage; contracts: SumRowsArgs and ScaleRowsArgs in storage_kernels.h.
 
 // Adds ROWS rows to sums, which are read and written once for them; the first are the sums.
 template <class S, class A, int LANES, int ROWS>

@@ -157,7 +157,7 @@ void tile(const TileArgs<T>& t) {
           sum[m][v] += load_sums<A, LANES>(row + m % STEP * c_m + (v == VECTORS - 1 ? last : v * LANES));
       }
     }
-    if (args->clamps) {
+    if (!COLUMNS_OF_A && !PACKS && args->clamps) {
       const A low = args->low, high = args->high;
       NHWC_UNROLL(16)
       for (int m = 0; m < ROWS; ++m) {
