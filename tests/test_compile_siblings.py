@@ -115,10 +115,6 @@ def of_a_size(x, w, b):
 LEFT = {
     "autocast": (under_autocast, [t.detach() for t in integers(*ROWS, dtype=torch.float32)], None),
     "complex": (lambda x, w, b: F.conv1d(x + 1j, w + 0j, b + 0j).abs(), integers(*ROWS), None),
-    "out": (
-        lambda x, w, b: aten.convolution.out(x, w, b, [1], [0], [1], False, [0], 1, out=x.new_empty(0)),
-        [t.detach() for t in integers(*ROWS)], None,
-    ),
     "3d": (
         lambda x, w, b: aten.convolution(x, w, b, [1] * 3, [0] * 3, [1] * 3, True, [0] * 3, 1),
         integers((2, 4, 5, 4, 3), (4, 8, 2, 2, 2), (8,)), None,
@@ -133,6 +129,20 @@ def test_what_stays_as_it_is(name):
     spy = Spy()
     assert_same(function, torch.compile(function, backend=spy, dynamic=dynamic), *args)
     assert spy.graphs and spy.rewritten == 0 and not any("nhwc_conv" in str(op) for op in spy.ops)
+
+
+def test_an_argument_that_no_op_of_ours_has():
+    x, w, b = (t.detach() for t in integers(*ROWS))
+
+    def function(x, w, b, out):
+        return aten.convolution.out(x, w, b, [1], [0], [1], False, [0], 1, out=out)
+
+    graph = torch.fx.symbolic_trace(function)
+    for node, tensor in zip(graph.graph.nodes, (x, w, b, None, x), strict=False):
+        node.meta["example_value"] = tensor
+    assert use_nhwc_conv(graph) == 0
+    given = torch.empty(2, 8, 17, dtype=torch.float64)
+    assert graph(x, w, b, given) is given and torch.equal(given, F.conv1d(x, w, b))
 
 
 def test_what_torch_refuses_is_left_to_it():

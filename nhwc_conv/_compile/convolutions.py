@@ -90,7 +90,7 @@ def forward(
     node: fx.Node, x: fx.Node, w: fx.Node, bias: Any, w_size: list[int] | None, geometry: OpGeometry
 ) -> fx.Node:
     """The convolution, by a packed weight where the weight is a constant of `w_size`."""
-    if w_size is None or not is_static(w_size):
+    if not is_static(w_size):
         return call(node, ops.conv2d.default, x, w, bias, *geometry)
     stride, _, dilation, groups, _ = geometry
     may_be_winograd = {*stride, *dilation} == {1}
