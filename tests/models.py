@@ -235,7 +235,7 @@ SMALL = {
 def as_trained(model):
     """Gives every BatchNorm statistics, scales and shifts as after some training."""
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             for tensor, least, most in (
                 (module.running_mean, -0.5, 0.5), (module.running_var, 0.5, 2),
                 (module.weight, 0.5, 1.5), (module.bias, -0.5, 0.5),

@@ -69,9 +69,11 @@ def autocast(x, w, b):
 
 LEFT = {
     "autocast": (autocast, dict(dtype=torch.float32)),
-    "transposed": (lambda x, w, b: F.conv_transpose2d(x, w.transpose(0, 1), b), {}),
-    "conv1d": (lambda x, w, b: F.conv1d(x[:, :, 0], w[:, :, 0], b), {}),
     "conv3d": (lambda x, w, b: F.conv3d(x[:, :, None], w[:, :, None], b), {}),
+    "transposed 3d": (
+        lambda x, w, b: F.conv_transpose3d(x[:, :, None], w.transpose(0, 1)[:, :, None], b),
+        {},
+    ),
 }
 
 

@@ -6,6 +6,7 @@ import drop_ins
 import pytest
 import torch
 from drop_ins import TOLERANCE, check_copies, check_gradients, check_raises_the_same
+from spy import OpNames
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -76,6 +77,55 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_errors_are_torchs(name):
     check_raises_the_same(WRONG[name], pair("plain"))
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_errors_of_packed_layers_are_torchs(name):
+    theirs, ours = pair("plain")
+    with torch.no_grad():
+        check_raises_the_same(WRONG[name], (theirs, nhwc_conv.prepack(ours.eval())))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", CASES)
+def test_packed_weights(name, dtype, isa):
+    theirs, ours = pair(name, dtype)
+    nhwc_conv.prepack(ours.eval())
+    exact, x = copy.deepcopy(theirs).double(), signal(theirs, dtype=dtype)
+    channels_last = x.transpose(1, 2).contiguous().transpose(1, 2)
+    for given in (x, channels_last, x[:, :, ::2], x[0], x[:0]):
+        with torch.no_grad(), OpNames() as looking:
+            ours(given)  # not by the packing, where somebody looks
+        with torch.no_grad(), torch.profiler.profile() as profile:
+            out = ours(given)
+        assert out.is_contiguous() and "nhwc_conv::_convolve_packed" in {
+            e.key for e in profile.key_averages()
+        }
+        assert "nhwc_conv::_convolve_packed" not in looking.seen
+        expected = exact(given.double())
+        torch.testing.assert_close(out.double(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    out.requires_grad_().mul(2).relu_()  # no view that autograd would refuse to change
+    ours(x).sum().backward()
+    assert ours.weight.grad is not None
+
+
+def test_a_packed_layer_sees_other_weights():
+    theirs, ours = pair("groups")
+    x = signal(theirs)
+    nhwc_conv.prepack(ours.eval())
+    compiled = torch.compile(ours, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        ours(x)
+        ours._packed.tensor[16:] = 0  # behind what it says of itself
+        torch.testing.assert_close(ours(x), ours.bias[:, None].expand_as(theirs(x)))  # it is what runs
+        for layer in (theirs, ours):
+            layer.weight.mul_(3)
+        for call in (ours, compiled, copy.deepcopy(ours)):
+            torch.testing.assert_close(call(x), theirs(x))
+    ours.train()
+    assert ours._packed is None
+    with pytest.raises(ValueError, match="training mode"):
+        nhwc_conv.prepack(ours)
 
 
 def test_algorithms():

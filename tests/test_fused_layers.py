@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import nhwc_conv
-from nhwc_conv.nn import FusedConv2d
+from nhwc_conv.nn import FusedConv1d, FusedConv2d
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -46,6 +46,68 @@ def test_a_broadcast_residual_of_the_drop_in():
                 expected, found = (conv + residual).relu(), layer(x, residual)
             assert found.dtype == dtype
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+SEQUENCES = {
+    "like the result": (2, 4, 12),
+    "broadcast": (2, 4, 1),
+    "of channels": (4, 1),
+    "of pixels": (12,),
+    "of more": (3, 2, 4, 12),
+    "a number": (),
+}
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("packed", [False, True])
+def test_sequences(name, packed):
+    """Results, whoever looks, and gradients, of what else than a sequence may be added, too."""
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    x, residual = (
+        torch.randn(2, 3, 14, dtype=torch.float64),
+        torch.randn(SEQUENCES[name], dtype=torch.float64),
+    )
+    for first in (False, True):
+        layer = FusedConv1d(3, 4, 3, activation="silu", activation_first=first, dtype=torch.float64).eval()
+        assert "activation='silu'" in repr(layer) and ("activation_first=True" in repr(layer)) == first
+        nhwc_conv.prepack(layer) if packed else None
+        theirs = layer.to_torch()
+        calls = [layer, torch.compile(layer, fullgraph=True, backend="aot_eager")]
+        with torch.no_grad():
+            for call in calls:
+                torch.testing.assert_close(call(x), F.silu(F.conv1d(x, layer.weight, layer.bias)))
+                torch.testing.assert_close(call(x, residual), theirs(x, residual))
+        leaf = residual.clone().requires_grad_()
+        for leaves in ([leaf], [leaf, *layer.parameters()]):
+            grads = [torch.autograd.grad(f(x, leaf).sin().sum(), leaves) for f in (layer, theirs)]
+            torch.testing.assert_close(*grads)
+        layer.weight.requires_grad_(False), layer.bias.requires_grad_(False)
+        grads = [torch.autograd.grad(f(x, leaf).sin().sum(), leaf) for f in (layer, theirs)]
+        torch.testing.assert_close(*grads)
+
+
+def test_what_cannot_be_added_to_a_sequence():
+    layer, x = FusedConv1d(3, 4, 3).eval(), torch.randn(2, 3, 14)
+    raised = []
+    for call in (layer, layer.to_torch(), nhwc_conv.prepack(layer)):
+        with torch.no_grad(), pytest.raises(RuntimeError) as error:
+            call(x, torch.randn(2, 4, 7))
+        raised.append(str(error.value))
+    assert raised[0] == raised[1] == raised[2]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_compiled_with_a_residual(packed):
+    layer, x, residual = (
+        FusedConv2d(3, 4, 3, activation="relu"),
+        torch.randn(2, 3, 8, 9),
+        torch.randn(2, 4, 6, 7),
+    )
+    nhwc_conv.prepack(layer.eval()) if packed else None
+    call = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        torch.testing.assert_close(call(x, residual), layer(x, residual))
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ..nn.drop_in import Conv2d
+from ..nn.drop_in_1d import Conv1d
 from ..nn.linear import FusedLinear
-from ..nn.transposed import ConvTranspose2d
 from ..nn.twin import shallow_copy
+from .classes import CONVOLUTION, DROP_INS
 from .graph import (
     PRODUCTS,
     attribute,
@@ -34,7 +36,7 @@ from .graph import (
 from .report import ConvertReport
 from .tracing import computes_as, has_hooks
 
-NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 @dataclass
@@ -71,11 +73,14 @@ def fold_batch_norms(traced: fx.GraphModule, found: ConvertReport, prefix: str) 
         norm = norm_of(traced, node)
         if norm is None:
             continue
-        name, (user, *before) = name_in_model(node, prefix, nn.BatchNorm2d), producers(node, (1, -3))
+        name = name_in_model(node, prefix, (nn.BatchNorm1d, nn.BatchNorm2d))
+        user, *before = producers(node, partial(joins_channels, traced))
         if isinstance(norm, str):  # a reason
             found.unfolded[name] = norm
             continue
         why = why_not_theirs(node, user, before, partial(why_left_apart, traced, user, norm))
+        if why is None and sum(called(traced, one).out_channels for one in before) != len(norm.mean):
+            why = "it is over another dimension than channels"
         behind = None if why is None else convolution_behind(traced, node, norm)
         if why is None:
             found.folded[name] = ", ".join(prefix + one.target for one in before)
@@ -91,19 +96,26 @@ def fold_batch_norms(traced: fx.GraphModule, found: ConvertReport, prefix: str) 
         replace(traced, node, source(node))
 
 
+def joins_channels(traced: fx.GraphModule, tensors: Sequence[Any], dim: int) -> bool:
+    """Whether a concatenation is one of channels, which sequences have in another place from the end than images."""
+    weight = getattr(called(traced, tensors[0]), "weight", None)
+    return dim == 1 or (weight is not None and dim == 1 - weight.dim())
+
+
 def convolution_behind(traced: fx.GraphModule, node: fx.Node, norm: Norm) -> fx.Node | None:
     """The convolution that alone gets what `node` computes, unless it pads with zeros, which `norm` would change."""
     user = next((user for user in node.users if not reads_kind(user)), None)
     conv = called(traced, user)
     if user is None or source(user) is not node or why_not_plain(traced, user) is not None:
         return None
-    padded = conv.padding_mode == "zeros" and conv.padding != "valid" and conv.padding != (0, 0)
+    padded = conv.padding_mode == "zeros" and conv.padding != "valid" and set(conv.padding) != {0}
     other = is_seen_elsewhere(node, user) or conv.weight.dtype != norm.var.dtype
+    other = other or conv.in_channels != len(norm.mean)
     return None if padded or other or is_read(traced, str(user.target)) else user
 
 
 def norm_of(traced: fx.GraphModule, node: fx.Node) -> Norm | str | None:
-    """What a node computes if it is a BatchNorm of images, or why that cannot be folded; None for any other node."""
+    """What a node computes if it is a BatchNorm, or why that cannot be folded; None for any other node."""
     module = called(traced, node)
     if module is not None:
         if not isinstance(module, NORMS):
@@ -134,7 +146,7 @@ def norm_of(traced: fx.GraphModule, node: fx.Node) -> Norm | str | None:
 def why_left_apart(traced: fx.GraphModule, node: fx.Node, norm: Norm, before: Any) -> str | None:
     """Why `norm` does not go into what is computed before it."""
     conv = called(traced, before)
-    transposed = type(conv) is ConvTranspose2d and not has_hooks(conv)
+    transposed = is_transposed(conv) and type(conv) in DROP_INS.values() and not has_hooks(conv)
     why = None if transposed else why_not_plain(traced, before)
     if why is not None:
         return why
@@ -158,8 +170,9 @@ def fold_scales(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> No
             if isinstance(layer, FusedLinear):
                 put(traced, before, scaled(layer, scale))
             else:
-                ones, zeros = torch.ones_like(scale.flatten()), torch.zeros_like(scale.flatten())
-                put(traced, before, folded(layer, Norm(zeros, ones, scale.detach().flatten(), zeros, 0.0)))
+                factor = scale.detach().flatten()
+                none, unit = torch.zeros_like(factor), torch.ones_like(factor)
+                put(traced, before, folded(layer, Norm(none, unit, factor, none, 0.0)))
             found.fused[name_in_model(node, prefix)] = prefix + before.target
             replace(traced, node, before)
             break
@@ -172,7 +185,7 @@ def can_be_scaled(traced: fx.GraphModule, node: fx.Node, before: Any, scale: Ten
     if not linear and why_not_plain(traced, before) is not None:
         return False
     return (
-        tuple(scale.shape) == ((layer.out_features,) if linear else (layer.out_channels, 1, 1))
+        tuple(scale.shape) == ((layer.out_features,) if linear else (layer.out_channels, *ones(layer)))
         and scale.dtype == layer.weight.dtype
         and len(before.args) == 1
         and not is_seen_elsewhere(before, node)
@@ -196,20 +209,29 @@ def folded(conv: Any, norm: Norm) -> nn.Module:
     w, b = in_double(conv.weight, conv.bias)
     factor, added = norm.line()
     bias = added if b is None else b * factor + added
-    if not isinstance(conv, ConvTranspose2d):
-        return with_parameters(conv, w * factor[:, None, None, None], bias)
-    made = shallow_copy(conv, ConvTranspose2d)
+    if not is_transposed(conv):
+        return with_parameters(conv, w * factor.view(-1, 1, *ones(conv)), bias)
+    made = shallow_copy(conv, type(conv))
     taps = w.unflatten(0, (conv.groups, -1))  # [groups, C/groups, O/groups, KH, KW]
-    set_parameters(made, conv, (taps * factor.view(conv.groups, 1, -1, 1, 1)).flatten(0, 1), bias)
+    set_parameters(made, conv, (taps * factor.view(conv.groups, 1, -1, *ones(conv))).flatten(0, 1), bias)
     return made
 
 
-def folded_ahead(conv: nn.Conv2d, norm: Norm) -> Conv2d:
+def is_transposed(layer: Any) -> bool:
+    return isinstance(layer, CONVOLUTION) and layer.transposed
+
+
+def ones(conv: Any) -> tuple[int, ...]:
+    """The size of a kernel of one tap."""
+    return (1,) * (conv.weight.dim() - 2)
+
+
+def folded_ahead(conv: Any, norm: Norm) -> nn.Module:
     """The convolution that computes conv(norm(x)), where it pads with no zeros; likewise."""
     w, b = in_double(conv.weight, conv.bias)
-    factor, added = (values.view(conv.groups, 1, -1, 1, 1) for values in norm.line())
+    factor, added = (values.view(conv.groups, 1, -1, *ones(conv)) for values in norm.line())
     taps = w.unflatten(0, (conv.groups, -1))  # [groups, O/groups, C/groups, KH, KW]
-    bias = (taps * added).sum((2, 3, 4)).flatten()
+    bias = (taps * added).flatten(2).sum(2).flatten()
     return with_parameters(conv, (taps * factor).flatten(0, 1), bias if b is None else b + bias)
 
 
@@ -217,12 +239,12 @@ def in_double(*tensors: Tensor | None) -> list[Any]:
     return [None if t is None else t.detach().double() for t in tensors]
 
 
-def with_parameters(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> Conv2d:
+def with_parameters(conv: Any, weight: Tensor, bias: Tensor) -> nn.Module:
     """A convolution like `conv`, of its dtype."""
-    given: Any = conv  # torch.nn.Conv2d does not tell that its sizes are pairs
-    layer = Conv2d(
-        given.in_channels, given.out_channels, given.kernel_size, given.stride, given.padding, given.dilation,
-        given.groups, True, given.padding_mode, device="meta", algorithm=getattr(conv, "algorithm", "auto"),
+    cls = Conv1d if isinstance(conv, nn.Conv1d) else Conv2d
+    layer = cls(
+        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,
+        conv.groups, True, conv.padding_mode, device="meta", algorithm=getattr(conv, "algorithm", "auto"),
     )  # fmt: skip
     set_parameters(layer, conv, weight, bias)
     return layer.eval()

@@ -1,4 +1,4 @@
-"""F.conv2d with a weight of the model, as the layer that it could have been."""
+"""F.conv1d and F.conv2d with a weight of the model, as the layer that it could have been."""
 
 from __future__ import annotations
 
@@ -8,37 +8,46 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..nn.drop_in import Conv2d, conv2d_arguments
+from ..nn.drop_in_1d import Conv1d
 from .graph import attribute, bound, name_in_model, unused
 from .report import ConvertReport
 
+LAYERS: dict[Any, Any] = {torch.conv1d: Conv1d, torch.conv2d: Conv2d}
+
 
 def layers_of_functions(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> None:
-    """Lets a layer of ours, over the same parameters, compute what calls of F.conv2d do."""
-    for node in list(traced.graph.find_nodes(op="call_function", target=torch.conv2d)):
-        name, given = name_in_model(node, prefix), bound(node, conv2d_arguments)
-        why: str | None = "F.conv2d of arguments that are computed"
+    """Lets a layer of ours, over the same parameters, compute what calls of these functions do."""
+    for node in list(traced.graph.nodes):
+        if node.op != "call_function" or node.target not in LAYERS:
+            continue
+        function, name = f"F.{node.target.__name__}", name_in_model(node, prefix)
+        given = bound(node, conv2d_arguments)
+        why: str | None = f"{function} of arguments that are computed"
         if given is not None and set(node.all_input_nodes) <= {given[n] for n in ("input", "weight", "bias")}:
             tensors = {n: attribute(traced, given[n]) for n in ("weight", "bias")}
-            why = why_no_layer(given, **tensors)
+            why = why_no_layer(function, given, **tensors)
         if why is not None:
             found.left[name] = why
             continue
         assert given is not None  # else there is a reason
         target = unused(traced, node.name)
-        traced.add_submodule(target, layer(**{**given, **tensors}))
+        traced.add_submodule(target, layer(LAYERS[node.target], **{**given, **tensors}))
         node.op, node.target, node.args, node.kwargs = "call_module", target, (given["input"],), {}
         found.converted[name] = ""
 
 
-def why_no_layer(given: dict[str, Any], weight: Tensor | None, bias: Tensor | None) -> str | None:
+def why_no_layer(
+    function: str, given: dict[str, Any], weight: Tensor | None, bias: Tensor | None
+) -> str | None:
     if not isinstance(weight, nn.Parameter):
-        return "F.conv2d of a weight that is no parameter"
+        return f"{function} of a weight that is no parameter"
     if given["bias"] is not None and not isinstance(bias, nn.Parameter):
-        return "F.conv2d of a bias that is no parameter"
+        return f"{function} of a bias that is no parameter"
     return None
 
 
 def layer(
+    cls: Any,
     *,
     weight: nn.Parameter,
     bias: nn.Parameter | None,
@@ -47,8 +56,10 @@ def layer(
     dilation: Any,
     groups: int,
     **_: object,
-) -> Conv2d:
-    O, C, KH, KW = weight.shape  # noqa: E741
-    made = Conv2d(C * groups, O, (KH, KW), stride, padding, dilation, groups, bias is not None, device="meta")
+) -> nn.Module:
+    O, C, *kernel = weight.shape  # noqa: E741
+    steps = stride, padding, dilation, groups
+    made: Any = cls(C * groups, O, tuple(kernel), *steps, bias is not None, device="meta")
     made.weight, made.bias = weight, bias
-    return made.eval()
+    result: nn.Module = made.eval()
+    return result

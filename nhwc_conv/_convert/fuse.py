@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 from torch import fx, nn
 
 from .._ops.finish import ActivationArgument
-from ..nn.fused import FusedConv2d, FusedLayer
+from ..nn.fused import FusedConv1d, FusedConv2d, FusedLayer
 from ..nn.linear import FusedLinear
 from ..nn.twin import shallow_copy
 from .activations import FoundActivation, activation_of
 from .graph import (
+    CONVOLUTIONS,
     SUMS,
     called,
     is_seen_elsewhere,
@@ -90,7 +91,7 @@ def use_fused_linear(traced: fx.GraphModule, found: ConvertReport, prefix: str) 
 
 
 def is_convolution(traced: fx.GraphModule, node: object) -> bool:
-    return isinstance(called(traced, node), (nn.Conv2d, FusedLinear))
+    return isinstance(called(traced, node), (*CONVOLUTIONS, FusedLinear))
 
 
 def activation_done(traced: fx.GraphModule, node: fx.Node) -> ActivationArgument:
@@ -104,8 +105,10 @@ def fuse(
 ) -> None:
     """Lets the convolution that a node calls do more: an activation, or adding a residual behind that which it has."""
     layer = called(traced, node)
-    again = isinstance(layer, FusedLayer)
-    fused = shallow_copy(layer, type(layer)) if again else FusedConv2d.from_torch(layer)
+    if isinstance(layer, FusedLayer):
+        fused = shallow_copy(layer, type(layer))
+    else:
+        fused = (FusedConv1d if isinstance(layer, nn.Conv1d) else FusedConv2d).from_torch(layer)
     fused.set_finish(activation, activation is not None and residual is not None)
     put(traced, node, fused)
     if residual is not None:

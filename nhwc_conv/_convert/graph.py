@@ -14,6 +14,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from .._prepack import tensor_at
 from ..nn.drop_in import Conv2d
+from ..nn.drop_in_1d import Conv1d
 from .classes import why_left
 from .tracing import computes_as, has_hooks
 
@@ -21,6 +22,9 @@ IDLE_MODULES = (
     nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout
 )  # fmt: skip
 IDLE_FUNCTIONS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
+
+
+CONVOLUTIONS = nn.Conv1d, nn.Conv2d  # that do what follows them
 
 
 def called(traced: fx.GraphModule, node: object) -> Any:
@@ -66,16 +70,19 @@ def source(node: fx.Node) -> Any:
     return node.args[0] if node.args else node.kwargs.get("input")
 
 
-def producers(node: fx.Node, dims: Sequence[int] | None = None) -> list[Any]:
+def producers(
+    node: fx.Node, joins: Callable[[Sequence[Any], int], bool] = lambda tensors, dim: True
+) -> list[Any]:
     """The node that the computed input of `node` goes to, and the nodes that compute it.
 
-    These are several, and that another node, where it is concatenated (in one of `dims`); else it is `node`, and one.
+    These are several, and that another node, where it is concatenated, and `joins` is true of what is and of the
+    dimension; else it is `node`, and one.
     """
     before = source(node)
     if isinstance(before, fx.Node) and before.op == "call_function" and before.target in CONCATENATIONS:
         given = bound(before, concatenation)
         if given is not None and isinstance(given["tensors"], (list, tuple)) and given["out"] is None:
-            if dims is None or given["dim"] in dims:
+            if joins(given["tensors"], given["dim"]):
                 return [before, *given["tensors"]]
     return [node, before]
 
@@ -107,13 +114,16 @@ def reads_kind(node: fx.Node) -> bool:
     return node.op == "call_method" and node.target in ("size", "dim", "numel")
 
 
-def name_in_model(node: fx.Node, prefix: str, cls: type | None = None) -> str:
-    """The path of the module that a node calls, or of the `cls` that its function is called in; else one of its own."""
+def name_in_model(node: fx.Node, prefix: str, classes: tuple[type, ...] = ()) -> str:
+    """The path of the module that a node calls, or of the one of `classes` that its function is called in.
+
+    Else one of its own.
+    """
     if node.op == "call_module":
         return prefix + str(node.target)
     stack = list(node.meta.get("nn_module_stack", {}).values())
     path, owner = stack[-1] if stack else ("", object)
-    if cls is not None and issubclass(owner, cls):
+    if issubclass(owner, classes):
         return prefix + path
     return prefix + (f"{path}.{node.name}" if path else node.name)
 
@@ -121,11 +131,11 @@ def name_in_model(node: fx.Node, prefix: str, cls: type | None = None) -> str:
 def why_not_plain(traced: fx.GraphModule, node: Any) -> str | None:
     """Why the result of `node` is not that of a convolution which does nothing else and which nobody watches."""
     conv = called(traced, node)
-    if not isinstance(conv, nn.Conv2d):
+    if not isinstance(conv, CONVOLUTIONS):
         return f"it follows {spoken(traced, node)}, not a convolution"
     if has_hooks(conv):
         return f"the convolution {node.target!r} has hooks"
-    if type_before_parametrizations(conv) is not Conv2d and why_left(conv, False) is not None:
+    if type_before_parametrizations(conv) not in (Conv1d, Conv2d) and why_left(conv, False) is not None:
         return f"{type_before_parametrizations(conv).__name__} may do more than a convolution"
     return None
 

@@ -79,8 +79,8 @@ def convert(
     With `inference`, `model` stays as it is, and another one is returned that computes the same, faster, as long as
     nothing is trained: BatchNorm folded into the convolution before it (into several, if they are concatenated in
     between, or into one behind it that pads with no zeros) and activations and sums done by the convolution, wherever
-    torch.fx shows that nothing else sees what is between them; Identity and Dropout gone, F.conv2d of parameters done
-    by a layer; all weights packed (see `prepack`). Where torch.fx can trace `model`, the result is a
+    torch.fx shows that nothing else sees what is between them; Identity and Dropout gone, F.conv1d and F.conv2d of
+    parameters done by a layer; all weights packed (see `prepack`). Where torch.fx can trace `model`, the result is a
     torch.fx.GraphModule, whose other methods and attributes are those of `model` and run there; otherwise a copy in
     which the parts that it can trace are such. What was traced is run beside the original on `example` and has to
     call the same functions of torch, those that read sizes included; a part that does not, or that branches on values

@@ -111,6 +111,6 @@ def report_unseen(model: nn.Module, converted: nn.Module, found: ConvertReport) 
 
 
 def may_convolve(model: nn.Module) -> bool:
-    """Whether a model has a layer to convert, or a tensor that F.conv2d could take as weight."""
+    """Whether a model has a layer to convert, or a tensor that F.conv1d or F.conv2d could take as weight."""
     layers = any(isinstance(m, (CONVOLUTION, Prepackable)) for m in model.modules())
-    return layers or any(p.dim() == 4 for p in model.parameters())
+    return layers or any(p.dim() in (3, 4) for p in model.parameters())

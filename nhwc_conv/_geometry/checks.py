@@ -296,5 +296,5 @@ def check_result_size(g: Geometry, name: str, shape: Sequence[int]) -> None:
 
 def _check_count(what: str, shape: Sequence[int]) -> None:
     # Symbolic sizes are not asked: a guard on their product would only restrict the compiled graph.
-    if all(isinstance(n, int) for n in shape) and prod(max(n, 1) for n in shape) > texts.MAX_ELEMENTS:
+    if all(isinstance(n, int) for n in shape) and prod([max(n, 1) for n in shape]) > texts.MAX_ELEMENTS:
         texts.fail(texts.OVERFLOW, what=what, limit=texts.MAX_ELEMENTS, size=shape)

@@ -25,9 +25,9 @@ def to_nchw(t: Tensor) -> Tensor:
     return t.movedim(-1, -3)
 
 
-def without_views(input: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
+def without_views(input: Tensor, weight: Tensor, *others: Tensor | None) -> Any:
     """A context in which results are no views to autograd, which would forbid to change them in place later on."""
-    recorded = needs_gradient(input, weight, bias)
+    recorded = needs_gradient(input, weight, *others)
     return BelowViews() if nothing_listens() and not recorded else nullcontext()
 
 

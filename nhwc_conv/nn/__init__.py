@@ -3,7 +3,7 @@
 from . import init
 from .drop_in import Conv2d
 from .drop_in_1d import Conv1d
-from .fused import FusedConv2d
+from .fused import FusedConv1d, FusedConv2d
 from .layout import weight_layout
 from .lazy import LazyConv2d, LazyNHWCConv2d, LazyNHWCConvTranspose2d
 from .linear import FusedLinear
@@ -14,6 +14,7 @@ __all__ = [
     "Conv1d",
     "Conv2d",
     "ConvTranspose2d",
+    "FusedConv1d",
     "FusedConv2d",
     "FusedLinear",
     "LazyConv2d",

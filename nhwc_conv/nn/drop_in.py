@@ -196,7 +196,7 @@ class Conv2d(Prepackable, WithAlgorithm, torch.nn.Conv2d):
             padding = 0
         steps = self.stride, padding, self.dilation, self.groups
         if self._packed is not None:
-            packed_result = self.convolve_packed(input, weight, bias, padding, residual)
+            packed_result = self.convolve_packed(input, weight, bias, steps, residual)
             if packed_result is not None:
                 return packed_result
             packing = self.packing_in_graph(input, weight, bias, residual)

@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._geometry import as_ints
-from .._ops import nchw
+from .._ops import is_recordable, nchw
+from .._ops.finish import NOTHING, Finish
 from ..functional import Algorithm, check_algorithm
 from .drop_in import PaddingMode, WithAlgorithm, as_torch, check_convolution, conv2d_nchw
+from .packed import Prepackable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,30 +29,44 @@ def conv1d_ncl(
     dilation: Any,
     groups: int,
     algorithm: Algorithm = "auto",
+    finish: Finish = NOTHING,
+    residual: Tensor | None = None,
 ) -> Tensor:
     """F.conv1d by nhwc_conv.conv2d: [N, C, L] (or [C, L]) input, weight [O, C/groups, K], a contiguous result."""
     try:
-        with nchw.without_views(input, weight, bias):
-            sides = padding if isinstance(padding, str) else (0, *padding)
-            steps = (1, *stride), sides, (1, *dilation), groups
-            out = conv2d_nchw(input.unsqueeze(-2), weight.unsqueeze(2), bias, *steps, algorithm)
+        with nchw.without_views(input, weight, bias, residual):
+            added = None if residual is None else as_row(residual)
+            rest = *in_a_row(stride, padding, dilation, groups), algorithm, finish, added
+            out = conv2d_nchw(as_row(input), weight.unsqueeze(2), bias, *rest)
             return out.squeeze(-2).contiguous()
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         # In words that users know, of sequences; but "winograd" is an argument of ours alone.
-        F.conv1d(input, weight, bias, stride, padding, dilation, groups)
+        finish.of(F.conv1d(input, weight, bias, stride, padding, dilation, groups), residual)
         raise
 
 
-class Conv1d(WithAlgorithm, torch.nn.Conv1d):
+def in_a_row(stride: Any, padding: Any, dilation: Any, groups: int) -> tuple[Any, ...]:
+    """The steps of a sequence as those of an image of one row."""
+    return (1, *stride), padding if isinstance(padding, str) else (0, *padding), (1, *dilation), groups
+
+
+def as_row(t: Tensor) -> Tensor:
+    """A sequence, or what can be added to one, as an image of one row."""
+    return t.unsqueeze(-2) if t.dim() else t
+
+
+class Conv1d(Prepackable, WithAlgorithm, torch.nn.Conv1d):
     """torch.nn.Conv1d computed by nhwc_conv.
 
     Takes the arguments of torch.nn.Conv1d and `algorithm` (see nhwc_conv.conv2d). Parameters, initial values,
-    state_dict, shapes and dtypes of results are those of torch.nn.Conv1d; results are contiguous. `prepack` leaves it
-    as it is.
+    state_dict, shapes and dtypes of results are those of torch.nn.Conv1d; results are contiguous. A packed weight
+    (`prepack`) is not used in graphs of torch.compile.
 
     Raises:
         ValueError: unknown `algorithm`, and whatever torch.nn.Conv1d raises.
     """
+
+    oihw = True
 
     if TYPE_CHECKING:
 
@@ -97,12 +113,20 @@ class Conv1d(WithAlgorithm, torch.nn.Conv1d):
         return as_torch(self, torch.nn.Conv1d)
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, self.weight, self.bias)
+        return self._conv_forward(input, *self.weight_and_bias())
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def _conv_forward(
+        self, input: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None = None
+    ) -> Tensor:
         padding: Any = self.padding
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = (0,)
         steps = self.stride, padding, self.dilation, self.groups
-        return conv1d_ncl(input, weight, bias, *steps, self.algorithm)
+        if self._packed is not None and is_recordable(input, weight, bias):
+            with nchw.without_views(input, weight, bias, residual):
+                added = None if residual is None else as_row(residual)
+                out = self.convolve_packed(as_row(input), weight, bias, in_a_row(*steps), added)
+                if out is not None:
+                    return out.squeeze(-2).contiguous()
+        return conv1d_ncl(input, weight, bias, *steps, self.algorithm, self.finish, residual)

@@ -1,4 +1,4 @@
-"""A drop-in convolution that does what follows it, too: convert(model, inference=True) makes such layers."""
+"""Drop-in convolutions that do what follows them, too: convert(model, inference=True) makes such layers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .._ops.finish import NAMES, ActivationArgument, Finish
 from .drop_in import Conv2d, as_torch
+from .drop_in_1d import Conv1d
 from .packed import Prepackable
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ MODULES: dict[str, Any] = {
 
 
 class LayerAndActivation(torch.nn.Module):
-    """What FusedConv2d and FusedLinear compute, by layers of torch.nn."""
+    """What fused layers compute, by layers of torch.nn."""
 
     def __init__(self, layer: torch.nn.Module, finish: Finish) -> None:
         super().__init__()
@@ -43,28 +44,17 @@ class LayerAndActivation(torch.nn.Module):
 
 
 class FusedLayer(Prepackable):
-    """What both fused layers are told and show."""
+    """What all fused layers are told and show."""
 
     def extra_repr(self) -> str:
         first = ", activation_first=True" if self.activation_first else ""
         return f"{super().extra_repr()}, activation={self.activation!r}{first}"
 
 
-class FusedConv2d(FusedLayer, Conv2d):
-    """nhwc_conv.Conv2d with an activation and, where a call has one, a residual: both are done in the caches.
+class FusedConvolution(FusedLayer):
+    """What both fused convolutions add to the drop-ins that they are."""
 
-    layer(input) is activation(conv(input)), layer(input, residual) is activation(conv(input) + residual) or, with
-    `activation_first`, activation(conv(input)) + residual.
-
-    Takes the arguments of nhwc_conv.Conv2d, and `activation` and `activation_first` as nhwc_conv.conv2d has them.
-
-    Raises:
-        ValueError: unknown `activation`, and whatever nhwc_conv.Conv2d raises.
-    """
-
-    if TYPE_CHECKING:
-
-        def __call__(self, input: Tensor, residual: Tensor | None = None) -> Tensor: ...
+    theirs: type[torch.nn.Module]  # the layer of torch.nn
 
     def __init__(
         self,
@@ -79,19 +69,57 @@ class FusedConv2d(FusedLayer, Conv2d):
     @classmethod
     def from_torch(
         cls,
-        module: torch.nn.Conv2d,
+        module: Any,
         algorithm: Algorithm | None = None,
         activation: ActivationArgument = None,
         activation_first: bool = False,
     ) -> Self:
-        """As nhwc_conv.Conv2d.from_torch, with what follows the convolution."""
-        layer = super().from_torch(module, algorithm)
+        """As that of the drop-in, with what follows the convolution."""
+        drop_in: Any = super()
+        layer: Self = drop_in.from_torch(module, algorithm)
         layer.set_finish(activation, activation_first)
         return layer
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
-        return self._conv_forward(input, *self.weight_and_bias(), residual)
+        layer: Any = self
+        out: Tensor = layer._conv_forward(input, *self.weight_and_bias(), residual)
+        return out
 
-    def to_torch(self) -> LayerAndActivation:  # type: ignore[override]  # no convolution of torch.nn does that
-        """A torch.nn.Conv2d that shares everything with this layer, and its activation behind it."""
-        return LayerAndActivation(as_torch(self, torch.nn.Conv2d), self.finish)
+    def to_torch(self) -> LayerAndActivation:
+        """A layer of torch.nn that shares everything with this one, and its activation behind it."""
+        return LayerAndActivation(as_torch(self, self.theirs), self.finish)
+
+
+class FusedConv2d(FusedConvolution, Conv2d):  # type: ignore[misc]  # no convolution of torch.nn does that
+    """nhwc_conv.Conv2d with an activation and, where a call has one, a residual: both are done in the caches.
+
+    layer(input) is activation(conv(input)), layer(input, residual) is activation(conv(input) + residual) or, with
+    `activation_first`, activation(conv(input)) + residual.
+
+    Takes the arguments of nhwc_conv.Conv2d, and `activation` and `activation_first` as nhwc_conv.conv2d has them.
+
+    Raises:
+        ValueError: unknown `activation`, and whatever nhwc_conv.Conv2d raises.
+    """
+
+    theirs = torch.nn.Conv2d
+
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, residual: Tensor | None = None) -> Tensor: ...
+
+
+class FusedConv1d(FusedConvolution, Conv1d):  # type: ignore[misc]  # no convolution of torch.nn does that
+    """nhwc_conv.Conv1d with what FusedConv2d does besides convolving.
+
+    Takes the arguments of nhwc_conv.Conv1d, and `activation` and `activation_first` as nhwc_conv.conv2d has them.
+
+    Raises:
+        ValueError: unknown `activation`, and whatever nhwc_conv.Conv1d raises.
+    """
+
+    theirs = torch.nn.Conv1d
+
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, residual: Tensor | None = None) -> Tensor: ...

@@ -67,7 +67,9 @@ class FusedLinear(FusedLayer, torch.nn.Linear):
                 rows = prod(size[:-1])
                 x = input.reshape(1, 1, rows, input.shape[-1])
                 added = None if residual is None else residual.reshape(1, 1, rows, self.out_features)
-                out = self.convolve_packed(x, weight, bias, 0, added)
+                out = self.convolve_packed(
+                    x, weight, bias, (self.stride, 0, self.dilation, self.groups), added
+                )
                 if out is not None:
                     return out.view(size)
         return self.finish.of(F.linear(input, weight, bias), residual)

@@ -173,7 +173,8 @@ class NHWCConv2d(Prepackable, HWIOLayer):
             x, padding = self._padded(x), 0
         weight, bias = self.weight_and_bias()
         if self._packed is not None:
-            out = self.convolve_packed(x, weight, bias, padding, residual)
+            steps = self.stride, padding, self.dilation, self.groups
+            out = self.convolve_packed(x, weight, bias, steps, residual)
             if out is not None:
                 return out
             packing = self.packing_in_graph(x, weight, bias, residual)

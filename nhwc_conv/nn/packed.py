@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 class Prepackable(torch.nn.Module):
     """A layer whose weight may be packed. Training, loading, moving, copying and pickling drop the packing."""
 
-    oihw: bool  # the weight is [O, C/groups, KH, KW], else [KH, KW, C/groups, O]
+    oihw: (
+        bool  # the weight is [O, C/groups, KH, KW] (in one dimension without KH), else [KH, KW, C/groups, O]
+    )
     _packed: PackedWeight | None = None
 
     if TYPE_CHECKING:  # at run time torch.jit would read these, and take the text of an annotation for a type
@@ -68,12 +70,13 @@ class Prepackable(torch.nn.Module):
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        padding: str | int | tuple[int, ...],
+        steps: tuple[Any, ...],
         residual: Tensor | None,
     ) -> Tensor | None:
         """The convolution by the packed weight, which is packed anew if the parameter has changed.
 
-        None where nothing is packed of `weight`, somebody but autograd looks, or a gradient is to come.
+        `steps` are stride, padding, dilation and groups. None where nothing is packed of `weight`, somebody but
+        autograd looks, or a gradient is to come.
         """
         packed = self._packed
         if (
@@ -93,9 +96,7 @@ class Prepackable(torch.nn.Module):
                 return None
             packed = self._packed = PackedWeight(weight, *self._how_to_pack())
         try:
-            layer: Any = self
-            geometry = layer.stride, padding, layer.dilation, layer.groups
-            return packed.convolve(x, bias, geometry, self.finish, residual)
+            return packed.convolve(x, bias, steps, self.finish, residual)
         except NOT_COMPUTED:
             return None  # computed in another way, or refused in words that fit
 

@@ -28,8 +28,11 @@ class PackedWeight:
         # Read first: a change while packing makes this copy stale, not the next one.
         self.parameter, self.state = parameter, state_of(parameter)
         self.memory = parameter.detach()  # else the next weight might come to lie at the same address
-        # That of a linear layer, [O, C], as HWIO.
-        weight = self.memory if parameter.dim() == 4 else self.memory.t()[None, None]
+        weight = self.memory
+        if parameter.dim() == 3:  # of sequences, [O, C/groups, K]: as that of images of one row
+            weight = weight.unsqueeze(2)
+        elif parameter.dim() == 2:  # of a linear layer, [O, C]: as HWIO
+            weight = weight.t()[None, None]
         self.size = hwio_size(weight, oihw)
         self.tensor = ops.pack_weight(weight, groups, winograd, oihw)
         self.nothing = parameter.new_empty(0)  # no packing: what an exported program holds in its place
