@@ -14,6 +14,7 @@ from .functional import conv2d, conv_transpose2d
 from .nn import (
     Conv1d,
     Conv2d,
+    ConvTranspose1d,
     ConvTranspose2d,
     LazyConv2d,
     LazyNHWCConv2d,
@@ -27,6 +28,7 @@ __all__ = [
     "BenchmarkReport",
     "Conv1d",
     "Conv2d",
+    "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvertReport",
     "LazyConv2d",

@@ -77,6 +77,11 @@ def test_plans_of_other_layers_of_ours():
     assert watching.plan_of(call(layer, (4, 56), (4, 56), 1), (4, 4, 3))["algorithm"]
     steps = dict(stride=(2, 3), padding=(1, 0), dilation=(1, 1), groups=2)
     expected = nhwc_conv.explain((2, 13, 20, 12), (3, 4, 6, 8), **steps, direction="input_gradient")
+    layer = nhwc_conv.ConvTranspose1d(8, 12, 4, 3, 1, dilation=2)
+    out = tuple(layer(torch.zeros(2, 8, 9)).shape)
+    row = dict(stride=(1, 3), padding=(0, 1), dilation=(1, 2), groups=1)
+    found = watching.plan_of(call(layer, (2, 8, 9), out, 1), tuple(layer.weight.shape))
+    assert found == nhwc_conv.explain((2, 1, out[-1], 12), (1, 4, 12, 8), **row, direction="input_gradient")
     layer = nhwc_conv.ConvTranspose2d(8, 12, (3, 4), output_padding=(0, 1), **steps)
     assert layer(torch.zeros(2, 8, 7, 6)).shape == (2, 12, 13, 20)
     assert (

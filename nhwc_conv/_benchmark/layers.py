@@ -20,8 +20,9 @@ from .._convert.calls import arguments_of
 from .._explain import explain
 from .._geometry.dtypes import COMPUTED
 from .._ops.weight_order import HWIO
-from ..nn import Conv1d, Conv2d, ConvTranspose2d, NHWCConv2d, NHWCConvTranspose2d
-from ..nn.transposed import TRANSPOSED_HWIO
+from ..nn import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, NHWCConv2d, NHWCConvTranspose2d
+from ..nn.drop_in_1d import in_a_row
+from ..nn.drop_in_transposed import TRANSPOSED_HWIO
 from .machine import Machine
 from .report import LayerTime
 
@@ -145,17 +146,23 @@ def plan_of(call: Call, w: tuple[int, ...]) -> dict[str, Any]:
         if isinstance(layer, Conv2d):
             x, w = in_nhwc(x), tuple(w[i] for i in HWIO)
         return explain(x, w, *steps, dtype=call.dtype, algorithm=layer.algorithm)
-    if isinstance(layer, Conv1d):  # of one row
-        x, w = in_nhwc((*x[:-1], 1, x[-1])), (1, w[2], w[1], w[0])
-        padding = layer.padding if isinstance(layer.padding, str) else (0, *layer.padding)
-        steps = (1, *layer.stride), padding, (1, *layer.dilation), layer.groups
+    if isinstance(layer, Conv1d):
+        x, w, steps = of_one_row(x), (1, w[2], w[1], w[0]), in_a_row(*steps)
         return explain(x, w, *steps, dtype=call.dtype, algorithm=layer.algorithm)
+    if isinstance(layer, ConvTranspose1d):
+        out, w, steps = of_one_row(call.out), (1, w[2], w[1], w[0]), in_a_row(*steps)
+        return explain(out, w, *steps, dtype=call.dtype, direction="input_gradient")
     if isinstance(layer, (ConvTranspose2d, NHWCConvTranspose2d)):
         out = call.out
         if isinstance(layer, ConvTranspose2d):
             out, w = in_nhwc(out), tuple(w[i] for i in TRANSPOSED_HWIO)
         return explain(out, w, *steps, dtype=call.dtype, direction="input_gradient")
     return {}
+
+
+def of_one_row(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Of a sequence [N, C, L], as images."""
+    return in_nhwc((*shape[:-1], 1, shape[-1]))
 
 
 def in_nhwc(shape: tuple[int, ...]) -> tuple[int, ...]:

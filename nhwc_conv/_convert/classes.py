@@ -9,13 +9,14 @@ import torch
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from ..nn import Conv1d, Conv2d, ConvTranspose2d
+from ..nn import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 
 Subclasses: TypeAlias = "bool | type | tuple[type, ...]"
 CONVOLUTION = torch.nn.modules.conv._ConvNd
 DROP_INS: dict[type, type[torch.nn.Module]] = {
     torch.nn.Conv1d: Conv1d,
     torch.nn.Conv2d: Conv2d,
+    torch.nn.ConvTranspose1d: ConvTranspose1d,
     torch.nn.ConvTranspose2d: ConvTranspose2d,
 }
 

@@ -70,7 +70,7 @@ def convert(
 ) -> torch.nn.Module:
     """Replaces every torch.nn.Conv2d in `model`, in place, by an nhwc_conv.Conv2d over the same parameters.
 
-    And every torch.nn.Conv1d and ConvTranspose2d by the drop-in of that name.
+    And every torch.nn.Conv1d, ConvTranspose1d and ConvTranspose2d by the drop-in of that name.
 
     Parameters, buffers, hooks and their handles, parametrisations (weight_norm, spectral_norm), names in the
     state_dict, the training flag, device and dtype stay; a layer that stands in several places stays one layer. A layer

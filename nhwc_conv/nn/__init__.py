@@ -3,16 +3,18 @@
 from . import init
 from .drop_in import Conv2d
 from .drop_in_1d import Conv1d
+from .drop_in_transposed import ConvTranspose1d, ConvTranspose2d
 from .fused import FusedConv1d, FusedConv2d
 from .layout import weight_layout
 from .lazy import LazyConv2d, LazyNHWCConv2d, LazyNHWCConvTranspose2d
 from .linear import FusedLinear
 from .nhwc import NHWCConv2d
-from .transposed import ConvTranspose2d, NHWCConvTranspose2d
+from .transposed import NHWCConvTranspose2d
 
 __all__ = [
     "Conv1d",
     "Conv2d",
+    "ConvTranspose1d",
     "ConvTranspose2d",
     "FusedConv1d",
     "FusedConv2d",

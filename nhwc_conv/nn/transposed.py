@@ -1,25 +1,15 @@
-"""The transposed layers: of NHWC tensors, and the drop-in subclass of torch.nn.ConvTranspose2d."""
+"""The transposed layer of NHWC tensors."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .._geometry import EXPLICIT, as_pair, as_sides, padding_argument
-from .._ops import nchw
 from ..functional import conv_transpose2d
-from .drop_in import as_torch, check_convolution
 from .hwio import HWIOLayer, check_groups
-from .limits import Limited
-from .twin import twin
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-TRANSPOSED_HWIO = 2, 3, 1, 0  # dimensions of [C, O/groups, KH, KW] in the order of conv_transpose2d
 
 
 class NHWCConvTranspose2d(HWIOLayer):
@@ -101,63 +91,3 @@ class NHWCConvTranspose2d(HWIOLayer):
             self.dilation,
             output_size=output_size,
         )
-
-
-@torch.fx.wrap
-def conv_transpose2d_nchw(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    groups: int,
-    dilation: Any,
-) -> Tensor:
-    """F.conv_transpose2d by nhwc_conv.conv_transpose2d: NCHW (or CHW) input, weight [C, O/groups, KH, KW]."""
-    arguments = stride, padding, output_padding, groups, dilation
-    try:
-        with nchw.without_views(input, weight, bias):
-            x, w = nchw.to_nhwc(input), weight.permute(TRANSPOSED_HWIO)
-            return nchw.result(conv_transpose2d(x, w, bias, *arguments), input, weight)
-    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
-        F.conv_transpose2d(input, weight, bias, *arguments)  # has the words that users know, of NCHW shapes
-        raise
-
-
-class ConvTranspose2d(Limited, torch.nn.ConvTranspose2d):
-    """torch.nn.ConvTranspose2d computed by nhwc_conv.
-
-    Arguments, parameters, initial values, state_dict, shapes, dtypes and memory formats of results are those of
-    torch.nn.ConvTranspose2d; input in channels_last is used in place. `prepack` leaves it as it is.
-
-    Raises:
-        Whatever torch.nn.ConvTranspose2d raises.
-    """
-
-    if TYPE_CHECKING:
-
-        def __call__(self, input: Tensor, output_size: list[int] | None = None) -> Tensor: ...
-
-    @classmethod
-    def from_torch(cls, module: torch.nn.ConvTranspose2d) -> Self:
-        """The layer that shares the parameters, the hooks and everything else of `module`, but not its `compile()`.
-
-        Raises:
-            ValueError: a `module` that computes something else than torch.nn.ConvTranspose2d.
-        """
-        check_convolution(module, torch.nn.ConvTranspose2d, ConvTranspose2d)
-        return twin(module, cls)
-
-    def to_torch(self) -> torch.nn.ConvTranspose2d:
-        """The torch.nn.ConvTranspose2d that shares the parameters, the hooks and everything else of this layer."""
-        check_convolution(self, torch.nn.ConvTranspose2d, ConvTranspose2d)
-        return as_torch(self, torch.nn.ConvTranspose2d)
-
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """`output_size` is (OH, OW), or a whole shape of the result; it takes the place of output_padding."""
-        layer: Any = self
-        sizes = layer.stride, layer.padding, layer.kernel_size
-        more = layer._output_padding(input, output_size, *sizes, 2, layer.dilation)
-        steps = layer.stride, layer.padding, more, layer.groups, layer.dilation
-        return conv_transpose2d_nchw(input, layer.weight, layer.bias, *steps)

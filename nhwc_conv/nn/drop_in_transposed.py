@@ -1,0 +1,134 @@
+"""Drop-in subclasses of torch.nn.ConvTranspose1d and ConvTranspose2d."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .._ops import nchw
+from ..functional import conv_transpose2d
+from .drop_in import as_torch, check_convolution
+from .drop_in_1d import as_row
+from .limits import Limited
+from .twin import twin
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+TRANSPOSED_HWIO = 2, 3, 1, 0  # dimensions of [C, O/groups, KH, KW] in the order of conv_transpose2d
+REFUSED = AttributeError, IndexError, RuntimeError, TypeError, ValueError
+
+
+@torch.fx.wrap
+def conv_transpose2d_nchw(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+) -> Tensor:
+    """F.conv_transpose2d by nhwc_conv.conv_transpose2d: NCHW (or CHW) input, weight [C, O/groups, KH, KW]."""
+    arguments = stride, padding, output_padding, groups, dilation
+    try:
+        with nchw.without_views(input, weight, bias):
+            x, w = nchw.to_nhwc(input), weight.permute(TRANSPOSED_HWIO)
+            return nchw.result(conv_transpose2d(x, w, bias, *arguments), input, weight)
+    except REFUSED:
+        F.conv_transpose2d(input, weight, bias, *arguments)  # has the words that users know, of NCHW shapes
+        raise
+
+
+@torch.fx.wrap
+def conv_transpose1d_ncl(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+) -> Tensor:
+    """F.conv_transpose1d likewise: [N, C, L] (or [C, L]) input, weight [C, O/groups, K], a contiguous result."""
+    try:
+        with nchw.without_views(input, weight, bias):
+            steps = (1, *stride), (0, *padding), (0, *output_padding), groups, (1, *dilation)
+            out = conv_transpose2d_nchw(as_row(input), weight.unsqueeze(2), bias, *steps)
+            return out.squeeze(-2).contiguous()
+    except REFUSED:
+        F.conv_transpose1d(input, weight, bias, stride, padding, output_padding, groups, dilation)
+        raise
+
+
+class TransposedDropIn(Limited):
+    """What the drop-ins share: `theirs`, a class of torch.nn, `axes` of its images, and `compute`, its function."""
+
+    theirs: Any = torch.nn.ConvTranspose2d
+    axes = 2
+    compute = staticmethod(conv_transpose2d_nchw)
+
+    @classmethod
+    def from_torch(cls, module: torch.nn.Module) -> Self:
+        """The layer that shares the parameters, the hooks and everything else of `module`, but not its `compile()`.
+
+        Raises:
+            ValueError: a `module` that computes something else than the layer of torch.nn of that name.
+        """
+        check_convolution(module, cls.theirs, cls)
+        layer: Any = cls
+        twin_of_it: Self = twin(module, layer)
+        return twin_of_it
+
+    def to_torch(self) -> Any:
+        """The layer of torch.nn that shares the parameters, the hooks and everything else of this one."""
+        layer: Any = self
+        check_convolution(layer, self.theirs, type(self))
+        return as_torch(layer, self.theirs)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """`output_size` is that of the images, or a whole shape of the result; it takes output_padding's place."""
+        layer: Any = self
+        sizes = layer.stride, layer.padding, layer.kernel_size
+        more = layer._output_padding(input, output_size, *sizes, self.axes, layer.dilation)
+        steps = layer.stride, layer.padding, more, layer.groups, layer.dilation
+        return self.compute(input, layer.weight, layer.bias, *steps)
+
+
+class ConvTranspose2d(TransposedDropIn, torch.nn.ConvTranspose2d):
+    """torch.nn.ConvTranspose2d computed by nhwc_conv.
+
+    Arguments, parameters, initial values, state_dict, shapes, dtypes and memory formats of results are those of
+    torch.nn.ConvTranspose2d; input in channels_last is used in place. `prepack` leaves it as it is.
+
+    Raises:
+        Whatever torch.nn.ConvTranspose2d raises.
+    """
+
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, output_size: list[int] | None = None) -> Tensor: ...
+
+
+class ConvTranspose1d(TransposedDropIn, torch.nn.ConvTranspose1d):
+    """torch.nn.ConvTranspose1d computed by nhwc_conv.
+
+    Arguments, parameters, initial values, state_dict, shapes and dtypes of results are those of
+    torch.nn.ConvTranspose1d; results are contiguous. `prepack` leaves it as it is.
+
+    Raises:
+        Whatever torch.nn.ConvTranspose1d raises.
+    """
+
+    theirs = torch.nn.ConvTranspose1d
+    axes = 1
+    compute = staticmethod(conv_transpose1d_ncl)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, output_size: list[int] | None = None) -> Tensor: ...
