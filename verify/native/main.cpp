@@ -50,7 +50,7 @@ void failed(const char* what) {
   if (stop) std::exit(1);
 }
 
-template <class T> void expect_equal(const Memory& memory, const T* result, const std::vector<int>& expected) {
+template <class T, class V> void expect_equal(const Memory& memory, const T* result, const std::vector<V>& expected) {
   if (result == nullptr) return failed("the header of packed weights is not recognised");
   if (!memory.intact()) failed("wrote beside a buffer");
   for (size_t e = 0; e < expected.size(); ++e) {
@@ -82,6 +82,26 @@ template <class T> void within(const Memory& memory, const T* result, const std:
     const double rounding = sizeof(T) == 2 ? std::ldexp(std::abs(expected[e]) + limit, -kDigits<T>) : 0;
     if (!(std::abs(value_of(result[e]) - expected[e]) <= limit + rounding)) return failed("error beyond the bound");
   }
+}
+
+// Of x on integers: means of channels, and channels scaled by small factors.
+template <class T, class A, class Enter>
+void check_channels(const Call<T, A>& call, const Problem& p, const Memory& memory, const Enter& enter) {
+  const nhwc_conv::ConvGeometry& g = p.g;
+  const int64_t pixels = g.h.input * g.w.input;
+  std::vector<double> sums(g.N * g.C), means;
+  std::vector<int> factors, scaled;
+  for (int64_t i = 0; i < g.N * g.C; ++i) factors.push_back(int(i % 5) - 2);
+  for (size_t e = 0; e < p.integers.x.size(); ++e) {
+    const int64_t channel = int64_t(e) / (pixels * g.C) * g.C + int64_t(e) % g.C;
+    sums[channel] += p.integers.x[e];
+    scaled.push_back(p.integers.x[e] * factors[channel]);
+  }
+  for (const double sum : sums) means.push_back(static_cast<A>(sum) / static_cast<A>(pixels));
+  enter("channel means");
+  expect_equal(memory, channel_means(call), means);
+  enter("channel scale");
+  expect_equal(memory, channel_scale(call, factors), scaled);
 }
 
 double largest(const std::vector<int>& values) {
@@ -160,6 +180,9 @@ void check(const Problem& p, const nhwc_conv::KernelTable& table, const char* dt
       const Tensors<T> tensors =
           real ? lay_out<T>(memory, place, p, p.reals, orders) : lay_out<T>(memory, place, p, p.integers, orders);
       const Call<T, A> call = {kernels, p.g, tensors, memory, place, count, turn + int64_t(t)};
+      if (!real && tensors.x.c == 1) {
+        check_channels(call, p, memory, [&](const char* pass) { enter(p, table.name, dtype, pass, count); });
+      }
       for (int a = 0; a < kForwards; ++a) {
         if (!kForward[a].applies(p.g)) continue;
         enter(p, table.name, dtype, kForward[a].name, count);

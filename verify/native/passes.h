@@ -122,4 +122,26 @@ template <class S, class A> S* weight_gradient(const Call<S, A>& call, Algorithm
   return gather(call.memory.gathered, call.place, layout, sizes, dw);
 }
 
+// Of the channels of x, which must be neighbours.
+template <class S, class A> S* channel_means(const Call<S, A>& call) {
+  const nhwc_conv::ConvGeometry& g = call.g;
+  S* means = poisoned<S>(call.memory.result, call.place, g.N * g.C);
+  const nhwc_conv::ImageSizes sizes = {g.N, g.h.input, g.w.input, g.C};
+  run_pass(call, nhwc_conv::ChannelMeans<S, A>(call.kernels, sizes, call.threads, call.tensors.x, means));
+  return means;
+}
+
+// x, whose channels must be neighbours, times factors [N, C].
+template <class S, class A> S* channel_scale(const Call<S, A>& call, const std::vector<int>& factors) {
+  const nhwc_conv::ConvGeometry& g = call.g;
+  const int64_t sizes[4] = {g.N, g.h.input, g.w.input, g.C}, factor_sizes[4] = {1, 1, g.N, g.C};
+  const Layout layout = layout_of(Order::contiguous, sizes), in_row = layout_of(Order::contiguous, factor_sizes);
+  const S* given = lay_out<S>(call.memory.packed, call.place, in_row, factor_sizes, factors);
+  S* y = poisoned<S>(call.memory.result, call.place, layout.elements);
+  const int64_t* s = layout.strides;
+  run_pass(call, nhwc_conv::ChannelScale<S, A>(call.kernels, {g.N, g.h.input, g.w.input, g.C}, call.tensors.x, given,
+                                               {y, s[0], s[1], s[2], s[3]}));
+  return y;
+}
+
 }  // namespace verify
