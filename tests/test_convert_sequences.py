@@ -87,7 +87,7 @@ NORMS = {
     "seen elsewhere": (
         lambda m, x: m.bn(y := m.a(x)) * y, 6, "the result of the convolution 'a' goes elsewhere too",
     ),
-    "after a pause": (lambda m, x: m.bn(F.relu(m.a(x))), 6, "it follows relu, not a convolution"),
+    "after an activation": (lambda m, x: m.bn(F.relu(m.a(x))), 6, "it follows relu, not a convolution"),
 }  # fmt: skip
 
 
@@ -122,6 +122,27 @@ def test_behind_a_linear_layer_it_stays():
     assert reports[0].unfolded == {"3": "it follows Linear, not a convolution"}
     with torch.no_grad():
         torch.testing.assert_close(ours(X), model(X))
+
+
+class Activated(nn.BatchNorm1d):
+    """Calls the function itself."""
+
+    def forward(self, x):
+        mean, var = self.running_mean, self.running_var
+        return F.relu(F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps))
+
+
+def test_a_function_is_called_by_the_module_that_calls_it():
+    _, report = converted(nn.Sequential(nn.Conv1d(4, 6, 3), Activated(6)))
+    assert report.folded == {"1": "0"} and list(report.fused.values()) == ["0"]
+
+
+def test_in_front_of_one_sequence_it_is_over_another_dimension():
+    model, reports = as_trained(nn.Sequential(nn.BatchNorm1d(10), nn.Conv1d(4, 2, 1))).double().eval(), []
+    ours = nhwc_conv.convert(model, inference=True, example=X[0, :, :10], report=reports.append)
+    assert reports[0].unfolded == {"0": "it follows an input, not a convolution"} and not reports[0].untraced
+    with torch.no_grad():
+        torch.testing.assert_close(ours(X[0, :, :10]), model(X[0, :, :10]))
 
 
 @pytest.mark.parametrize("channels", [6, 8])

@@ -10,6 +10,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from ..nn import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
+from .own import convolves_itself, forward_of, pads_same
 
 Subclasses: TypeAlias = "bool | type | tuple[type, ...]"
 CONVOLUTION = torch.nn.modules.conv._ConvNd
@@ -39,18 +40,17 @@ def why_left(module: torch.nn.Module, subclasses: Subclasses) -> str | None:
         return f"{cls.__name__} is a subclass of torch.nn.{base.__name__}"
     if not (subclasses is True or (subclasses and issubclass(cls, subclasses))):
         return f"{cls.__name__} is a subclass of torch.nn.Conv2d: `subclasses` takes it"
-    if cls._conv_forward is not torch.nn.Conv2d._conv_forward or not reaches_conv_forward(cls):
-        return f"{cls.__name__} computes its convolution itself"
+    if subclasses is True and convolves_itself(cls):
+        return f"{cls.__name__} computes its convolution itself: `subclasses` takes it by name"
     return None
 
 
-def reaches_conv_forward(cls: type) -> bool:
-    """Whether a subclass's `forward` comes to torch.nn.Conv2d's, as far as the names in its code tell."""
-    for base in cls.__mro__[: cls.__mro__.index(torch.nn.Conv2d)]:
-        code = getattr(vars(base).get("forward"), "__code__", None)
-        if code is not None and not {"super", "_conv_forward", "Conv2d"} & set(code.co_names):
-            return False
-    return True
+def how_taken(module: torch.nn.Module) -> str:
+    """What is to be said of how a convolution is taken."""
+    cls: Any = type_before_parametrizations(module)
+    if cls in DROP_INS or not convolves_itself(cls):
+        return ""
+    return "with SAME padding" if pads_same(cls) else "its own forward, with F.conv2d by nhwc_conv"
 
 
 def class_of_ours(cls: type) -> type[torch.nn.Module]:
@@ -68,6 +68,8 @@ def class_of_torch(cls: type) -> type[torch.nn.Module] | None:
 def _mixed(cls: type) -> type[Conv2d]:
     # Method resolution puts Conv2d after `cls` and before torch.nn.Conv2d: `super()` in `cls` comes to ours.
     namespace = {"_converted_from": cls, "__reduce_ex__": _reduce, "__module__": cls.__module__}
+    if convolves_itself(cls):
+        namespace["forward"] = forward_of(cls)
     return type(cls.__name__, (cls, Conv2d), namespace)
 
 

@@ -91,7 +91,9 @@ def convert(
         model: any module; for `inference` in eval mode.
         subclasses: which subclasses of torch.nn.Conv2d are taken too: none (they may do something else), all, or a
             class or a tuple of classes. Such a layer stays an instance of its class, whose `super().forward` and
-            `self._conv_forward` then lead here; one that computes its convolution itself is left.
+            `self._conv_forward` then lead here. One that calls F.conv2d itself is taken where its class is given (True
+            leaves it): its own forward runs, with that call computed here; where the forward is `conv2d_same(...)` of
+            its own weight, bias and steps alone, and that function pads by TensorFlow's rule, the kernel pads.
         inference: see above.
         example: what `model` is called with: a tensor, a tuple of positional or a dict of keyword arguments; needed for
             `inference`, whose result is compared with the original's on it. The tolerance is computed: how far results

@@ -8,7 +8,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from .._geometry.dtypes import COMPUTED
-from .classes import CONVOLUTION, Subclasses, why_left
+from .classes import CONVOLUTION, Subclasses, how_taken, why_left
 from .report import ConvertReport
 
 
@@ -37,7 +37,9 @@ def survey(
         if isinstance(module, CONVOLUTION):
             why = why_left(module, subclasses)
             if why is None:
-                found.converted[path] = "; ".join(filter(None, (note(module), aside.get(module))))
+                found.converted[path] = "; ".join(
+                    filter(None, (how_taken(module), note(module), aside.get(module)))
+                )
             else:
                 found.left[path] = why
         elif isinstance(module, torch.jit.ScriptModule) and module.original_name.startswith("Conv"):
