@@ -11,6 +11,7 @@ from ._flags import flags, set_flags
 from ._ops import ops
 from ._prepack import prepack
 from .functional import conv2d, conv_transpose2d
+from .functional_1d import conv1d, conv_transpose1d
 from .nn import (
     Conv1d,
     Conv2d,
@@ -39,7 +40,9 @@ __all__ = [
     "__version__",
     "benchmark",
     "compile_backend",
+    "conv1d",
     "conv2d",
+    "conv_transpose1d",
     "conv_transpose2d",
     "convert",
     "explain",

@@ -221,11 +221,11 @@ def _transposed(
     return out.add_(bias) if nothing_listens() else out + bias
 
 
-def _refuse_scripting(name: str) -> Callable[[], NoReturn]:
+def refuse_scripting(name: str) -> Callable[[], NoReturn]:
     """What torch.jit.script asks a function for, where it is called in what is compiled."""
     return lambda: texts.fail(texts.NOT_SCRIPTABLE, name=name)
 
 
 _function: Any
 for _function in (conv2d, conv_transpose2d):
-    _function.__prepare_scriptable__ = _refuse_scripting(_function.__name__)
+    _function.__prepare_scriptable__ = refuse_scripting(_function.__name__)

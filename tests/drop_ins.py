@@ -19,6 +19,27 @@ def pair(classes, dtype, *args, **kwargs):
     return layers
 
 
+def check_rows(theirs, ours, x, dtype):
+    """Results of layers of [N, C, L], of any strides, and that autograd lets them be changed."""
+    exact = copy.deepcopy(theirs).double()
+    channels_last = x.transpose(1, 2).contiguous().transpose(1, 2)
+    for given in (x, channels_last, x[:, :, ::2], x[0], x[:0]):
+        out, expected = ours(given), exact(given.double())
+        assert out.dtype == dtype and out.is_contiguous()
+        torch.testing.assert_close(out.double(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    with torch.no_grad():
+        out = ours(x)
+    with torch.inference_mode():
+        assert torch.equal(ours(x), out)
+    check_no_view(out)
+
+
+def check_no_view(out):
+    """Of a result computed without gradients: autograd would refuse to change a view in place."""
+    out.add_(torch.ones((), dtype=out.dtype, requires_grad=True))
+    assert out.requires_grad
+
+
 def check_gradients(theirs, ours, x):
     """Of first and second order."""
     found, expected = [], []

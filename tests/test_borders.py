@@ -21,6 +21,7 @@ MODULES = [
     {"_compile", "_convert", "_explain"},
     {"_prepack"},
     {"nn"},
+    {"functional_1d"},
     {"functional"},
     {"_ops"},
     {"_flags"},

@@ -11,18 +11,16 @@ from torch import Tensor
 
 from . import texts
 from .dtypes import ARITHMETIC
-from .sizes import (
-    EXPLICIT,
-    SAME,
-    SAME_LOWER,
-    extent,
-    four_sides,
-    holds,
-    output_size,
-    same_output_size,
-    same_sides,
-    two,
+from .operands import (
+    check_image,
+    check_kernel,
+    check_operands,
+    check_rank,
+    check_size,
+    check_steps,
+    check_weight,
 )
+from .sizes import EXPLICIT, extent, four_sides, holds, output_size, same_output_size, same_sides
 
 
 class Geometry(NamedTuple):
@@ -70,15 +68,8 @@ def forward_geometry(
     auto_pad: int,
 ) -> Geometry:
     """The convolution of shapes `x` and `w` (`bias`: a shape or None), all of its arguments checked."""
-    stride, padding, dilation = _check_steps(stride, padding, dilation, groups, auto_pad)
-    _check_rank("x", x)
-    _check_weight(w, groups)
-    if holds(x[-1] != w[2] * groups):
-        texts.fail(texts.CHANNELS, groups=groups, w=w, x=x, expected=w[2] * groups, actual=x[-1])
-    if bias is not None and (len(bias) != 1 or holds(bias[0] != w[3])):
-        texts.fail(texts.BIAS, w=w, O=w[3], bias=bias)
-    if holds(x[-3] < 1) or holds(x[-2] < 1):
-        texts.fail(texts.EMPTY_IMAGE, size=x)
+    stride, padding, dilation = check_steps(stride, padding, dilation, groups, auto_pad)
+    check_operands(x, w, bias, groups, "conv2d", 2)
     return _geometry(x, w[0], w[1], w[3], stride, padding, dilation, groups, auto_pad)
 
 
@@ -94,11 +85,11 @@ def input_geometry(
     algorithm: int,
 ) -> Geometry:
     """The convolution whose input gradient is asked for, from the shapes of `grad` and `w`."""
-    stride, padding, dilation = _check_steps(stride, padding, dilation, groups, auto_pad)
+    stride, padding, dilation = check_steps(stride, padding, dilation, groups, auto_pad)
     _check_algorithm(algorithm)
-    _check_rank("grad", grad)
-    _check_weight(w, groups)
-    _check_size("input_size", input_size)
+    check_rank("grad", grad)
+    check_weight(w, groups)
+    check_size("input_size", input_size)
     x = (*grad[:-3], *input_size, w[2] * groups)
     g = _geometry(x, w[0], w[1], w[3], stride, padding, dilation, groups, auto_pad)
     check_result_size(g, "grad", grad)
@@ -117,11 +108,11 @@ def weight_geometry(
     algorithm: int,
 ) -> Geometry:
     """The convolution whose weight gradient is asked for, from the shapes of `grad` and `x`."""
-    stride, padding, dilation = _check_steps(stride, padding, dilation, groups, auto_pad)
+    stride, padding, dilation = check_steps(stride, padding, dilation, groups, auto_pad)
     _check_algorithm(algorithm)
-    _check_rank("grad", grad)
-    _check_rank("x", x)
-    _check_size("kernel_size", kernel_size)
+    check_rank("grad", grad)
+    check_rank("x", x)
+    check_size("kernel_size", kernel_size)
     for name, shape in (("x", x), ("grad", grad)):
         if holds(shape[-1] < groups) or holds(shape[-1] % groups != 0):
             texts.fail(
@@ -132,8 +123,7 @@ def weight_geometry(
                 name=name,
                 size=shape,
             )
-    if holds(x[-3] < 1) or holds(x[-2] < 1):
-        texts.fail(texts.EMPTY_IMAGE, size=x)
+    check_image(x)
     g = _geometry(x, kernel_size[0], kernel_size[1], grad[-1], stride, padding, dilation, groups, auto_pad)
     check_result_size(g, "grad", grad)
     return check_winograd(g) if algorithm == 2 else g
@@ -217,8 +207,7 @@ def _geometry(
         padded = (H + top + bottom, W + left + right)
         kernel = (extent(KH, dilation[0]), extent(KW, dilation[1]))
         _check_count("padded input x", (*x[:-3], *padded, x[-1]))
-        if holds(kernel[0] > padded[0]) or holds(kernel[1] > padded[1]):
-            texts.fail(texts.KERNEL, H=padded[0], W=padded[1], KH=kernel[0], KW=kernel[1])
+        check_kernel(kernel, padded)
         OH = output_size(H, KH, stride[0], dilation[0], top, bottom)
         OW = output_size(W, KW, stride[1], dilation[1], left, right)
     else:
@@ -236,56 +225,9 @@ def _geometry(
     return g
 
 
-def _check_steps(
-    stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int, auto_pad: int
-) -> tuple[tuple[int, int], tuple[int, ...], tuple[int, int]]:
-    if groups < 1:
-        texts.fail(texts.NOT_POSITIVE, name="groups", value=groups)
-    for name, value in (("stride", stride), ("dilation", dilation)):
-        if len(value) not in (1, 2):
-            texts.fail(texts.LENGTH, name=name, length="2", value=tuple(value))
-        if min(value) < 1:
-            texts.fail(texts.NOT_POSITIVE, name=name, value=tuple(value))
-    padding = tuple(padding)
-    if len(padding) not in (1, 2, 4):
-        texts.fail(texts.LENGTH, name="padding", length="2 or 4", value=padding)
-    if min(padding) < 0:
-        texts.fail(texts.NEGATIVE, value=padding)
-    for name, value in (("padding", padding), ("dilation", dilation)):
-        if max(value) > texts.MAX_ELEMENTS:
-            texts.fail(texts.AT_MOST, name=name, limit=texts.MAX_ELEMENTS, value=tuple(value))
-    if auto_pad not in (EXPLICIT, SAME, SAME_LOWER):
-        texts.fail(texts.AUTO_PAD, value=auto_pad)
-    if auto_pad and any(padding):
-        texts.fail(texts.AUTO_PAD_AND_PADDING, auto_pad=auto_pad, value=padding)
-    return two(stride), padding, two(dilation)
-
-
 def _check_algorithm(algorithm: int) -> None:
     if algorithm not in (0, 1, 2):
         texts.fail(texts.ALGORITHM, value=algorithm)
-
-
-def _check_rank(name: str, shape: Sequence[int], op: str = "conv2d") -> None:
-    if len(shape) not in (3, 4):
-        texts.fail(texts.RANK, name=name, size=shape, op=op)
-
-
-def _check_weight(w: Sequence[int], groups: int) -> None:
-    if len(w) != 4:
-        texts.fail(texts.WEIGHT_RANK, size=w)
-    for dim, least in enumerate((1, 1, 1, groups)):
-        if holds(w[dim] < least):
-            texts.fail(texts.AT_LEAST, groups=groups, least=least, dim=dim, size=w)
-    if holds(w[3] % groups != 0):
-        texts.fail(texts.DIVISIBLE, groups=groups, role="weight", dim=3, name="w", size=w)
-
-
-def _check_size(name: str, size: Sequence[int]) -> None:
-    if len(size) != 2:
-        texts.fail(texts.SIZE_LENGTH, name=name, value=tuple(size))
-    if holds(size[0] < 1) or holds(size[1] < 1):
-        texts.fail(texts.NOT_POSITIVE, name=name, value=tuple(size))
 
 
 def check_result_size(g: Geometry, name: str, shape: Sequence[int]) -> None:

@@ -9,17 +9,18 @@ import torch
 
 from . import dtypes
 
-RANK = "Expected 3D (unbatched) or 4D (batched) input to {op}, but got {name} of size: {size}"
+RANK = "Expected {least}D (unbatched) or {most}D (batched) input to {op}, but got {name} of size: {size}"
 RANKS = (  # of the drop-in for torch.nn.Conv2d
     "Expected {dims}-dimensional input for {dims}-dimensional weight {weight}, but got {actual}-dimensional "
     "input of size {input} instead"
 )
 WEIGHT_RANK = "Expected 4D weight [KH, KW, C per group, O], but got w of size: {size}"
+ROW_WEIGHT_RANK = "Expected 3D weight [K, C per group, O], but got w of size: {size}"
 LENGTH = (
     "expected {name} to be a single integer value or a list of {length} values to match the convolution "
     "dimensions, but got {name}={value}"
 )
-SIZE_LENGTH = "expected {name} to be a list of 2 values, but got {name}={value}"
+SIZE_LENGTH = "expected {name} to be a list of {length} values, but got {name}={value}"
 NOT_POSITIVE = (
     "non-positive {name} is not supported, {name} should be greater than zero, but got {name}={value}"
 )
@@ -47,7 +48,7 @@ BIAS = (
 )
 EMPTY_IMAGE = "Only zero batch or zero channel inputs are supported, but got input shape: x{size}"
 KERNEL = (
-    "Calculated padded input size per channel: ({H} x {W}). Kernel size: ({KH} x {KW}). "
+    "Calculated padded input size per channel: ({padded}). Kernel size: ({kernel}). "
     "Kernel size can't be greater than actual input size"
 )
 NCHW_CHANNELS = (
@@ -63,7 +64,7 @@ TRANSPOSED_BIAS = (
     "but got bias of size {bias} instead"
 )
 TRANSPOSED_SIZE = (
-    "Given input size per channel: ({H} x {W}). Calculated output size per channel: ({OH} x {OW}). "
+    "Given input size per channel: ({given}). Calculated output size per channel: ({size}). "
     "Output size is too small"
 )
 NEGATIVE_OUTPUT_PADDING = "negative output_padding is not supported, but got output_padding={value}"

@@ -91,7 +91,7 @@ def check_shapes(
     if weight.dim() != 4:
         texts.fail(texts.RANKS, dims=weight.dim(), weight=weight.shape, input=input.shape, actual=input.dim())
     if input.dim() not in (3, 4):
-        texts.fail(texts.RANK, name="input", size=input.shape, op="conv2d")
+        texts.fail(texts.RANK, least=3, most=4, name="input", size=input.shape, op="conv2d")
     channels, expected = input.shape[-3], weight.shape[1] * groups
     if channels != expected:
         sides, auto_pad = padding_argument(padding)
