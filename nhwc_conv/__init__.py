@@ -22,6 +22,8 @@ from .nn import (
     LazyNHWCConvTranspose2d,
     NHWCConv2d,
     NHWCConvTranspose2d,
+    NWCConv1d,
+    NWCConvTranspose1d,
     weight_layout,
 )
 
@@ -37,6 +39,8 @@ __all__ = [
     "LazyNHWCConvTranspose2d",
     "NHWCConv2d",
     "NHWCConvTranspose2d",
+    "NWCConv1d",
+    "NWCConvTranspose1d",
     "__version__",
     "benchmark",
     "compile_backend",

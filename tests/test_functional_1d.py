@@ -199,8 +199,6 @@ def test_graphs(function):
     torch.testing.assert_close(traced(x), expected)
     fake = function(*(t.to("meta") for t in (x, w, b)), **kwargs)
     assert fake.shape == expected.shape and fake.stride() == expected.stride()
-    with pytest.raises(RuntimeError, match=f"torch.jit.script cannot compile nhwc_conv.{function.__name__}"):
-        torch.jit.script(function)
 
 
 @pytest.mark.parametrize("function", THEIRS)

@@ -75,7 +75,9 @@ def test_the_standard_deviation_is_he_s():
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match=r"weight to have 4 dimensions, but got weight of size \[3, 4, 8\]"):
-        init.kaiming_normal_(torch.zeros(3, 4, 8))
+    with pytest.raises(
+        ValueError, match=r"weight to have 3 or 4 dimensions, but got weight of size \[4, 8\]"
+    ):
+        init.kaiming_normal_(torch.zeros(4, 8))
     with pytest.raises(ValueError, match="Mode fan_avg not supported"):
         init.kaiming_normal_(torch.zeros(3, 3, 4, 8), mode="fan_avg")

@@ -24,6 +24,7 @@ LAYERS = {
     "Conv2d": lambda: nhwc_conv.Conv2d(3, 4, 3),
     "NHWCConv2d": lambda: nhwc_conv.NHWCConv2d(3, 4, 3),
     "NHWCConvTranspose2d": lambda: nhwc_conv.NHWCConvTranspose2d(3, 4, 3),
+    "NWCConv1d": lambda: nhwc_conv.NWCConv1d(3, 4, 3),
     "LazyNHWCConv2d": lambda: nhwc_conv.LazyNHWCConv2d(4, 3),
 }
 
@@ -68,6 +69,8 @@ def convolves_transposed(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         (convolves_transposed, "conv_transpose2d"),
         (nhwc_conv.conv2d, "conv2d"),
         (nhwc_conv.conv_transpose2d, "conv_transpose2d"),
+        (nhwc_conv.conv1d, "conv1d"),
+        (nhwc_conv.conv_transpose1d, "conv_transpose1d"),
     ],
 )
 def test_functions_cannot_be_scripted(function, name):

@@ -40,6 +40,11 @@ def test_layers() -> None:
     assert_type(network.first.stride, tuple[int, int])
     assert_type(nhwc_conv.Conv2d(3, 4, 3)(torch.ones(2, 3, 8, 8)), Tensor)
     assert_type(nhwc_conv.LazyConv2d(4, 3, padding="same")(torch.ones(2, 3, 8, 8)), Tensor)
+    assert_type(nhwc_conv.ConvTranspose1d(3, 4, 3, 2)(torch.ones(2, 3, 8), output_size=[18]), Tensor)
+    signals = nhwc_conv.NWCConv1d(3, 4, 3, padding=(2, 0), activation="silu")
+    assert_type(signals(torch.ones(2, 8, 3), residual=torch.ones(2, 8, 4)), Tensor)
+    assert_type(signals.stride, tuple[int])
+    assert_type(nhwc_conv.NWCConvTranspose1d(3, 4, 2, stride=2)(torch.ones(2, 8, 3), output_size=16), Tensor)
     assert_type(nhwc_conv.nn.FusedConv2d(3, 4, 3, activation="relu")(torch.ones(2, 3, 8, 8)), Tensor)
 
 

@@ -3,6 +3,9 @@
 from torch import Tensor
 
 HWIO, OIHW = (2, 3, 1, 0), (3, 2, 0, 1)
+# By the number of dimensions: of signals it is [K, C/groups, O] here, and [O, C/groups, K] in torch.
+OURS = {3: (2, 1, 0), 4: HWIO}
+TORCHS = {3: (2, 1, 0), 4: OIHW}
 
 
 def hwio_size(weight: Tensor, oihw: bool) -> tuple[int, ...]:

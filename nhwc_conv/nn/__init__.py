@@ -1,4 +1,4 @@
-"""Layers of NHWC tensors and HWIO weights, `NHWC...`, drop-ins for torch.nn, and lazy variants of both."""
+"""Layers of channels-last tensors, `NHWC...` and `NWC...`, drop-ins for torch.nn, and lazy variants of both."""
 
 from . import init
 from .drop_in import Conv2d
@@ -9,6 +9,7 @@ from .layout import weight_layout
 from .lazy import LazyConv2d, LazyNHWCConv2d, LazyNHWCConvTranspose2d
 from .linear import FusedLinear
 from .nhwc import NHWCConv2d
+from .nwc import NWCConv1d, NWCConvTranspose1d
 from .transposed import NHWCConvTranspose2d
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "LazyNHWCConvTranspose2d",
     "NHWCConv2d",
     "NHWCConvTranspose2d",
+    "NWCConv1d",
+    "NWCConvTranspose1d",
     "init",
     "weight_layout",
 ]

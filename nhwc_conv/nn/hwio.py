@@ -1,16 +1,18 @@
-"""What layers with an HWIO weight share."""
+"""What layers of channels-last tensors share."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from .._geometry import EXPLICIT, padding_argument
 from . import init, layout
+from .drop_in import PaddingMode
 from .limits import Limited
 from .norms import check_norms
 
@@ -18,8 +20,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class HWIOLayer(Limited):
-    """A layer whose `weight` is that of the torch.nn layer, permuted by (2, 3, 1, 0)."""
+PADDING_MODES = get_args(PaddingMode)
+
+
+class ChannelsLastLayer(Limited):
+    """A layer whose `weight` is that of the torch.nn layer, its first two dimensions moved to the end and swapped."""
 
     _version = layout.VERSION
     shown_unless: dict[str, Any]  # what repr leaves out: names of attributes and their default values
@@ -28,10 +33,8 @@ class HWIOLayer(Limited):
         in_channels: int
         out_channels: int
         groups: int
-        kernel_size: tuple[int, int]
-        stride: tuple[int, int]
-        padding: str | tuple[int, int, int, int]
-        dilation: tuple[int, int]
+        kernel_size: tuple[int, ...]
+        stride: tuple[int, ...]
         weight: nn.Parameter
         bias: nn.Parameter | None
 
@@ -51,7 +54,7 @@ class HWIOLayer(Limited):
         """Initial values of the torch.nn layer: the same random numbers in the same order, permuted."""
         init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
-            fan_in = math.prod(self.weight.shape[:3])
+            fan_in = math.prod(self.weight.shape[:-1])
             bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0
             nn.init.uniform_(self.bias, -bound, bound)
 
@@ -96,6 +99,36 @@ class HWIOLayer(Limited):
             return applied.contiguous()
 
         return super()._apply(keep_layout, recurse)
+
+
+class HWIOLayer(ChannelsLastLayer):
+    """One of images: the weight is permuted by (2, 3, 1, 0)."""
+
+    if TYPE_CHECKING:
+        kernel_size: tuple[int, int]
+        stride: tuple[int, int]
+        padding: str | tuple[int, int, int, int]
+        dilation: tuple[int, int]
+
+
+def check_padding_mode(padding_mode: str) -> None:
+    if padding_mode not in PADDING_MODES:
+        raise ValueError(
+            f"padding_mode must be one of {PADDING_MODES}, but got padding_mode={padding_mode!r}"
+        )
+
+
+def check_transposed(padding_mode: str, padding: Any, output_padding: Any, is_padded: bool) -> None:
+    """ValueError for what a transposed convolution has not; whether `output_padding` is more than 0 is `is_padded`."""
+    if padding_mode != "zeros":
+        raise ValueError(
+            f"only padding_mode 'zeros' has a transposed convolution, but got padding_mode={padding_mode!r}"
+        )
+    if is_padded and padding_argument(padding)[1] != EXPLICIT:
+        raise ValueError(
+            f"output_padding must be 0 where padding={padding!r}, but got output_padding={output_padding}; "
+            f"call the layer with output_size"
+        )
 
 
 def check_groups(groups: int, in_channels: int, out_channels: int) -> None:

@@ -1,4 +1,4 @@
-"""torch.nn.init for HWIO weights, of NHWCConv2d and NHWCConvTranspose2d alike.
+"""torch.nn.init for HWIO weights, of NHWCConv2d and NHWCConvTranspose2d alike, and those of NWC layers.
 
 The functions of torch.nn.init take dimensions 0 and 1 of a weight for outputs and inputs, which here are rows and
 columns of kernels: their fans, and so their values, would be wrong. These give the values that torch.nn.init gives
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .._ops.weight_order import HWIO, OIHW
+from .._ops.weight_order import OURS, TORCHS
 
 if TYPE_CHECKING:
     from torch.nn.init import _FanMode as FanMode
@@ -40,7 +40,7 @@ def kaiming_uniform_(
         generator: of the random numbers; None is torch's own.
 
     Raises:
-        ValueError: a `weight` that has not 4 dimensions, and whatever torch.nn.init raises.
+        ValueError: a `weight` that has neither 3 nor 4 dimensions, and whatever torch.nn.init raises.
     """
     return as_oihw(nn.init.kaiming_uniform_, weight, a, mode, nonlinearity, generator)
 
@@ -79,8 +79,10 @@ def dirac_(weight: Tensor, groups: int = 1) -> Tensor:
 
 def as_oihw(initialise: Callable[..., Tensor], weight: Tensor, *arguments: Any) -> Tensor:
     """`weight`, with what `initialise` makes of an OIHW tensor."""
-    if weight.dim() != 4:
-        raise ValueError(f"expected weight to have 4 dimensions, but got weight of size {list(weight.shape)}")
+    if weight.dim() not in TORCHS:
+        raise ValueError(
+            f"expected weight to have 3 or 4 dimensions, but got weight of size {list(weight.shape)}"
+        )
     with torch.no_grad():
-        oihw = torch.empty_like(weight.permute(OIHW), memory_format=torch.contiguous_format)
-        return weight.copy_(initialise(oihw, *arguments).permute(HWIO))
+        oihw = torch.empty_like(weight.permute(TORCHS[weight.dim()]), memory_format=torch.contiguous_format)
+        return weight.copy_(initialise(oihw, *arguments).permute(OURS[weight.dim()]))

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
-from .._ops.weight_order import HWIO, OIHW
+from .._ops.weight_order import OURS, TORCHS
 
 if TYPE_CHECKING:
-    from .hwio import HWIOLayer
+    from .hwio import ChannelsLastLayer
 
 LAYOUTS = ("HWIO", "OIHW")
 VERSION = 2  # of a layer in a state dict: its weight is HWIO. Layers of torch.nn have 1, as ours once had
@@ -43,7 +43,8 @@ def weight_layout(layout: Literal["HWIO", "OIHW"]) -> Iterator[None]:
 
     Args:
         layout: "HWIO", as NHWCConv2d and NHWCConvTranspose2d hold their weights, or "OIHW", as torch.nn.Conv2d and
-            torch.nn.ConvTranspose2d (whose order is [in, out/groups, KH, KW]) hold theirs.
+            torch.nn.ConvTranspose2d (whose order is [in, out/groups, KH, KW]) hold theirs. Layers of signals likewise:
+            "HWIO" is the order of NWCConv1d, "OIHW" that of torch.nn.Conv1d.
 
     Raises:
         ValueError: another `layout`.
@@ -58,7 +59,11 @@ def weight_layout(layout: Literal["HWIO", "OIHW"]) -> Iterator[None]:
 
 
 def read_weights(
-    layer: HWIOLayer, state_dict: dict[str, Any], prefix: str, metadata: dict[str, Any], error_msgs: list[str]
+    layer: ChannelsLastLayer,
+    state_dict: dict[str, Any],
+    prefix: str,
+    metadata: dict[str, Any],
+    error_msgs: list[str],
 ) -> None:
     """Makes the weight of `layer` in `state_dict` HWIO; where that cannot be done, `error_msgs` says so.
 
@@ -68,19 +73,20 @@ def read_weights(
     for name, own in weights_of(layer).items():
         key = prefix + name
         given = state_dict.get(key)
-        if not isinstance(given, Tensor) or is_lazy(given) or given.dim() != 4:
+        if not isinstance(given, Tensor) or is_lazy(given) or given.dim() != len(layer.weight_shape()):
             continue  # nothing to read, or torch's error
         layout = layout_of(given.shape, layer.weight_shape() if is_lazy(own) else own.shape, said)
         if layout == "OIHW" and name == "weight":
-            state_dict[key] = given.permute(HWIO).contiguous()
+            state_dict[key] = given.permute(OURS[given.dim()]).contiguous()
         elif layout != "HWIO":
             text = REPARAMETRISED if layout else UNKNOWN
             error_msgs.append(text.format(key=key, size=list(given.shape)))
             state_dict[key] = own  # which leaves it as it is
 
 
-def weights_of(layer: HWIOLayer) -> dict[str, Tensor]:
+def weights_of(layer: ChannelsLastLayer) -> dict[str, Tensor]:
     """The parameters and buffers of the weight of `layer` by their keys: what they hold is in HWIO order."""
+    dims = len(layer.weight_shape())
     tensors: dict[str, Tensor | None] = {**layer._parameters, **layer._buffers}
     tensors = {name: t for name, t in tensors.items() if name.startswith("weight")}
     if is_parametrized(layer, "weight"):
@@ -89,12 +95,12 @@ def weights_of(layer: HWIOLayer) -> dict[str, Tensor]:
         tensors.update({f"parametrizations.weight.{name}": t for name, t in originals.items()})
         # As torch.nn.utils.weight_norm called them; a hook renames them.
         tensors.update(weight_g=originals.get("original0"), weight_v=originals.get("original1"))
-    return {name: t for name, t in tensors.items() if t is not None and (is_lazy(t) or t.dim() == 4)}
+    return {name: t for name, t in tensors.items() if t is not None and (is_lazy(t) or t.dim() == dims)}
 
 
 def layout_of(shape: Sequence[int], hwio: Sequence[int], said: str | None) -> str | None:
     """Of a weight in a state dict, None if nothing tells; `hwio` is the shape it must come to, 0 for any number."""
-    as_hwio, as_oihw = fits(shape, hwio), fits(shape, [hwio[i] for i in OIHW])
+    as_hwio, as_oihw = fits(shape, hwio), fits(shape, [hwio[i] for i in TORCHS[len(hwio)]])
     if as_hwio and as_oihw and shape[0] > 1:
         return said
     return "OIHW" if as_oihw and not as_hwio else "HWIO"  # also of any other shape, for torch's error

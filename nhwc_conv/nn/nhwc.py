@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict, get_args
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +14,12 @@ from .._ops.finish import ActivationArgument
 from ..functional import Algorithm, check_algorithm, conv2d
 from . import exchange
 from .drop_in import PaddingMode
-from .hwio import HWIOLayer, check_groups
+from .hwio import HWIOLayer, check_groups, check_padding_mode
 from .packed import Prepackable
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from typing_extensions import Self, Unpack
-
-PADDING_MODES = get_args(PaddingMode)
 
 
 class Options(TypedDict, total=False):
@@ -82,10 +80,7 @@ class NHWCConv2d(Prepackable, HWIOLayer):
     ) -> None:
         super().__init__()
         check_groups(groups, in_channels, out_channels)
-        if padding_mode not in PADDING_MODES:
-            raise ValueError(
-                f"padding_mode must be one of {PADDING_MODES}, but got padding_mode={padding_mode!r}"
-            )
+        check_padding_mode(padding_mode)
         check_algorithm(algorithm)
         sides, self._auto_pad = padding_argument(padding)
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups

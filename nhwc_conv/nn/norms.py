@@ -10,7 +10,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 if TYPE_CHECKING:
-    from .hwio import HWIOLayer
+    from .hwio import ChannelsLastLayer
 
 NORMS = {
     _WeightNorm: "weight_norm",
@@ -21,16 +21,18 @@ NORMS = {
 }
 
 
-def check_norms(layer: HWIOLayer) -> None:
+def check_norms(layer: ChannelsLastLayer) -> None:
     """ValueError where PyTorch's default `dim`, for OIHW weights, was left as it is."""
     steps: list[Any] = [*layer._forward_pre_hooks.values()]
     if is_parametrized(layer, "weight"):
         parametrizations: Any = layer.parametrizations
         steps += parametrizations.weight
+    last = layer.weight.dim() - 1
     for step in steps:
-        if type(step) in NORMS and step.dim in (0, 1):
-            norm = NORMS[type(step)]
+        if type(step) in NORMS and step.dim in range(last - 1):
+            norm, order = NORMS[type(step)], "HWIO" if last == 3 else "[K, in, out]"
             raise ValueError(
-                f"expected dim of {norm} to be 3 or 2, the channels of a weight {list(layer.weight.shape)} in HWIO "
-                f"order, but got dim={step.dim}; dimension 0 of torch.nn's layer is 3 here, and 1 is 2"
+                f"expected dim of {norm} to be {last} or {last - 1}, the channels of a weight "
+                f"{list(layer.weight.shape)} in {order} order, but got dim={step.dim}; dimension 0 of torch.nn's layer "
+                f"is {last} here, and 1 is {last - 1}"
             )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from .._geometry import EXPLICIT, as_pair, as_sides, padding_argument
+from .._geometry import as_pair, as_sides, padding_argument
 from ..functional import conv_transpose2d
-from .hwio import HWIOLayer, check_groups
+from .hwio import HWIOLayer, check_groups, check_transposed
 
 
 class NHWCConvTranspose2d(HWIOLayer):
@@ -54,22 +54,14 @@ class NHWCConvTranspose2d(HWIOLayer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if padding_mode != "zeros":
-            raise ValueError(
-                f"only padding_mode 'zeros' has a transposed convolution, but got padding_mode={padding_mode!r}"
-            )
         check_groups(groups, in_channels, out_channels)
-        sides, auto_pad = padding_argument(padding)
+        sides, _ = padding_argument(padding)
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = as_pair("kernel_size", kernel_size)
         self.stride, self.dilation = as_pair("stride", stride), as_pair("dilation", dilation)
         self.padding = padding.lower() if isinstance(padding, str) else as_sides(sides)
         self.output_padding, self.padding_mode = as_pair("output_padding", output_padding), padding_mode
-        if auto_pad != EXPLICIT and any(self.output_padding):
-            raise ValueError(
-                f"output_padding must be 0 where padding={padding!r}, but got output_padding={output_padding}; "
-                f"call the layer with output_size"
-            )
+        check_transposed(padding_mode, padding, output_padding, any(self.output_padding))
         self.create_parameters(bias, device, dtype)
 
     def weight_shape(self) -> tuple[int, ...]:
