@@ -1,6 +1,7 @@
 """NWCConv1d and NWCConvTranspose1d beside torch.nn's layers: values, results, state dicts, graphs, errors."""
 
 import copy
+import itertools
 import pickle
 
 import drop_ins
@@ -80,8 +81,11 @@ def test_paddings_that_torch_has_not():
     padded = F.pad(x.transpose(1, 2), (2, 0), mode="replicate")
     expected = F.conv1d(padded, layer.weight.permute(ORDER), layer.bias, 2).transpose(1, 2)
     torch.testing.assert_close(layer(x), expected)
-    for strings in (("same", (0, 1)), ("SAME_LOWER", (1, 0))):
-        ours = [NWCConv1d(4, 6, 3, 2, padding, dtype=torch.float64) for padding in strings]
+    for mode, strings in itertools.product(
+        ("zeros", "replicate"), (("same", (0, 1)), ("SAME_LOWER", (1, 0)))
+    ):
+        options = dict(padding_mode=mode, dtype=torch.float64)
+        ours = [NWCConv1d(4, 6, 3, 2, padding, **options) for padding in strings]
         ours[1].load_state_dict(ours[0].state_dict())
         assert torch.equal(ours[0](x), ours[1](x)) and f"padding={strings[0].lower()}" in repr(ours[0])
     up = NWCConvTranspose1d(4, 6, 5, 2, "same", dtype=torch.float64)
