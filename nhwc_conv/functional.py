@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NoReturn, TypeAlias
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch._C import _get_tracing_state as tracing_state
@@ -217,6 +218,8 @@ def _transposed(
     out = ops.conv2d_input(x, w, g.size, stride, sides, dilation, groups, auto_pad)
     if bias is None:
         return out
+    if out.dtype == torch.complex32:  # aten has no sum of these, for the gradient of the bias
+        return (out.to(torch.complex64) + bias.to(torch.complex64)).to(out.dtype)
     # In place where nobody could notice: a transform may have mapped the bias and not the rest.
     return out.add_(bias) if nothing_listens() else out + bias
 

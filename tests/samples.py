@@ -48,7 +48,8 @@ def first_and_second(function, leaves, grad, directions):
     grad = grad.clone().requires_grad_()
     out = function(*leaves)
     first = torch.autograd.grad(out, leaves, grad, create_graph=True)
-    inner = sum((d * v.conj()).sum() for d, v in zip(first, directions, strict=True))
+    products = [d * v.conj() for d, v in zip(first, directions, strict=True)]
+    inner = sum((p.to(torch.complex64) if p.dtype == torch.complex32 else p).sum() for p in products)
     second = torch.autograd.grad(inner.real if inner.is_complex() else inner, [*leaves[:2], grad])
     return [out.detach(), *(t.detach() for t in first), *second]
 
@@ -81,6 +82,6 @@ def check_derivatives(ours, theirs, leaves, dtype, lengths, units):
     lengths = lengths if len(leaves) == 3 else (*lengths[:3], *lengths[4:])
     for got, want, magnitude, n in zip(results, expected, magnitudes, lengths, strict=True):
         if units:
-            assert torch.equal(got, want.to(dtype))
+            assert got.dtype == dtype and torch.equal(got.to(want.dtype), want)
         else:
             assert_within_rounding(got, want, magnitude, dtype, n)

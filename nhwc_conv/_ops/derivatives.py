@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
@@ -57,7 +58,7 @@ class ForwardRule:
             told_w, out_dtype = (*told, w_dtype), w_dtype
         dx = D(grad, w, _image_size(x_shape), *told) if need_x else None
         dw = W(grad, x, _kernel_size(w_shape), *told_w) if need_w else None
-        dbias = grad.sum(tuple(range(grad.dim() - 1)), dtype=out_dtype) if need_bias else None
+        dbias = _sum_of_pixels(grad, out_dtype) if need_bias else None
         return dx, dw, dbias
 
     @staticmethod
@@ -110,6 +111,12 @@ RULES: dict[str, Rule] = {
     "conv2d_input": InputRule,
     "conv2d_weight": WeightRule,
 }
+
+
+def _sum_of_pixels(grad: Tensor, dtype: torch.dtype | None) -> Tensor:
+    if grad.dtype == torch.complex32:  # aten has no sum of these
+        return _sum_of_pixels(grad.to(torch.complex64), dtype).to(grad.dtype)
+    return grad.sum(tuple(range(grad.dim() - 1)), dtype=dtype)
 
 
 def _forward(x: Tensor, w: Tensor, geometry: tuple[Any, ...]) -> Tensor:

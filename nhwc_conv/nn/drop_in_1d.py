@@ -47,7 +47,14 @@ def conv1d_ncl(
 
 def in_a_row(stride: Any, padding: Any, dilation: Any, groups: int) -> tuple[Any, ...]:
     """The steps of a sequence as those of an image of one row."""
-    return (1, *stride), padding if isinstance(padding, str) else (0, *padding), (1, *dilation), groups
+    sides = padding if isinstance(padding, str) else beside(0, padding)
+    return beside(1, stride), sides, beside(1, dilation), groups
+
+
+def beside(rows: int, along: Any) -> tuple[int, int]:
+    """(rows, n) of an `along` that is n or (n,): what conv2d takes for an image of one row. ValueError otherwise."""
+    (n,) = along if isinstance(along, (tuple, list)) else (along,)
+    return rows, n
 
 
 def as_row(t: Tensor) -> Tensor:

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._geometry import as_pair
 from .._ops import nchw
 from ..functional import conv_transpose2d
 from .drop_in import as_torch, check_convolution
-from .drop_in_1d import as_row
+from .drop_in_1d import as_row, beside
 from .limits import Limited
 from .twin import twin
 
@@ -34,13 +35,15 @@ def conv_transpose2d_nchw(
     dilation: Any,
 ) -> Tensor:
     """F.conv_transpose2d by nhwc_conv.conv_transpose2d: NCHW (or CHW) input, weight [C, O/groups, KH, KW]."""
-    arguments = stride, padding, output_padding, groups, dilation
+    rest = output_padding, groups, dilation
     try:
         with nchw.without_views(input, weight, bias):
             x, w = nchw.to_nhwc(input), weight.permute(TRANSPOSED_HWIO)
-            return nchw.result(conv_transpose2d(x, w, bias, *arguments), input, weight)
+            pair = as_pair("padding", padding)  # torch has neither four sides here nor strings
+            return nchw.result(conv_transpose2d(x, w, bias, stride, pair, *rest), input, weight)
     except REFUSED:
-        F.conv_transpose2d(input, weight, bias, *arguments)  # has the words that users know, of NCHW shapes
+        # In words that users know, of NCHW shapes.
+        F.conv_transpose2d(input, weight, bias, stride, padding, *rest)
         raise
 
 
@@ -58,7 +61,8 @@ def conv_transpose1d_ncl(
     """F.conv_transpose1d likewise: [N, C, L] (or [C, L]) input, weight [C, O/groups, K], a contiguous result."""
     try:
         with nchw.without_views(input, weight, bias):
-            steps = (1, *stride), (0, *padding), (0, *output_padding), groups, (1, *dilation)
+            sizes = beside(1, stride), beside(0, padding), beside(0, output_padding)
+            steps = *sizes, groups, beside(1, dilation)
             out = conv_transpose2d_nchw(as_row(input), weight.unsqueeze(2), bias, *steps)
             return out.squeeze(-2).contiguous()
     except REFUSED:
