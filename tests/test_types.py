@@ -57,6 +57,10 @@ def test_layers_from_others() -> None:
     kernel = np.ones((3, 3, 2, 4), np.float32)
     assert_type(nhwc_conv.NHWCConv2d.from_kernel(kernel, padding_mode="reflect"), nhwc_conv.NHWCConv2d)
     assert_type(nhwc_conv.NHWCConv2d.from_depthwise_kernel(kernel, [0.0] * 8), nhwc_conv.NHWCConv2d)
+    up = nhwc_conv.NHWCConvTranspose2d.from_kernel(kernel, padding="same", transpose_kernel=False)
+    assert_type(up, nhwc_conv.NHWCConvTranspose2d)
+    assert_type(up.to_torch(), nn.ConvTranspose2d)
+    assert_type(nhwc_conv.NHWCConvTranspose2d.from_torch(up.to_torch()), nhwc_conv.NHWCConvTranspose2d)
     nhwc_conv.nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     with nhwc_conv.weight_layout("OIHW"):
         layer.load_state_dict(theirs.state_dict())

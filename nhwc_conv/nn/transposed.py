@@ -9,7 +9,14 @@ from torch import Tensor
 
 from .._geometry import as_pair, as_sides, padding_argument
 from ..functional import conv_transpose2d
+from . import exchange
+from .drop_in import check_convolution
+from .drop_in_transposed import ConvTranspose2d
 from .hwio import HWIOLayer, check_groups, check_transposed
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from typing_extensions import Self
 
 
 class NHWCConvTranspose2d(HWIOLayer):
@@ -66,6 +73,66 @@ class NHWCConvTranspose2d(HWIOLayer):
 
     def weight_shape(self) -> tuple[int, ...]:
         return (*self.kernel_size, self.out_channels // self.groups, self.in_channels)
+
+    @classmethod
+    def from_torch(cls, conv: torch.nn.ConvTranspose2d) -> Self:
+        """The layer that computes on NHWC tensors what `conv` does on NCHW ones, with a copy of its parameters.
+
+        What is kept of `conv` is said at NHWCConv2d.from_torch.
+
+        Raises:
+            ValueError: `conv` is no torch.nn.ConvTranspose2d, or a lazy one without a shape yet.
+        """
+        check_convolution(conv, torch.nn.ConvTranspose2d, ConvTranspose2d)
+        return exchange.from_transposed(cls, conv)
+
+    def to_torch(self) -> torch.nn.ConvTranspose2d:
+        """The torch.nn.ConvTranspose2d that computes the same on NCHW tensors, with a copy of the parameters.
+
+        What strings and opposite sides that differ take off becomes `padding` and `output_padding`.
+
+        Raises:
+            ValueError: torch.nn.ConvTranspose2d has no such padding: it cannot take off more at the bottom or the right
+                than at the top or the left, nor less by as much as stride and dilation.
+        """
+        return exchange.to_transposed(self)
+
+    @classmethod
+    def from_kernel(
+        cls,
+        kernel: Tensor | ArrayLike,
+        bias: Tensor | ArrayLike | None = None,
+        *,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, ...] | str = 0,
+        output_padding: int | tuple[int, int] | None = None,
+        dilation: int | tuple[int, int] = 1,
+        transpose_kernel: bool = True,
+    ) -> Self:
+        """The layer with the weights of a Keras Conv2DTranspose or a Flax ConvTranspose (`kernel`).
+
+        Args:
+            kernel: [KH, KW, O, C], Keras' and that of a Flax layer with transpose_kernel=True, or, without
+                `transpose_kernel`, [KH, KW, C, O]; a tensor or anything that NumPy takes; copied.
+            bias: [O].
+            stride, dilation: Keras' strides and dilation_rate, Flax's strides and kernel_dilation.
+            padding: Keras' and Flax's "same" and "valid", in any case of letters, or what this layer takes. With
+                k = dilation * (KH - 1) + 1 for the extent of the kernel, "same" has H * stride rows, and of all rows of
+                the result max(k - stride, 0) are left out, the odd one at the bottom; "valid" has
+                H * stride + max(k - stride, 0), where this layer's has (H - 1) * stride + k: `output_padding` adds
+                stride - k zeros to those of a shorter kernel. Flax's ((top, bottom), (left, right)) are zeros
+                around its dilated input; here they are (k - 1 - top, k - 1 - bottom, ...) of each axis' k.
+            output_padding: Keras'. None leaves the size to `padding`; with it "same" has
+                (H - 1) * stride + k % 2 + output_padding rows and "valid" (H - 1) * stride + k + output_padding.
+            transpose_kernel: Flax's argument of that name; its default, False, is not the one here. Kernels
+                without it are not flipped as torch's are: they are flipped here.
+
+        Raises:
+            TypeError: an argument that is no integer or integers.
+            ValueError: shapes that do not fit together, or unknown strings.
+        """
+        steps = stride, padding, output_padding, dilation
+        return exchange.from_transposed_kernel(cls, kernel, bias, transpose_kernel, *steps)
 
     def forward(self, x: Tensor, output_size: list[int] | tuple[int, ...] | None = None) -> Tensor:
         """`output_size` is (OH, OW), or a whole shape of the result; it takes the place of output_padding."""
