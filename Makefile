@@ -14,8 +14,9 @@ SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
 demo: .venv/built
 	$(BIN)/python -m nhwc_conv
 
+# Two at a time: each runs its operators on one thread.
 test: .venv/built .venv/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: .venv/built .venv/installed-bench
 	$(BIN)/python -m pytest bench/bench_layers.py --benchmark-max-time=0.1 --benchmark-min-rounds=5 \
@@ -58,7 +59,7 @@ $(INSTALLED): | .venv/bin/python
 	touch $@
 
 .venv/installed-test: $(INSTALLED)
-	$(PIP) onnx onnxscript onnxruntime
+	$(PIP) onnx onnxscript onnxruntime pytest-xdist
 	touch $@
 
 .venv/installed-bench: $(INSTALLED)
