@@ -32,6 +32,10 @@ ALGORITHMS: dict[str, Callable[..., Tensor]] = {
 }
 
 
+# What our calls raise for arguments that do not fit, before these are told in words that their users know.
+REFUSED = AttributeError, IndexError, RuntimeError, TypeError, ValueError
+
+
 def check_algorithm(algorithm: str) -> None:
     """ValueError unless conv2d knows `algorithm`."""
     if algorithm not in ALGORITHMS:

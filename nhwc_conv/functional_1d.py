@@ -10,9 +10,7 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 from ._geometry import as_int, as_row, check_row, padding_argument, require_tensors, transposed_geometry
 from ._ops import nchw
 from ._ops.finish import ActivationArgument
-from .functional import Algorithm, conv2d, conv_transpose2d, refuse_scripting
-
-WRONG = AttributeError, IndexError, TypeError, ValueError, RuntimeError
+from .functional import REFUSED, Algorithm, conv2d, conv_transpose2d, refuse_scripting
 
 
 def conv1d(
@@ -68,7 +66,7 @@ def conv1d(
                 activation_first=activation_first,
             )
             return out.squeeze(-3)
-    except WRONG:
+    except REFUSED:
         require_tensors(x, w, bias, residual)
         sizes = [None if t is None else t.shape for t in (bias, residual)]
         check_row(x.shape, w.shape, sizes[0], sizes[1], step, zeros, dilated, steps[3], auto_pad)
@@ -130,7 +128,7 @@ def conv_transpose1d(
                 output_size=None if size is None else (1, *size),
             )
             return out.squeeze(-3)
-    except WRONG:
+    except REFUSED:
         require_tensors(x, w, bias)
         shapes = x.shape, w.shape, None if bias is None else bias.shape
         transposed_geometry(*shapes, step, zeros, more, dilated, groups, auto_pad, size, axes=1)

@@ -40,6 +40,20 @@ def check_no_view(out):
     assert out.requires_grad
 
 
+def check_exchange(ours, theirs, others, *algorithm):
+    """The drop-in class `ours` from the layer `theirs`, and back; not from `others`, nor from one that does more."""
+    cls = type(theirs)
+    layer = ours.from_torch(theirs, *algorithm)
+    assert type(layer) is ours and layer.weight is theirs.weight
+    assert not algorithm or (layer.algorithm,) == algorithm
+    back = layer.to_torch()
+    assert type(back) is cls and back.weight is theirs.weight and not hasattr(back, "algorithm")
+    theirs.forward = lambda x: x
+    for module in (theirs, *others):
+        with pytest.raises(ValueError, match=f"expected a torch.nn.{cls.__name__} that"):
+            ours.from_torch(module)
+
+
 def check_gradients(theirs, ours, x):
     """Of first and second order."""
     found, expected = [], []

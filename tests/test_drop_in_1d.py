@@ -137,15 +137,8 @@ def test_copies_and_compiled_ones_compute_the_same():
 
 
 def test_from_and_to_torch():
-    theirs, _ = pair("groups")
-    layer = Conv1d.from_torch(theirs, "im2col")
-    assert type(layer) is Conv1d and layer.weight is theirs.weight and layer.algorithm == "im2col"
-    back = layer.to_torch()
-    assert type(back) is nn.Conv1d and back.weight is theirs.weight and not hasattr(back, "algorithm")
-    theirs.forward = lambda x: x
-    for module in (theirs, nn.Conv2d(1, 1, 1), nn.LazyConv1d(4, 2)):
-        with pytest.raises(ValueError, match="expected a torch.nn.Conv1d that"):
-            Conv1d.from_torch(module)
+    others = nn.Conv2d(1, 1, 1), nn.LazyConv1d(4, 2)
+    drop_ins.check_exchange(Conv1d, pair("groups")[0], others, "im2col")
 
 
 class Special(nn.Conv1d):

@@ -110,15 +110,8 @@ def test_copies_and_compiled_ones_compute_the_same():
 
 
 def test_from_and_to_torch():
-    theirs, ours = pair("groups")
-    layer = ConvTranspose2d.from_torch(theirs)
-    assert type(layer) is ConvTranspose2d and layer.weight is theirs.weight
-    back = layer.to_torch()
-    assert type(back) is nn.ConvTranspose2d and back.weight is theirs.weight
-    theirs.forward = lambda x: x
-    for module in (theirs, nn.Conv2d(1, 1, 1), nn.LazyConvTranspose2d(4, 2)):
-        with pytest.raises(ValueError, match="expected a torch.nn.ConvTranspose2d that"):
-            ConvTranspose2d.from_torch(module)
+    others = nn.Conv2d(1, 1, 1), nn.LazyConvTranspose2d(4, 2)
+    drop_ins.check_exchange(ConvTranspose2d, pair("groups")[0], others)
 
 
 class Special(nn.ConvTranspose2d):

@@ -96,15 +96,8 @@ def test_copies_and_compiled_ones_compute_the_same():
 
 
 def test_from_and_to_torch():
-    theirs, ours = pair("groups")
-    layer = ConvTranspose1d.from_torch(theirs)
-    assert type(layer) is ConvTranspose1d and layer.weight is theirs.weight
-    back = layer.to_torch()
-    assert type(back) is nn.ConvTranspose1d and back.weight is theirs.weight
-    theirs.forward = lambda x: x
-    for module in (theirs, nn.ConvTranspose2d(1, 1, 1), nn.LazyConvTranspose1d(4, 2)):
-        with pytest.raises(ValueError, match="expected a torch.nn.ConvTranspose1d that"):
-            ConvTranspose1d.from_torch(module)
+    others = nn.ConvTranspose2d(1, 1, 1), nn.LazyConvTranspose1d(4, 2)
+    drop_ins.check_exchange(ConvTranspose1d, pair("groups")[0], others)
 
 
 class Generator(nn.Module):

@@ -17,6 +17,7 @@ from .._geometry.transposed import Transposed
 from .._ops import ops
 from .._ops.memory_format import is_result_channels_last
 from .._ops.weight_order import HWIO
+from ..nn.drop_in_1d import beside
 from .calls import read
 from .graph import call, is_ours, is_static, replace, value
 
@@ -44,8 +45,8 @@ def rewrite(node: fx.Node, in_no_grad: bool, constants: Collection[fx.Node]) -> 
     padding, auto_pad = padding_argument(padding)
     sizes: Any = image.shape, kernel.shape
     if is_row:
-        stride, dilation = in_row(stride, 1), in_row(dilation, 1)
-        padding, output_padding = in_row(padding, 0), in_row(output_padding, 0)
+        stride, dilation = beside(1, stride), beside(1, dilation)
+        padding, output_padding = beside(0, padding), beside(0, output_padding)
         sizes = tuple((*size[:-1], 1, size[-1]) for size in sizes)
     geometry = op_geometry(stride, padding, dilation, groups, auto_pad)
     more = as_ints("output_padding", output_padding)
@@ -78,12 +79,6 @@ def rewrite(node: fx.Node, in_no_grad: bool, constants: Collection[fx.Node]) -> 
             out = call(node, aten.clone.default, out, memory_format=torch.contiguous_format)
         replace(node, out)
     return True
-
-
-def in_row(values: Any, row: int) -> tuple[int, int]:
-    """(row, n) of an int n, or of a list of one."""
-    (n,) = [values] if type(values) is int else values
-    return row, n
 
 
 def forward(

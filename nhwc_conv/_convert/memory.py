@@ -44,7 +44,7 @@ def keep_channels_last(traced: fx.GraphModule) -> bool:
     Of models in NCHW alone: those in channels_last are so without.
     """
     nodes = list(traced.graph.nodes)
-    firsts = [node for node in nodes if is_convolution(traced, node) and not is_behind_one(traced, node)]
+    firsts = first_convolutions(traced, nodes)
     weights = [p for p in traced.parameters() if p.dim() == 4]
     if not firsts or any(map(suggests_channels_last, weights)) or any(minds(traced, node) for node in nodes):
         return False
@@ -77,17 +77,17 @@ def is_convolution(traced: fx.GraphModule, node: fx.Node) -> bool:
     return isinstance(called(traced, node), (CONVOLUTION, Prepackable)) and isinstance(source(node), fx.Node)
 
 
-def is_behind_one(traced: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node reads what a convolution has computed."""
-    seen, ahead = set(), [*node.all_input_nodes]
-    while ahead:
-        before = ahead.pop()
-        if is_convolution(traced, before):
-            return True
-        if before not in seen:
-            seen.add(before)
-            ahead += before.all_input_nodes
-    return False
+def first_convolutions(traced: fx.GraphModule, nodes: list[fx.Node]) -> list[fx.Node]:
+    """Those of `nodes`, in their order, that read nothing which a convolution has computed."""
+    firsts: list[fx.Node] = []
+    behind: set[fx.Node] = set()
+    for node in nodes:
+        reads_one, convolves = not behind.isdisjoint(node.all_input_nodes), is_convolution(traced, node)
+        if convolves and not reads_one:
+            firsts.append(node)
+        if convolves or reads_one:
+            behind.add(node)
+    return firsts
 
 
 def minds(traced: fx.GraphModule, node: fx.Node) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from .._geometry import as_ints
 from .._ops import is_recordable, nchw
 from .._ops.finish import NOTHING, Finish
-from ..functional import Algorithm, check_algorithm
+from ..functional import REFUSED, Algorithm, check_algorithm
 from .drop_in import PaddingMode, WithAlgorithm, as_torch, check_convolution, conv2d_nchw
 from .packed import Prepackable
 
@@ -39,7 +39,7 @@ def conv1d_ncl(
             rest = *in_a_row(stride, padding, dilation, groups), algorithm, finish, added
             out = conv2d_nchw(as_row(input), weight.unsqueeze(2), bias, *rest)
             return out.squeeze(-2).contiguous()
-    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+    except REFUSED:
         # In words that users know, of sequences; but "winograd" is an argument of ours alone.
         finish.of(F.conv1d(input, weight, bias, stride, padding, dilation, groups), residual)
         raise

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._geometry import as_pair
 from .._ops import nchw
-from ..functional import conv_transpose2d
+from ..functional import REFUSED, conv_transpose2d
 from .drop_in import as_torch, check_convolution
 from .drop_in_1d import as_row, beside
 from .limits import Limited
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 TRANSPOSED_HWIO = 2, 3, 1, 0  # dimensions of [C, O/groups, KH, KW] in the order of conv_transpose2d
-REFUSED = AttributeError, IndexError, RuntimeError, TypeError, ValueError
 
 
 @torch.fx.wrap

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 class Prepackable(torch.nn.Module):
     """A layer whose weight may be packed. Training, loading, moving, copying and pickling drop the packing."""
 
-    oihw: (
-        bool  # the weight is [O, C/groups, KH, KW] (in one dimension without KH), else [KH, KW, C/groups, O]
-    )
+    # The weight is [O, C/groups, KH, KW], of sequences without KH; else [KH, KW, C/groups, O].
+    oihw: bool
     _packed: PackedWeight | None = None
 
     if TYPE_CHECKING:  # at run time torch.jit would read these, and take the text of an annotation for a type

@@ -78,21 +78,18 @@ class Program(torch.nn.Module):
         packed, biases = [], []
         for layer in layers:
             own = layer.__dict__  # read past torch.nn.Module, whose attributes take longer than a small layer
+            if type(layer) not in LAYERS or own["_forward_hooks"] or own["_forward_pre_hooks"]:
+                return None
             if type(layer) in OTHERS:
-                if own["_forward_hooks"] or own["_forward_pre_hooks"]:
-                    return None
                 state.append(OTHERS[type(layer)])
                 continue
             weight = own.get("_packed")
             if (
                 weight is None
-                or type(layer) not in CONVOLUTIONS
                 or own["padding_mode"] != "zeros"
                 or (parameters := own["_parameters"])["weight"] is not weight.parameter
                 or weight.state[2] != x.dtype
                 or weight.is_stale()
-                or own["_forward_hooks"]
-                or own["_forward_pre_hooks"]
             ):
                 return None
             packed.append(weight.tensor)
