@@ -173,12 +173,12 @@ def test_activations_alone(shape, dtype, isa):
     assert (sums < 0).any() and (sums > 1).any()
     for name in ("relu", "clamp", "leaky_relu", "silu"):
         expected = through_identity(sums, ARGUMENTS[name]).to(dtype)
-        for image in layouts(x):
-            found = nhwc_conv.conv2d(image, w, bias, **geometry, activation=ARGUMENTS[name])
+        for image, weight in (*((i, w) for i in layouts(x)), *((x, other) for other in layouts(w))):
+            found = nhwc_conv.conv2d(image, weight, bias, **geometry, activation=ARGUMENTS[name])
             if isa == "avx512_bf16" and dtype is torch.bfloat16:
                 torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
             else:
-                assert torch.equal(found, expected), (name, image.stride())
+                assert torch.equal(found, expected), (name, image.stride(), weight.stride())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -230,7 +230,7 @@ template <class S, class A> class DensePlanner {
     plan.prefetch = are_new && !plan.form.dot && g_.w.stride * g_.C * kSize < kPageBytes;
     const int64_t inputs = g_.h.reach(plan.item_height) * g_.w.reach(plan.item_width) * g_.C_per_group();
     const int64_t outputs = plan.item_height * plan.item_width * min(plan.tile_columns, plan.form.columns.columns);
-    plan.finishes = plan.blocks() == 1 && !plan.form.dot && result_.takes_finished_sums();
+    plan.finishes = plan.blocks() == 1 && !plan.form.dot && !plan.transposed && result_.takes_finished_sums();
     plan.scratch_elements = (plan.staged ? inputs : 0) + (plan.finishes ? 0 : result_.scratch_elements(outputs));
     return plan;
   }
