@@ -4,21 +4,12 @@
 #include "convolve.h"
 #include "dtypes.h"
 #include "ops.h"
+#include "packed.h"
 #include "run_pass.h"
 
 namespace nhwc_conv {
 
 namespace {
-
-template <class S, class A> Result<S, A> result_in(const ImageView<S>& y, bool nchw, const FinishOptions& finish) {
-  Result<S, A> result = {y};
-  result.steps = {static_cast<Activation>(finish.activation), static_cast<A>(finish.alpha), static_cast<A>(finish.beta),
-                  finish.activation_first};
-  if (finish.residual) {
-    result.residual = image_view(read<S>(*finish.residual), *NhwcInfo(*finish.residual, nchw));
-  }
-  return result;
-}
 
 template <class S, class A>
 Tensor run(const ConvGeometry& g, Algorithm algorithm, const Tensor& x, const TensorInfo& x_info,
@@ -74,14 +65,6 @@ template <class S, class A> Tensor pack(const Tensor& w, const TensorInfo& w_inf
   return result;
 }
 
-// Of the weight as [O, C/groups, KH, KW] when it was packed, of size `hwio` in the other order.
-bool packed_channels_last(const PackedHeader& header, const int64_t hwio[4]) {
-  const int64_t* strides = header.weight.strides;
-  const int64_t sizes[4] = {hwio[3], hwio[2], hwio[0], hwio[1]};
-  const int64_t oihw[4] = {strides[3], strides[2], strides[0], strides[1]};
-  return suggests_channels_last({4, sizes, oihw, 0, 0});
-}
-
 // The weight from which conv2d_packed computes where `packed` is not a packing of it.
 struct Unpacked {
   const Tensor& tensor;
@@ -90,21 +73,18 @@ struct Unpacked {
 
 template <class S, class A>
 Tensor run_packed(const ConvGeometry& g, bool nchw, const Tensor& x, const TensorInfo& x_info, const Tensor& packed,
-                  const TensorInfo& packed_info, const Sizes& weight_size, const std::optional<Unpacked>& weight,
-                  const BiasView<S>& bias, const FinishOptions& finish) {
+                  const TensorInfo& packed_info, const std::optional<Unpacked>& weight, const BiasView<S>& bias,
+                  const FinishOptions& finish) {
   const A* data = read<A>(packed);
   const bool channels_last = nchw && suggests_channels_last(info_of(x));
   const auto format = [&](bool of_weight) {
     return !nchw ? ImageFormat::nhwc : channels_last || of_weight ? ImageFormat::channels_last : ImageFormat::nchw;
   };
-  if (packed_info.dim == 1 && packed_info.strides[0] == 1 && packed_info.sizes[0] >= kPackedHeader<A>) {
+  if (const auto given = packed_weights<S, A>(g, data, packed_info)) {
     const PackedHeader header = read_header(data);
-    const PackedWeights<S, A> weights(Types<S, A>::kernels(), g, header.with_winograd != 0);
-    if (weights.matches(header, packed_info.sizes[0]) &&
-        (!weight || header.weight == state_of(weight->tensor, weight->hwio))) {
-      const GivenWeights<S, A> given = {{}, data + kPackedHeader<A>, weights.layout()};
-      return run<S, A>(g, Algorithm::automatic, x, x_info, given, bias,
-                       format(nchw && packed_channels_last(header, weight_size.data())), finish);
+    if (!weight || header.weight == state_of(weight->tensor, weight->hwio)) {
+      return run<S, A>(g, Algorithm::automatic, x, x_info, *given, bias, format(nchw && packed_channels_last(header)),
+                       finish);
     }
   }
   if (!weight) fail("packed was packed for another weight_size, number of groups, instruction set or dtype");
@@ -195,7 +175,7 @@ Tensor conv2d_packed(Tensor x, Tensor packed, Sizes weight_size, std::optional<T
   }
   return with_types((*x_info).dtype, [&](auto types) {
     using S = typename decltype(types)::S;
-    return run_packed<S, typename decltype(types)::A>(g, nchw, x, *x_info, packed, packed_info, weight_size, unpacked,
+    return run_packed<S, typename decltype(types)::A>(g, nchw, x, *x_info, packed, packed_info, unpacked,
                                                       bias_view<S>(bias, bias_info),
                                                       {residual, activation, alpha, beta, activation_first});
   });
@@ -203,19 +183,10 @@ Tensor conv2d_packed(Tensor x, Tensor packed, Sizes weight_size, std::optional<T
 
 Tensor forward_packed(bool nchw, const Tensor& x, const Tensor& packed, const std::optional<Tensor>& bias,
                       const ConvOptions& options, const FinishOptions& finish) {
-  const TensorInfo info = info_of(packed);
-  if (!is_computed_here(info.dtype) || arithmetic_dtype(info.dtype) != info.dtype) {
-    fail("expected packed to be a result of pack_weight, but got a tensor of type " + dtype_name(info.dtype));
-  }
-  const PackedHeader header = with_types(info.dtype, [&](auto types) {
-    using A = typename decltype(types)::A;
-    if (info.sizes[0] < kPackedHeader<A>) fail("expected packed to be a result of pack_weight, but got " + text(info));
-    return read_header(read<A>(packed));
-  });
-  return conv2d_packed(x, packed, {header.kernel_h, header.kernel_w, header.C_per_group, header.O}, bias,
-                       options.stride, options.padding, options.dilation, options.groups, options.auto_pad,
-                       std::nullopt, false, nchw, finish.residual, finish.activation, finish.alpha, finish.beta,
-                       finish.activation_first);
+  const PackedHeader header = header_of(packed);
+  return conv2d_packed(x, packed, weight_size(header), bias, options.stride, options.padding, options.dilation,
+                       options.groups, options.auto_pad, std::nullopt, false, nchw, finish.residual, finish.activation,
+                       finish.alpha, finish.beta, finish.activation_first);
 }
 
 }  // namespace nhwc_conv

@@ -1,5 +1,6 @@
 // Convolutions that follow each other as one op: between two of them there is neither Python nor PyTorch's dispatcher,
 // which take as long as a small layer.
+#include "chain.h"
 #include "channels.h"
 #include "check_arguments.h"
 #include "short_call.h"
@@ -47,25 +48,42 @@ std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Ten
     return tensors[place];
   };
   int64_t convolutions = 0;
-  for (int64_t i = 0; i < count; ++i) {
+  const auto call_of = [&](int64_t i, int64_t convolution) -> PackedCall {
     const Step& step = steps[i];
-    const Tensor& source = at(slots, step.source);
+    const ShortCall call = read_short_call(step.kind, step.steps, step.sides, step.groups);
     std::optional<Tensor> bias, residual;
     if (step.bias >= 0) bias = at(biases, step.bias);
     if (step.residual >= 0) residual = at(slots, step.residual);
+    return {call, at(packed, convolution), bias, call.finish(residual, finish[2 * i], finish[2 * i + 1])};
+  };
+  for (int64_t i = 0; i < count;) {
+    const Step& step = steps[i];
+    const Tensor& source = at(slots, step.source);
+    int64_t done = 1;
     if (step.kind >= 0) {
-      const ShortCall call = read_short_call(step.kind, step.steps, step.sides, step.groups);
-      slots.push_back(forward_packed(call.nchw, source, at(packed, convolutions++), bias, call.options(),
-                                     call.finish(residual, finish[2 * i], finish[2 * i + 1])));
+      const auto next = [&](int64_t ahead) -> std::optional<PackedCall> {
+        const int64_t j = i + ahead;
+        const bool reads_alone = j < count && steps[j].kind >= 0 && steps[j].source == first + j - 1 &&
+                                 steps[j].residual != first + j - 1 && steps[j].releases_source;
+        if (!reads_alone) return std::nullopt;
+        return call_of(j, convolutions + ahead);
+      };
+      ChainResult chain = convolve_chain(source, call_of(i, convolutions), next);
+      done = chain.calls;
+      convolutions += done;
+      slots.resize(first + i + done - 1);
+      slots.push_back(std::move(chain.y));
     } else if (step.kind == kChannelMeans) {
       slots.push_back(channel_means(source));
-    } else if (step.kind == kScaleChannels && residual) {
-      slots.push_back(scale_channels(source, *residual));
+    } else if (step.kind == kScaleChannels && step.residual >= 0) {
+      slots.push_back(scale_channels(source, at(slots, step.residual)));
     } else {
       fail("a step of the program is of kind " + std::to_string(step.kind) + ", which it cannot do");
     }
-    if (step.releases_source) slots[step.source] = Tensor();
-    if (step.residual >= 0 && step.releases_residual) slots[step.residual] = Tensor();
+    for (const int64_t end = i + done; i < end; ++i) {
+      if (steps[i].releases_source) slots[steps[i].source] = Tensor();
+      if (steps[i].residual >= 0 && steps[i].releases_residual) slots[steps[i].residual] = Tensor();
+    }
   }
   std::vector<Tensor> results;
   for (const int64_t output : outputs) results.push_back(at(slots, first + output));

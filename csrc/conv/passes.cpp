@@ -15,6 +15,7 @@ bool is_winograd_enabled() { return winograd_enabled.load(std::memory_order_rela
 
 #define NHWC_STORAGE(S, A, dtype)      \
   template class Forward<S, A>;        \
+  template class Chain<S, A>;          \
   template class InputGradient<S, A>;  \
   template class WeightGradient<S, A>; \
   template class PackedWeights<S, A>;  \

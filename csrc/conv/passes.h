@@ -4,6 +4,7 @@
 // type A: those of storage_types.def.
 #pragma once
 
+#include "chain.h"
 #include "channels.h"
 #include "forward.h"
 #include "input_gradient.h"
@@ -14,6 +15,7 @@ namespace nhwc_conv {
 
 #define NHWC_STORAGE(S, A, dtype)             \
   extern template class Forward<S, A>;        \
+  extern template class Chain<S, A>;          \
   extern template class InputGradient<S, A>;  \
   extern template class WeightGradient<S, A>; \
   extern template class PackedWeights<S, A>;  \

@@ -104,6 +104,9 @@ constexpr int64_t kFewRows = 4, kShortPixelBytes = 512, kFarImageBytes = 4 * kMe
 // their pages, and rows below each other share little.
 constexpr int64_t kLargePixelBytes = 2 * kKilobyte, kFewTaps = 4, kLargePixels = 4;
 
+// Chains: the parts of a second-level cache that images between convolutions take, and weights of one at most.
+constexpr int64_t kCachesOfStrip = 2, kCachesOfWeights = 4;
+
 // Winograd. Rows of weights ahead of the one that is transformed, in channels: long enough to come from memory.
 constexpr int64_t kRowsAhead = 4;
 // Patches of a block: few enough that V and M stay in a second-level cache beside U, more where each block
