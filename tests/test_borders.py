@@ -15,7 +15,7 @@ from nhwc_conv._ops import schema
 FOLDERS = ["binding", "conv", "kernels"]  # downward
 MODULES = [
     {"__main__"},
-    {"_demo"},
+    {"_demo", "_doctor"},
     {"__init__"},
     {"_benchmark"},
     {"_compile", "_convert", "_explain"},

@@ -198,6 +198,10 @@ void check(const Problem& p, const nhwc_conv::KernelTable& table, const char* dt
         enter(p, table.name, dtype, "conv2d_weight", count);
         judge(kChosen[a], weight_gradient(call, algorithm), p.dw, dw_size, dw[a]);
       }
+      if (nhwc_conv::has_rows_apart(p.g) && p.g.N > 0) {
+        enter(p, table.name, dtype, "chain", count);
+        judge_forward(kChosen[0], y_packed[0], [&](Finish finish) { return chain(call, finish); });
+      }
     }
   }
 }

@@ -58,9 +58,8 @@ struct Finish {
   Order order = Order::contiguous;
 };
 
-template <class S, class A>
-S* run_forward(const Call<S, A>& call, Algorithm algorithm, const nhwc_conv::GivenWeights<S, A>& weights,
-               Finish finish) {
+// Makes the result of a forward pass, which `run` computes into the view that it is given.
+template <class S, class A, class Run> S* finished(const Call<S, A>& call, Finish finish, const Run& run) {
   const nhwc_conv::ConvGeometry& g = call.g;
   const int64_t sizes[4] = {g.N, g.h.output, g.w.output, g.O};
   const Layout layout = layout_of(finish.order, sizes);
@@ -69,9 +68,17 @@ S* run_forward(const Call<S, A>& call, Algorithm algorithm, const nhwc_conv::Giv
   nhwc_conv::Result<S, A> to = {{y, s[0], s[1], s[2], s[3]}};
   to.steps = {finish.steps.activation, A(finish.steps.alpha), A(finish.steps.beta), finish.steps.activation_first};
   if (finish.adds) to.residual = call.tensors.grad;
-  run_pass(call, nhwc_conv::Forward<S, A>(call.kernels, g, algorithm, call.threads, call.tensors.x, weights,
-                                          {call.tensors.bias, 1}, to));
+  run(to);
   return finish.order == Order::contiguous ? y : gather(call.memory.gathered, call.place, layout, sizes, y);
+}
+
+template <class S, class A>
+S* run_forward(const Call<S, A>& call, Algorithm algorithm, const nhwc_conv::GivenWeights<S, A>& weights,
+               Finish finish) {
+  return finished(call, finish, [&](const nhwc_conv::Result<S, A>& to) {
+    run_pass(call, nhwc_conv::Forward<S, A>(call.kernels, call.g, algorithm, call.threads, call.tensors.x, weights,
+                                            {call.tensors.bias, 1}, to));
+  });
 }
 
 template <class S, class A> S* forward(const Call<S, A>& call, Algorithm algorithm, Finish finish = {}) {
@@ -93,6 +100,39 @@ template <class S, class A> S* forward_packed(const Call<S, A>& call, Algorithm 
   S* y = run_forward<S, A>(call, algorithm, {{}, packed + nhwc_conv::kPackedHeader<A>, weights.layout()}, finish);
   call.memory.packed.read_only(false);
   return y;
+}
+
+// A convolution of one tap and channel, which multiplies by one, on images of so many pixels.
+template <class S, class A> struct Identity {
+  nhwc_conv::ConvGeometry g;
+  std::vector<A> packed;
+  nhwc_conv::Link<S, A> link;
+
+  Identity(const Call<S, A>& call, int64_t channels, int64_t height, int64_t width) {
+    g = {call.g.N, channels, channels, channels, {height, height, 1, 1, 1, 0}, {width, width, 1, 1, 1, 0}};
+    const std::vector<S> ones(channels, stored<S>(1));
+    const nhwc_conv::PackedWeights<S, A> weights(call.kernels, g, false);
+    packed.resize(weights.elements());
+    weights.pack(threads(1), {ones.data(), 1, 1, 1, 1, 1}, {}, packed.size(), packed.data());
+    link = {g, {{}, packed.data() + nhwc_conv::kPackedHeader<A>, weights.layout()}, {nullptr, 1}, {}};
+  }
+};
+
+// The convolution between two that change nothing, in strips of few rows: those of a processor without caches.
+template <class S, class A> S* chain(const Call<S, A>& call, Finish finish = {}) {
+  const nhwc_conv::ConvGeometry& g = call.g;
+  nhwc_conv::Kernels<S, A> kernels = call.kernels;
+  kernels.machine.second_level_cache = int64_t(1) << (8 + call.turn % 9);
+  const nhwc_conv::PackedWeights<S, A> weights(kernels, g, false);
+  A* packed = poisoned<A>(call.memory.packed, call.place, weights.elements());
+  weights.pack(threads(1), call.tensors.w, {}, weights.elements(), packed);
+  const nhwc_conv::GivenWeights<S, A> given = {{}, packed + nhwc_conv::kPackedHeader<A>, weights.layout()};
+  const Identity<S, A> before(call, g.C, g.h.input, g.w.input), behind(call, g.O, g.h.output, g.w.output);
+  std::vector<nhwc_conv::Link<S, A>> links = {before.link, {g, given, {call.tensors.bias, 1}, {}}, behind.link};
+  return finished(call, finish, [&](const nhwc_conv::Result<S, A>& to) {
+    links.back().result = to;
+    run_pass(call, nhwc_conv::Chain<S, A>(kernels, links, call.tensors.x, call.threads));
+  });
 }
 
 template <class S, class A> S* input_gradient(const Call<S, A>& call, Algorithm algorithm) {
