@@ -45,6 +45,10 @@ def test_layers() -> None:
     assert_type(signals(torch.ones(2, 8, 3), residual=torch.ones(2, 8, 4)), Tensor)
     assert_type(signals.stride, tuple[int])
     assert_type(nhwc_conv.NWCConvTranspose1d(3, 4, 2, stride=2)(torch.ones(2, 8, 3), output_size=16), Tensor)
+    assert_type(
+        nhwc_conv.LazyConv1d(4, (3,), padding="same", algorithm="im2col")(torch.ones(2, 3, 8)), Tensor
+    )
+    assert_type(nhwc_conv.LazyConvTranspose2d(4, 3, stride=(1, 2))(torch.ones(2, 3, 8, 8), [10, 17]), Tensor)
     assert_type(nhwc_conv.nn.FusedConv2d(3, 4, 3, activation="relu")(torch.ones(2, 3, 8, 8)), Tensor)
 
 

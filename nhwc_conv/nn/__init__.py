@@ -6,7 +6,7 @@ from .drop_in_1d import Conv1d
 from .drop_in_transposed import ConvTranspose1d, ConvTranspose2d
 from .fused import FusedConv1d, FusedConv2d
 from .layout import weight_layout
-from .lazy import LazyConv2d, LazyNHWCConv2d, LazyNHWCConvTranspose2d
+from .lazy import LazyConv1d, LazyConv2d, LazyConvTranspose2d, LazyNHWCConv2d, LazyNHWCConvTranspose2d
 from .linear import FusedLinear
 from .nhwc import NHWCConv2d
 from .nwc import NWCConv1d, NWCConvTranspose1d
@@ -20,7 +20,9 @@ __all__ = [
     "FusedConv1d",
     "FusedConv2d",
     "FusedLinear",
+    "LazyConv1d",
     "LazyConv2d",
+    "LazyConvTranspose2d",
     "LazyNHWCConv2d",
     "LazyNHWCConvTranspose2d",
     "NHWCConv2d",

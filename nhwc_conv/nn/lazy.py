@@ -16,6 +16,8 @@ from torch.nn.parameter import UninitializedParameter
 from .._ops.finish import ActivationArgument
 from ..functional import Algorithm, check_algorithm
 from .drop_in import Conv2d, PaddingMode
+from .drop_in_1d import Conv1d
+from .drop_in_transposed import ConvTranspose2d
 from .hwio import HWIOLayer, check_groups
 from .nhwc import NHWCConv2d
 from .transposed import NHWCConvTranspose2d
@@ -50,6 +52,39 @@ class LazyConv2d(torch.nn.LazyConv2d, Conv2d):  # type: ignore[misc]  # as torch
         steps = kernel_size, stride, sides, dilation, groups
         super().__init__(out_channels, *steps, bias, padding_mode, device, dtype)
         self.algorithm = algorithm
+
+
+class LazyConv1d(torch.nn.LazyConv1d, Conv1d):  # type: ignore[misc]  # as torch.nn.LazyConv1d's own bases
+    """torch.nn.LazyConv1d that becomes an nhwc_conv.Conv1d. Takes its arguments and `algorithm`."""
+
+    cls_to_become = Conv1d
+
+    def __init__(
+        self,
+        out_channels: int,
+        kernel_size: int | tuple[int],
+        stride: int | tuple[int] = 1,
+        padding: int | tuple[int] | str = 0,
+        dilation: int | tuple[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        algorithm: Algorithm = "auto",
+    ) -> None:
+        check_algorithm(algorithm)
+        sides: Any = padding  # torch.nn.LazyConv1d takes strings, but does not say so
+        steps = kernel_size, stride, sides, dilation, groups
+        super().__init__(out_channels, *steps, bias, padding_mode, device, dtype)
+        self.algorithm = algorithm
+
+
+class LazyConvTranspose2d(torch.nn.LazyConvTranspose2d, ConvTranspose2d):  # type: ignore[misc]  # as torch's bases
+    """torch.nn.LazyConvTranspose2d that becomes an nhwc_conv.ConvTranspose2d. Takes its arguments."""
+
+    cls_to_become = ConvTranspose2d
 
 
 class LazyNHWCLayer(LazyModuleMixin, HWIOLayer):
