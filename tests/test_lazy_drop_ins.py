@@ -1,4 +1,4 @@
-"""LazyConv1d and LazyConvTranspose2d beside torch.nn's, and torch.nn's own lazy layers under convert."""
+"""Lazy drop-ins beside torch.nn's lazy layers, and those under convert."""
 
 import copy
 import pickle
@@ -9,14 +9,30 @@ from drop_ins import check_gradients, check_raises_the_same
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from nhwc_conv import Conv1d, Conv2d, ConvTranspose2d, LazyConv1d, LazyConvTranspose2d, convert, revert
+from nhwc_conv import (
+    Conv1d,
+    Conv2d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    LazyConv1d,
+    LazyConv2d,
+    LazyConvTranspose1d,
+    LazyConvTranspose2d,
+    convert,
+    prepack,
+    revert,
+)
 
 # Ours, what it becomes, torch's, and the size of an image or signal.
 PAIRS = [
     (LazyConv1d, Conv1d, nn.LazyConv1d, (9,)),
+    (LazyConv2d, Conv2d, nn.LazyConv2d, (5, 6)),
+    (LazyConvTranspose1d, ConvTranspose1d, nn.LazyConvTranspose1d, (9,)),
     (LazyConvTranspose2d, ConvTranspose2d, nn.LazyConvTranspose2d, (5, 6)),
 ]
-pairs = pytest.mark.parametrize(("lazy", "becomes", "theirs", "size"), PAIRS, ids=["conv", "transposed"])
+pairs = pytest.mark.parametrize(
+    ("lazy", "becomes", "theirs", "size"), PAIRS, ids=[row[0].__name__ for row in PAIRS]
+)
 ARGUMENTS = [dict(), dict(stride=2, padding=1, groups=4, bias=False), dict(dilation=2)]
 
 
@@ -61,22 +77,28 @@ def test_errors_are_torchs(lazy, becomes, theirs, size):
     check_raises_the_same(lambda cls: cls(12, 3, groups=3)(torch.zeros(1, 8, *size)), (theirs, lazy))
 
 
-def test_algorithm_and_output_size():
+@pytest.mark.parametrize(
+    ("lazy", "becomes", "size"), [(LazyConv1d, Conv1d, (9,)), (LazyConv2d, Conv2d, (5, 6))]
+)
+def test_algorithm(lazy, becomes, size):
     with pytest.raises(ValueError, match="algorithm='fft'"):
-        LazyConv1d(12, 3, algorithm="fft")
-    layer, x = LazyConv1d(12, 3, padding="same", algorithm="matmul"), torch.zeros(1, 8, 9)
-    assert layer(x).shape == (1, 12, 9) and layer.algorithm == "matmul" and type(layer) is Conv1d
+        lazy(12, 3, algorithm="fft")
+    with pytest.raises(ValueError, match="uninitialized parameter"):
+        prepack(nn.Sequential(lazy(12, 3)).eval())
+    layer, x = lazy(12, 3, padding="same", algorithm="matmul"), torch.zeros(1, 8, *size)
+    assert layer(x).shape == (1, 12, *size) and layer.algorithm == "matmul" and type(layer) is becomes
+
+
+def test_output_size():
     up = LazyConvTranspose2d(12, 3, stride=2)
     assert up(torch.zeros(1, 8, 5, 6), (12, 14)).shape == (1, 12, 12, 14)
+    up = LazyConvTranspose1d(12, 3, stride=2)
+    assert up(torch.zeros(1, 8, 5), [12]).shape == (1, 12, 12)
 
 
-@pytest.mark.parametrize(
-    ("theirs", "ours", "size"),
-    [(nn.LazyConv1d, Conv1d, (9,)), (nn.LazyConv2d, Conv2d, (5, 6)), (nn.LazyConvTranspose2d, ConvTranspose2d, (5, 6))],
-    ids=lambda p: getattr(p, "__name__", ""),
-)  # fmt: skip
+@pairs
 @pytest.mark.parametrize("inference", [False, True])
-def test_convert_takes_torchs_once_they_have_a_shape(theirs, ours, size, inference):
+def test_convert_takes_torchs_once_they_have_a_shape(lazy, becomes, theirs, size, inference):
     model, x, reports = nn.Sequential(theirs(12, 3, dtype=torch.float64)).eval(), draw(1, 8, *size), []
     convert(model, report=reports.append)
     assert reports[0].left == {"0": "a lazy layer without a shape yet: run the model once, then convert it"}
@@ -85,6 +107,6 @@ def test_convert_takes_torchs_once_they_have_a_shape(theirs, ours, size, inferen
     example = dict(example=x, inference=True) if inference else {}
     converted = convert(copy.deepcopy(model), report=reports.append, **example)
     assert list(reports[1].converted) == ["0"] and not reports[1].left
-    assert any(isinstance(module, ours) for module in converted.modules())
+    assert any(isinstance(module, becomes) for module in converted.modules())
     torch.testing.assert_close(converted(x), expected)
-    assert not any(isinstance(module, ours) for module in revert(converted).modules())
+    assert not any(isinstance(module, becomes) for module in revert(converted).modules())

@@ -26,6 +26,8 @@ LAYERS = {
     "NHWCConvTranspose2d": lambda: nhwc_conv.NHWCConvTranspose2d(3, 4, 3),
     "NWCConv1d": lambda: nhwc_conv.NWCConv1d(3, 4, 3),
     "LazyNHWCConv2d": lambda: nhwc_conv.LazyNHWCConv2d(4, 3),
+    "LazyNWCConv1d": lambda: nhwc_conv.LazyNWCConv1d(4, 3),
+    "LazyConv1d": lambda: nhwc_conv.LazyConv1d(4, 3),
 }
 
 

@@ -49,6 +49,9 @@ def test_layers() -> None:
         nhwc_conv.LazyConv1d(4, (3,), padding="same", algorithm="im2col")(torch.ones(2, 3, 8)), Tensor
     )
     assert_type(nhwc_conv.LazyConvTranspose2d(4, 3, stride=(1, 2))(torch.ones(2, 3, 8, 8), [10, 17]), Tensor)
+    assert_type(nhwc_conv.LazyConvTranspose1d(4, (3,), output_padding=0)(torch.ones(2, 3, 8), [10]), Tensor)
+    assert_type(nhwc_conv.LazyNWCConv1d(4, 3, padding=(2, 0))(torch.ones(2, 8, 3)), Tensor)
+    assert_type(nhwc_conv.LazyNWCConvTranspose1d(4, 3)(torch.ones(2, 8, 3), 10), Tensor)
     assert_type(nhwc_conv.nn.FusedConv2d(3, 4, 3, activation="relu")(torch.ones(2, 3, 8, 8)), Tensor)
 
 

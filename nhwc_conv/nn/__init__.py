@@ -6,7 +6,16 @@ from .drop_in_1d import Conv1d
 from .drop_in_transposed import ConvTranspose1d, ConvTranspose2d
 from .fused import FusedConv1d, FusedConv2d
 from .layout import weight_layout
-from .lazy import LazyConv1d, LazyConv2d, LazyConvTranspose2d, LazyNHWCConv2d, LazyNHWCConvTranspose2d
+from .lazy import (
+    LazyConv1d,
+    LazyConv2d,
+    LazyConvTranspose1d,
+    LazyConvTranspose2d,
+    LazyNHWCConv2d,
+    LazyNHWCConvTranspose2d,
+    LazyNWCConv1d,
+    LazyNWCConvTranspose1d,
+)
 from .linear import FusedLinear
 from .nhwc import NHWCConv2d
 from .nwc import NWCConv1d, NWCConvTranspose1d
@@ -22,9 +31,12 @@ __all__ = [
     "FusedLinear",
     "LazyConv1d",
     "LazyConv2d",
+    "LazyConvTranspose1d",
     "LazyConvTranspose2d",
     "LazyNHWCConv2d",
     "LazyNHWCConvTranspose2d",
+    "LazyNWCConv1d",
+    "LazyNWCConvTranspose1d",
     "NHWCConv2d",
     "NHWCConvTranspose2d",
     "NWCConv1d",

@@ -13,13 +13,15 @@ from torch import Tensor
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedParameter
 
+from .._geometry import texts
 from .._ops.finish import ActivationArgument
 from ..functional import Algorithm, check_algorithm
-from .drop_in import Conv2d, PaddingMode
+from .drop_in import Conv2d, PaddingMode, WithAlgorithm
 from .drop_in_1d import Conv1d
-from .drop_in_transposed import ConvTranspose2d
-from .hwio import HWIOLayer, check_groups
+from .drop_in_transposed import ConvTranspose1d, ConvTranspose2d
+from .hwio import ChannelsLastLayer, check_groups
 from .nhwc import NHWCConv2d
+from .nwc import NWCConv1d, NWCConvTranspose1d
 from .transposed import NHWCConvTranspose2d
 
 Uninitialized: Any = (
@@ -27,18 +29,16 @@ Uninitialized: Any = (
 )
 
 
-class LazyConv2d(torch.nn.LazyConv2d, Conv2d):  # type: ignore[misc]  # as torch.nn.LazyConv2d's own bases
-    """torch.nn.LazyConv2d that becomes an nhwc_conv.Conv2d. Takes its arguments and `algorithm`."""
-
-    cls_to_become = Conv2d
+class LazyDropIn(WithAlgorithm):
+    """What lazy drop-ins take: the arguments of torch.nn's lazy layers, and an algorithm."""
 
     def __init__(
         self,
         out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] | str = 0,
-        dilation: int | tuple[int, int] = 1,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] | str = 0,
+        dilation: int | tuple[int, ...] = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: PaddingMode = "zeros",
@@ -48,47 +48,38 @@ class LazyConv2d(torch.nn.LazyConv2d, Conv2d):  # type: ignore[misc]  # as torch
         algorithm: Algorithm = "auto",
     ) -> None:
         check_algorithm(algorithm)
-        sides: Any = padding  # torch.nn.LazyConv2d takes strings, but does not say so
-        steps = kernel_size, stride, sides, dilation, groups
-        super().__init__(out_channels, *steps, bias, padding_mode, device, dtype)
+        lazy: Any = super()  # the layer of torch.nn, which this stands before
+        steps = stride, padding, dilation, groups, bias, padding_mode
+        lazy.__init__(out_channels, kernel_size, *steps, device, dtype)
         self.algorithm = algorithm
 
 
-class LazyConv1d(torch.nn.LazyConv1d, Conv1d):  # type: ignore[misc]  # as torch.nn.LazyConv1d's own bases
+class LazyConv1d(LazyDropIn, torch.nn.LazyConv1d, Conv1d):  # type: ignore[misc]  # as torch.nn.LazyConv1d's own bases
     """torch.nn.LazyConv1d that becomes an nhwc_conv.Conv1d. Takes its arguments and `algorithm`."""
 
     cls_to_become = Conv1d
 
-    def __init__(
-        self,
-        out_channels: int,
-        kernel_size: int | tuple[int],
-        stride: int | tuple[int] = 1,
-        padding: int | tuple[int] | str = 0,
-        dilation: int | tuple[int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: PaddingMode = "zeros",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        algorithm: Algorithm = "auto",
-    ) -> None:
-        check_algorithm(algorithm)
-        sides: Any = padding  # torch.nn.LazyConv1d takes strings, but does not say so
-        steps = kernel_size, stride, sides, dilation, groups
-        super().__init__(out_channels, *steps, bias, padding_mode, device, dtype)
-        self.algorithm = algorithm
+
+class LazyConv2d(LazyDropIn, torch.nn.LazyConv2d, Conv2d):  # type: ignore[misc]
+    """torch.nn.LazyConv2d that becomes an nhwc_conv.Conv2d. Takes its arguments and `algorithm`."""
+
+    cls_to_become = Conv2d
 
 
-class LazyConvTranspose2d(torch.nn.LazyConvTranspose2d, ConvTranspose2d):  # type: ignore[misc]  # as torch's bases
+class LazyConvTranspose1d(torch.nn.LazyConvTranspose1d, ConvTranspose1d):  # type: ignore[misc]
+    """torch.nn.LazyConvTranspose1d that becomes an nhwc_conv.ConvTranspose1d. Takes its arguments."""
+
+    cls_to_become = ConvTranspose1d
+
+
+class LazyConvTranspose2d(torch.nn.LazyConvTranspose2d, ConvTranspose2d):  # type: ignore[misc]
     """torch.nn.LazyConvTranspose2d that becomes an nhwc_conv.ConvTranspose2d. Takes its arguments."""
 
     cls_to_become = ConvTranspose2d
 
 
-class LazyNHWCLayer(LazyModuleMixin, HWIOLayer):
-    """The lazy half of a layer with an HWIO weight; the other half is the layer it becomes."""
+class LazyChannelsLast(LazyModuleMixin, ChannelsLastLayer):
+    """The lazy half of a layer of channels-last tensors; the other half is the layer it becomes."""
 
     def leave_open(
         self, out_channels: int, bias: bool, device: torch.device | str | None, dtype: torch.dtype | None
@@ -107,10 +98,10 @@ class LazyNHWCLayer(LazyModuleMixin, HWIOLayer):
         """Called with the first input: materialises the parameters and draws their initial values."""
         if not self.has_uninitialized_params():
             return
-        if x.dim() not in (3, 4):
-            raise RuntimeError(
-                f"Expected 3D (unbatched) or 4D (batched) input to {type(self).__name__}, "
-                f"but got x of size: {list(x.shape)}"
+        least = len(self.kernel_size) + 1
+        if x.dim() not in (least, least + 1):
+            texts.fail(
+                texts.RANK, least=least, most=least + 1, op=type(self).__name__, name="x", size=x.shape
             )
         check_groups(self.groups, x.shape[-1], self.out_channels)
         self.in_channels = x.shape[-1]
@@ -122,18 +113,16 @@ class LazyNHWCLayer(LazyModuleMixin, HWIOLayer):
         self.reset_parameters()
 
 
-class LazyNHWCConv2d(LazyNHWCLayer, NHWCConv2d):
-    """nhwc_conv.NHWCConv2d without `in_channels`, which it takes from its first input."""
-
-    cls_to_become = NHWCConv2d
+class LazyConvolution(LazyChannelsLast):
+    """What lazy layers of channels-last tensors take."""
 
     def __init__(
         self,
         out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
         padding: int | tuple[int, ...] | str = 0,
-        dilation: int | tuple[int, int] = 1,
+        dilation: int | tuple[int, ...] = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: PaddingMode = "zeros",
@@ -150,21 +139,31 @@ class LazyNHWCConv2d(LazyNHWCLayer, NHWCConv2d):
         self.leave_open(out_channels, bias, device, dtype)
 
 
-class LazyNHWCConvTranspose2d(LazyNHWCLayer, NHWCConvTranspose2d):
-    """nhwc_conv.NHWCConvTranspose2d without `in_channels`, which it takes from its first input."""
+class LazyNHWCConv2d(LazyConvolution, NHWCConv2d):
+    """nhwc_conv.NHWCConv2d without `in_channels`, which it takes from its first input."""
 
-    cls_to_become = NHWCConvTranspose2d
+    cls_to_become = NHWCConv2d
+
+
+class LazyNWCConv1d(LazyConvolution, NWCConv1d):
+    """nhwc_conv.NWCConv1d without `in_channels`, which it takes from its first input."""
+
+    cls_to_become = NWCConv1d
+
+
+class LazyTransposed(LazyChannelsLast):
+    """What transposed ones take."""
 
     def __init__(
         self,
         out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
         padding: int | tuple[int, ...] | str = 0,
-        output_padding: int | tuple[int, int] = 0,
+        output_padding: int | tuple[int, ...] = 0,
         groups: int = 1,
         bias: bool = True,
-        dilation: int | tuple[int, int] = 1,
+        dilation: int | tuple[int, ...] = 1,
         padding_mode: Literal["zeros"] = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -172,3 +171,15 @@ class LazyNHWCConvTranspose2d(LazyNHWCLayer, NHWCConvTranspose2d):
         steps = kernel_size, stride, padding, output_padding, groups
         super().__init__(0, 0, *steps, False, dilation, padding_mode, device, dtype)
         self.leave_open(out_channels, bias, device, dtype)
+
+
+class LazyNHWCConvTranspose2d(LazyTransposed, NHWCConvTranspose2d):
+    """nhwc_conv.NHWCConvTranspose2d without `in_channels`, which it takes from its first input."""
+
+    cls_to_become = NHWCConvTranspose2d
+
+
+class LazyNWCConvTranspose1d(LazyTransposed, NWCConvTranspose1d):
+    """nhwc_conv.NWCConvTranspose1d without `in_channels`, which it takes from its first input."""
+
+    cls_to_become = NWCConvTranspose1d
