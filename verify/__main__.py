@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 
 # Threads that wait for others spin otherwise, which costs most of the time where there are more of them than cores.
@@ -18,7 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from . import arguments, native, numbers, promises, report, resources, summary  # noqa: E402
 from .algorithms import FORWARD  # noqa: E402
-from .geometries import random_cases, table_cases  # noqa: E402
+from .geometries import random_cases, random_signals, table_cases  # noqa: E402
 from .summary import Line  # noqa: E402
 
 SEED = 0
@@ -51,9 +52,24 @@ def alone(function, *values):
 
 
 def numbers_lines(pool, scale: float, jobs: int):
+    exactness, bits = (
+        partial(function, draw=random_signals) for function in (numbers.exactness, numbers.bits)
+    )
     for what, function, count, verb in (
-        ("every direct op and gradient on integers, threshold 0", numbers.exactness, 10_000, "differ"),
+        (
+            "every direct op, gradient and transposed convolution on integers, threshold 0",
+            numbers.exactness,
+            10_000,
+            "differ",
+        ),
+        (
+            "the same of one dimension: long signals, kernels to 1024, dilations to 512",
+            exactness,
+            3_000,
+            "differ",
+        ),
         ("bits over threads 1, 2, 3, 8, batches of 1 and 8, layouts and runs", numbers.bits, 400, "differ"),
+        ("the same of one dimension", bits, 100, "differ"),
         ("errors on random data within their bound", numbers.errors, 3_000, "beyond"),
     ):
         found = shared(pool, function, int(count * scale), jobs)

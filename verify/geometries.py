@@ -1,4 +1,4 @@
-"""Random convolutions: sizes with tails, strides, dilations, padding on four sides, groups."""
+"""Random convolutions: sizes with tails, strides, dilations, padding on four sides, groups; images and signals."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ MOST_PRODUCTS = 400_000  # of one image
 LAYER_CHANNELS = [3, 8, 16, 20, 32, 48, 64, 96, 128, 192, 256, 384, 512]
 LAYER_SIZES = [4, 7, 8, 13, 14, 16, 20, 28, 32]
 MOST_LAYER_PRODUCTS = 8_000_000
+MOST_SIGNAL_PRODUCTS = 1_000_000
+LONGEST, LARGEST_KERNEL, WIDEST_DILATION = 160_000, 1024, 512
 
 
 def _draw(r: random.Random, name: str) -> Case | None:
@@ -56,6 +58,30 @@ def _draw_layer(r: random.Random, name: str) -> Case | None:
     )  # fmt: skip
 
 
+def _draw_signal(r: random.Random, name: str) -> Case | None:
+    def up_to(most):
+        return r.choice([1, most, *(round(most ** r.random()) for _ in range(12))])
+
+    groups = r.choice([1, 1, 1, 1, 2, 3, 5, 17, 40])
+    c, o = r.choice(CHANNELS), r.choice(OUTPUTS)
+    if r.random() < 0.4:  # a waveform, or depthwise
+        c, o = 1, r.choice([1, 1, 2, 3])
+    length, kernel, dilation = map(up_to, (LONGEST, LARGEST_KERNEL, WIDEST_DILATION))
+    stride = r.choice([1, up_to(16)])
+    extent = dilation * (kernel - 1) + 1
+    sides = r.choice([(0, 0), (1, 1), (2, 0), (extent // 2, extent // 2), (extent - 1, 0)])
+    outputs = (length + sum(sides) - extent) // stride + 1
+    if (
+        not 0 < outputs * kernel * c * o * groups <= MOST_SIGNAL_PRODUCTS
+        or length * c * groups > MOST_SIGNAL_PRODUCTS
+    ):
+        return None
+    return Case(
+        name, (r.choice([1, 1, 2, 3]), 1, length, c * groups), (1, kernel, c, o * groups),
+        stride=(1, stride), padding=(0, 0, *sides), dilation=(1, dilation), groups=groups, bias=r.random() < 0.5,
+    )  # fmt: skip
+
+
 def _distinct(draw, name: str, count: int, seed: int) -> Iterator[Case]:
     r, seen = random.Random(seed), set()
     while len(seen) < count:
@@ -74,6 +100,11 @@ def random_cases(count: int, seed: int) -> Iterator[Case]:
 def random_layers(count: int, seed: int) -> Iterator[Case]:
     """The same of a network's kind, with more channels: square kernels and the padding that keeps the size."""
     return _distinct(_draw_layer, "layer", count, seed)
+
+
+def random_signals(count: int, seed: int) -> Iterator[Case]:
+    """The same in one dimension, as images of one row: long ones, long kernels, wide dilations."""
+    return _distinct(_draw_signal, "signal", count, seed)
 
 
 def table_cases() -> list[Case]:

@@ -11,6 +11,7 @@ from cases import LAYERS, Case
 
 import nhwc_conv
 from nhwc_conv._extension import module as extension
+from nhwc_conv._geometry import extent
 
 from .algorithms import EXACT, FORWARD, try_forward
 from .geometries import random_cases, table_cases
@@ -39,18 +40,29 @@ def _calls(case: Case, x, w, bias, grad, names):
     yield "conv2d_packed", ops.conv2d_packed(x, packed, list(w.shape), bias, **case.geometry)
     yield "conv2d_input", ops.conv2d_input(grad, w, x.shape[-3:-1], **case.geometry, algorithm=DIRECT)
     yield "conv2d_weight", ops.conv2d_weight(grad, x, w.shape[:2], **case.geometry, algorithm=DIRECT)
+    yield "conv_transpose2d", transposed(case, grad, w)
 
 
-def exactness(count: int, seed: int) -> dict:
+def transposed(case: Case, grad, w):
+    """The transposed convolution that gives the gradient of x; output_padding makes it as large."""
+    sides, strides, dilations = oracle.four_sides(case), oracle.pair(case.stride), oracle.pair(case.dilation)
+    more = [
+        (size + sum(sides[2 * a : 2 * a + 2]) - extent(w.shape[a], dilations[a])) % strides[a]
+        for a, size in enumerate(case.x[-3:-1])
+    ]
+    return nhwc_conv.conv_transpose2d(grad, w, None, strides, sides, more, case.groups, dilations)
+
+
+def exactness(count: int, seed: int, draw=random_cases) -> dict:
     """Every direct op and gradient on integers against float64 F.conv2d, threshold 0."""
     torch.set_num_threads(1)
     calls, wrong = 0, []
-    for turn, case in enumerate(random_cases(count, seed)):
+    for turn, case in enumerate(draw(count, seed)):
         x, w, bias = case.tensors(torch.float64, integers=True)
         y = oracle.forward(case, x, w, bias)
         grad = case.grad_like(y, integers=True)
         dx, dw = oracle.gradients(case, x, w, bias, grad)[:2]
-        expected = {"conv2d_input": dx, "conv2d_weight": dw}
+        expected = {"conv2d_input": dx, "conv2d_weight": dw, "conv_transpose2d": dx}
         for isa in extension.instruction_sets():
             extension.set_instruction_set(isa)
             for dtype in COMPUTED:
@@ -85,6 +97,7 @@ def errors(count: int, seed: int) -> dict:
             expected = {
                 "conv2d_input": (gradients[0], sizes[0], n[1]),
                 "conv2d_weight": (gradients[1], sizes[1], n[2]),
+                "conv_transpose2d": (gradients[0], sizes[0], n[1]),
             }
             for isa in extension.instruction_sets():
                 extension.set_instruction_set(isa)
@@ -124,11 +137,11 @@ def described(case: Case) -> str:
     return text + (f", groups {case.groups}" if case.groups > 1 else "")
 
 
-def bits(count: int, seed: int) -> dict:
+def bits(count: int, seed: int, draw=random_cases) -> dict:
     """Threads 1, 2, 3, 8; an image alone and in a batch of 8; again; and other layouts: always the same bits."""
     calls, wrong = Counter(), []
-    layers = [case for case in LAYERS if len(case.x) == 4] if seed == 0 else []
-    for case in [*layers, *random_cases(count, 2000 + seed)]:
+    layers = [case for case in LAYERS if len(case.x) == 4] if seed == 0 and draw is random_cases else []
+    for case in [*layers, *draw(count, 2000 + seed)]:
         generator = torch.Generator().manual_seed(seed)
         for dtype in COMPUTED:
             _, w, bias = case.tensors(dtype)
