@@ -12,7 +12,7 @@ from torch.testing._internal.common_modules import module_db
 import nhwc_conv
 from nhwc_conv.nn.drop_in import conv2d_nchw
 from nhwc_conv.nn.drop_in_1d import conv1d_ncl
-from nhwc_conv.nn.drop_in_transposed import conv_transpose2d_nchw
+from nhwc_conv.nn.drop_in_transposed import conv_transpose1d_ncl, conv_transpose2d_nchw
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,9 @@ class Kind:
 
 
 KINDS = [
-    Kind("Conv1d", F.conv1d, conv1d_ncl),
+    Kind("Conv1d", F.conv1d, conv1d_ncl, nhwc_conv.conv1d),
     Kind("Conv2d", F.conv2d, conv2d_nchw, nhwc_conv.conv2d, own_words=True),
+    Kind("ConvTranspose1d", F.conv_transpose1d, conv_transpose1d_ncl, nhwc_conv.conv_transpose1d),
     Kind("ConvTranspose2d", F.conv_transpose2d, conv_transpose2d_nchw, nhwc_conv.conv_transpose2d),
 ]
 FORMS = [(kind, form) for kind in KINDS for form in kind.forms]
