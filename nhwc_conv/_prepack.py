@@ -17,13 +17,13 @@ M = TypeVar("M", bound=torch.nn.Module)
 
 
 def prepack(model: M) -> M:
-    """Packs the weights of every NHWCConv2d, Conv2d and Conv1d in `model` into the kernels' own order, for inference.
+    """Packs the weights of all NHWCConv2d, Conv2d, NWCConv1d and Conv1d in `model` into the kernels' own order.
 
-    Later calls that record no gradient (torch.no_grad, torch.inference_mode) use the packed weights, also in
-    torch.compile (but for those of Conv1d); all others, and calls inside transforms or autocast, work as before. Layers
-    with an explicit `algorithm`, parametrised layers (weight_norm), layers under FSDP and dtypes or devices that aten
-    computes are left as they are. The module of an exported program (`torch.export.load(...).module()`) is packed where
-    it was exported from packed layers.
+    That is for inference: later calls that record no gradient (torch.no_grad, torch.inference_mode) use the packed
+    weights, also in torch.compile (but for those of signals); all others, and calls inside transforms or autocast, work
+    as before. Layers with an explicit `algorithm`, parametrised layers (weight_norm), layers under FSDP and dtypes or
+    devices that aten computes are left as they are. The module of an exported program
+    (`torch.export.load(...).module()`) is packed where it was exported from packed layers.
 
     `.train()`, load_state_dict, `.to()` and its kin, deepcopy and pickle drop the packing, and a parameter that is
     replaced is used without: call prepack again. A parameter that is given other `.data` or written to in place, also

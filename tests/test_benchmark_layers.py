@@ -65,6 +65,10 @@ def test_layers_of_nhwc_tensors_and_layers_that_are_called_twice():
     transposed = nn.Sequential(nhwc_conv.NHWCConvTranspose2d(4, 6, 2))
     (row,) = watching.layer_times(transposed, torch.zeros(1, 9, 8, 4), 1, Machine())
     assert row.flops == 2 * (9 * 8 * 4) * (2 * 2 * 6) and row.algorithm == "im2col"
+    signals = nn.Sequential(nhwc_conv.NWCConv1d(4, 6, 5), nhwc_conv.NWCConvTranspose1d(6, 4, 2, 2))
+    rows = watching.layer_times(signals, torch.zeros(3, 20, 4), 1, Machine())
+    assert [row.flops for row in rows] == [2 * (3 * 16 * 6) * (5 * 4), 2 * (3 * 16 * 6) * (2 * 4)]
+    assert all(row.algorithm in ("im2col", "matmul") for row in rows)
 
 
 def test_plans_of_other_layers_of_ours():
@@ -72,6 +76,10 @@ def test_plans_of_other_layers_of_ours():
     layer = nhwc_conv.Conv1d(64, 32, 3, 2, 1, 2, groups=2, algorithm="matmul")
     found = watching.plan_of(call(layer, (5, 64, 56), (5, 32, 27), 1), (32, 32, 3))
     steps = dict(stride=(1, 2), padding=(0, 1), dilation=(1, 2), groups=2)
+    assert found == nhwc_conv.explain((5, 1, 56, 64), (1, 3, 32, 32), **steps, algorithm="matmul")
+    layer = nhwc_conv.NWCConv1d(64, 32, 3, 2, (2, 1), 2, groups=2, algorithm="matmul")
+    found = watching.plan_of(call(layer, (5, 56, 64), (5, 28, 32), 1), (3, 32, 32))
+    steps["padding"] = 0, 0, 2, 1
     assert found == nhwc_conv.explain((5, 1, 56, 64), (1, 3, 32, 32), **steps, algorithm="matmul")
     layer = nhwc_conv.Conv1d(4, 4, 3, padding="same")
     assert watching.plan_of(call(layer, (4, 56), (4, 56), 1), (4, 4, 3))["algorithm"]
@@ -81,7 +89,11 @@ def test_plans_of_other_layers_of_ours():
     out = tuple(layer(torch.zeros(2, 8, 9)).shape)
     row = dict(stride=(1, 3), padding=(0, 1), dilation=(1, 2), groups=1)
     found = watching.plan_of(call(layer, (2, 8, 9), out, 1), tuple(layer.weight.shape))
-    assert found == nhwc_conv.explain((2, 1, out[-1], 12), (1, 4, 12, 8), **row, direction="input_gradient")
+    expected_row = nhwc_conv.explain((2, 1, out[-1], 12), (1, 4, 12, 8), **row, direction="input_gradient")
+    assert found == expected_row
+    layer = nhwc_conv.NWCConvTranspose1d(8, 12, 4, 3, 1, dilation=2)
+    found = watching.plan_of(call(layer, (2, 9, 8), (2, out[-1], 12), 1), tuple(layer.weight.shape))
+    assert found == expected_row
     layer = nhwc_conv.ConvTranspose2d(8, 12, (3, 4), output_padding=(0, 1), **steps)
     assert layer(torch.zeros(2, 8, 7, 6)).shape == (2, 12, 13, 20)
     assert (

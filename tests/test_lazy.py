@@ -76,9 +76,10 @@ def test_before_the_first_call(lazy, becomes, theirs, size):
     torch.testing.assert_close(loaded(x.float()), full(x.float()))
 
 
-def test_packing_needs_a_shape():
+@pytest.mark.parametrize("lazy", [LazyNHWCConv2d, LazyNWCConv1d])
+def test_packing_needs_a_shape(lazy):
     with pytest.raises(ValueError, match="uninitialized parameter"):
-        nhwc_conv.prepack(nn.Sequential(LazyNHWCConv2d(12, 3)).eval())
+        nhwc_conv.prepack(nn.Sequential(lazy(12, 3)).eval())
 
 
 @pairs

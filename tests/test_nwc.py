@@ -110,6 +110,72 @@ def test_output_size(size):
     torch.testing.assert_close(ours(signal(), output_size=size), by_torch(theirs, signal(), wanted))
 
 
+PACKED = [name for name, (classes, _) in CASES.items() if classes is CONV]
+
+
+def ops_of(layer, *tensors):
+    """What a layer returns without gradients, and the names of what ran."""
+    with torch.no_grad(), torch.profiler.profile() as profile:
+        out = layer(*tensors)
+    return out, {event.key for event in profile.key_averages()}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", PACKED)
+def test_packed_weights(name, dtype, isa):
+    theirs, ours = pair(name, dtype)
+    plain, x = copy.deepcopy(ours), signal(dtype)
+    nhwc_conv.prepack(ours.eval())
+    exact, tolerance = copy.deepcopy(theirs).double(), dict(rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    for given in (x, x.transpose(1, 2).contiguous().transpose(1, 2), x[:, ::2], x[0], x[:0]):
+        out, ran = ops_of(ours, given)
+        assert "nhwc_conv::_convolve_packed" in ran and out.is_contiguous()
+        torch.testing.assert_close(out.double(), by_torch(exact, given.double()), **tolerance)
+    drop_ins.check_no_view(out)
+    ours.set_finish("relu", True)
+    residual = torch.ones_like(plain(x))
+    out, ran = ops_of(ours, x, residual)
+    assert "nhwc_conv::_convolve_finished" in ran
+    torch.testing.assert_close(out, plain(x).relu() + residual, **tolerance)
+    ours(x).sum().backward()
+    assert ours.weight.grad is not None
+
+
+def test_a_packed_layer_sees_other_weights():
+    ours, x = pair("groups")[1], signal()
+    plain = copy.deepcopy(ours)
+    nhwc_conv.prepack(ours.eval())
+    with torch.no_grad():
+        ours._packed.tensor[16:] = 0  # behind what it says of itself
+        torch.testing.assert_close(ours(x), ours.bias.expand_as(plain(x)))  # it is what runs
+        for layer in (plain, ours):
+            layer.weight.mul_(3)
+        compiled = torch.compile(ours, backend="aot_eager", fullgraph=True)
+        for call in (ours, compiled, copy.deepcopy(ours)):
+            torch.testing.assert_close(call(x), plain(x))
+    assert nhwc_conv.prepack(NWCConv1d(4, 6, 3, algorithm="matmul").eval())._packed is None
+    assert ours.train()._packed is None
+
+
+WRONG = {
+    "rank": (torch.zeros(4), "Expected 2D .unbatched. or 3D .batched. input to conv1d"),
+    "channels": (torch.zeros(1, 9, 5), "to have 4 channels, but got 5 channels"),
+    "too short": (torch.zeros(1, 2, 4), "Kernel size can't be greater"),
+    "residual": (torch.zeros(1, 9, 4), r"residual to be of size \[1, 7, 6\]", torch.zeros(1, 9, 6)),
+    "residual of one dimension": (torch.zeros(1, 9, 4), "residual to be of size", torch.zeros(6)),
+    "no tensor": ([1.0], "expected x to be a Tensor"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_errors_of_packed_layers(name):
+    x, text, *residual = WRONG[name]
+    layer = NWCConv1d(4, 6, 3).eval()
+    for ours in (layer, nhwc_conv.prepack(layer)):
+        with torch.no_grad(), pytest.raises((RuntimeError, TypeError), match=text):
+            ours(x, *residual)
+
+
 @LAYERS
 def test_state_dicts(classes):
     theirs, ours = (cls(4, 6, 3) for cls in classes)

@@ -19,15 +19,16 @@ from torch.utils._pytree import tree_leaves
 from .._convert.calls import arguments_of
 from .._explain import explain
 from .._geometry.dtypes import COMPUTED
-from .._ops.weight_order import HWIO
-from ..nn import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, NHWCConv2d, NHWCConvTranspose2d
-from ..nn.drop_in_1d import in_a_row
-from ..nn.drop_in_transposed import TRANSPOSED_HWIO
+from .._ops.weight_order import OURS
+from ..functional_1d import row_steps
+from ..nn import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, NHWCConvTranspose2d, NWCConvTranspose1d
+from ..nn.hwio import ChannelsLastLayer
 from .machine import Machine
 from .report import LayerTime
 
-CONVOLUTIONS = (_ConvNd, NHWCConv2d, NHWCConvTranspose2d)
-TRANSPOSED = (_ConvTransposeNd, NHWCConvTranspose2d)
+TIMED = (_ConvNd, ChannelsLastLayer)
+TRANSPOSED = (_ConvTransposeNd, NHWCConvTranspose2d, NWCConvTranspose1d)
+DROP_INS = (Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def watched(model: nn.Module) -> Iterator[list[Call]]:
     calls: list[Call] = []
     handles = []
     for path, layer in model.named_modules():
-        if isinstance(layer, CONVOLUTIONS):
+        if isinstance(layer, TIMED):
             handles += watch(path, layer, calls)
     try:
         yield calls
@@ -138,32 +139,16 @@ def flops(call: Call) -> int:
 
 def plan_of(call: Call, w: tuple[int, ...]) -> dict[str, Any]:
     """nhwc_conv.explain of a call; {} where aten computes it. Other padding than zeros is taken for zeros."""
-    x, layer = call.x, call.layer
-    steps = layer.stride, layer.padding, layer.dilation, layer.groups
-    if call.dtype not in COMPUTED:
+    layer = call.layer
+    if call.dtype not in COMPUTED or not isinstance(layer, (*DROP_INS, ChannelsLastLayer)):
         return {}
-    if isinstance(layer, (Conv2d, NHWCConv2d)):
-        if isinstance(layer, Conv2d):
-            x, w = in_nhwc(x), tuple(w[i] for i in HWIO)
-        return explain(x, w, *steps, dtype=call.dtype, algorithm=layer.algorithm)
-    if isinstance(layer, Conv1d):
-        x, w, steps = of_one_row(x), (1, w[2], w[1], w[0]), in_a_row(*steps)
-        return explain(x, w, *steps, dtype=call.dtype, algorithm=layer.algorithm)
-    if isinstance(layer, ConvTranspose1d):
-        out, w, steps = of_one_row(call.out), (1, w[2], w[1], w[0]), in_a_row(*steps)
-        return explain(out, w, *steps, dtype=call.dtype, direction="input_gradient")
-    if isinstance(layer, (ConvTranspose2d, NHWCConvTranspose2d)):
-        out = call.out
-        if isinstance(layer, ConvTranspose2d):
-            out, w = in_nhwc(out), tuple(w[i] for i in TRANSPOSED_HWIO)
-        return explain(out, w, *steps, dtype=call.dtype, direction="input_gradient")
-    return {}
-
-
-def of_one_row(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Of a sequence [N, C, L], as images."""
-    return in_nhwc((*shape[:-1], 1, shape[-1]))
-
-
-def in_nhwc(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (*shape[:-3], *shape[-2:], shape[-3])
+    transposed = isinstance(layer, TRANSPOSED)
+    x = call.out if transposed else call.x
+    steps: tuple[Any, ...] = layer.stride, layer.padding, layer.dilation, layer.groups
+    if isinstance(layer, DROP_INS):
+        first = 1 - len(w)  # of the dimensions that are not the batch
+        x, w = (*x[:first], *x[first + 1 :], x[first]), tuple(w[i] for i in OURS[len(w)])
+    if len(w) == 3:
+        x, w, (steps, *_) = (*x[:-2], 1, *x[-2:]), (1, *w), row_steps(*steps)
+    how: Any = dict(direction="input_gradient") if transposed else dict(algorithm=layer.algorithm)
+    return explain(x, w, *steps, dtype=call.dtype, **how)

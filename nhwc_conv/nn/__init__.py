@@ -18,7 +18,8 @@ from .lazy import (
 )
 from .linear import FusedLinear
 from .nhwc import NHWCConv2d
-from .nwc import NWCConv1d, NWCConvTranspose1d
+from .nwc import NWCConv1d
+from .nwc_transposed import NWCConvTranspose1d
 from .transposed import NHWCConvTranspose2d
 
 __all__ = [

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .._geometry import EXPLICIT, padding_argument
+from .._geometry import EXPLICIT, as_pair, padding_argument
 from . import init, layout
 from .drop_in import PaddingMode
 from .limits import Limited
@@ -27,9 +27,13 @@ class ChannelsLastLayer(Limited):
     """A layer whose `weight` is that of the torch.nn layer, its first two dimensions moved to the end and swapped."""
 
     _version = layout.VERSION
-    shown_unless: dict[str, Any]  # what repr leaves out: names of attributes and their default values
 
     if TYPE_CHECKING:  # at run time torch.jit would read these, and take the text of an annotation for a type
+        theirs: Any  # the layer of torch.nn, and our drop-in for it
+        drop_in: Any
+        axes: int  # of images
+        as_steps: Callable[[str, Any], tuple[int, ...]]  # an argument with a number for each of them
+        shown_unless: dict[str, Any]  # what repr leaves out: names of attributes and their default values
         in_channels: int
         out_channels: int
         groups: int
@@ -103,6 +107,9 @@ class ChannelsLastLayer(Limited):
 
 class HWIOLayer(ChannelsLastLayer):
     """One of images: the weight is permuted by (2, 3, 1, 0)."""
+
+    axes = 2
+    as_steps = staticmethod(as_pair)
 
     if TYPE_CHECKING:
         kernel_size: tuple[int, int]

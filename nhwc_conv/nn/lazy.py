@@ -21,7 +21,8 @@ from .drop_in_1d import Conv1d
 from .drop_in_transposed import ConvTranspose1d, ConvTranspose2d
 from .hwio import ChannelsLastLayer, check_groups
 from .nhwc import NHWCConv2d
-from .nwc import NWCConv1d, NWCConvTranspose1d
+from .nwc import NWCConv1d
+from .nwc_transposed import NWCConvTranspose1d
 from .transposed import NHWCConvTranspose2d
 
 Uninitialized: Any = (

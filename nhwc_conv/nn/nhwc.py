@@ -13,7 +13,7 @@ from .._ops import ops
 from .._ops.finish import ActivationArgument
 from ..functional import Algorithm, check_algorithm, conv2d
 from . import exchange
-from .drop_in import PaddingMode
+from .drop_in import Conv2d, PaddingMode
 from .hwio import HWIOLayer, check_groups, check_padding_mode
 from .packed import Prepackable
 
@@ -49,6 +49,7 @@ class NHWCConv2d(Prepackable, HWIOLayer):
             over rows or columns of kernels (`dim` 0 or 1; that of torch.nn.Conv2d is 3 here).
     """
 
+    theirs, drop_in = nn.Conv2d, Conv2d
     oihw = False
     shown_unless = dict(
         padding=(0, 0, 0, 0), dilation=(1, 1), groups=1, padding_mode="zeros", algorithm="auto", activation=None,
@@ -104,7 +105,7 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         Raises:
             ValueError: `conv` is no torch.nn.Conv2d, or a lazy one without a shape yet.
         """
-        return exchange.from_torch(cls, conv, algorithm)
+        return exchange.from_torch(cls, conv, algorithm=algorithm)
 
     def to_torch(self) -> nn.Conv2d:
         """The torch.nn.Conv2d that computes the same on NCHW tensors, with a copy of the parameters.
@@ -113,7 +114,8 @@ class NHWCConv2d(Prepackable, HWIOLayer):
             ValueError: torch.nn.Conv2d has no such padding, "same" with a stride, or opposite sides that differ; or it
                 has no activation, and this layer has one.
         """
-        return exchange.to_torch(self)
+        conv: nn.Conv2d = exchange.to_torch(self)
+        return conv
 
     @classmethod
     def from_kernel(

@@ -1,23 +1,35 @@
-"""The layers of channels-last signals [N, W, C]."""
+"""The layer of channels-last signals [N, W, C], and what it has in common with the transposed one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .._geometry import EXPLICIT, as_row, padding_argument, same_sides
-from .._ops.finish import ActivationArgument, finish_argument
+from .._ops import is_recordable, nchw
+from .._ops.finish import ActivationArgument
 from ..functional import Algorithm, check_algorithm
-from ..functional_1d import conv1d, conv_transpose1d
+from ..functional_1d import conv1d, row_steps
+from . import exchange
 from .drop_in import PaddingMode
-from .hwio import ChannelsLastLayer, check_groups, check_padding_mode, check_transposed
+from .drop_in_1d import Conv1d
+from .hwio import ChannelsLastLayer, check_groups, check_padding_mode
+from .nhwc import Options
+from .packed import Prepackable
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from typing_extensions import Self, Unpack
 
 
 class NWCLayer(ChannelsLastLayer):
     """What both have in common: the arguments of a convolution along one axis."""
+
+    axes = 1
+    as_steps = staticmethod(as_row)
 
     if TYPE_CHECKING:
         kernel_size: tuple[int]
@@ -48,14 +60,15 @@ class NWCLayer(ChannelsLastLayer):
         self.padding = padding.lower() if isinstance(padding, str) else (zeros[0], zeros[-1])
 
 
-class NWCConv1d(NWCLayer):
+class NWCConv1d(Prepackable, NWCLayer):
     """torch.nn.Conv1d for signals [N, W, C], with the weight [K, in_channels/groups, out_channels].
 
     The arguments are those of torch.nn.Conv1d. `padding` may also be (left, right), and strings are those of
     nhwc_conv.conv1d, for any stride. `algorithm`, `activation` and `activation_first`: see there, too; a residual is
     given to the call. The same seed gives the initial values of torch.nn.Conv1d, permuted; for others, see
     nhwc_conv.nn.init. load_state_dict takes state dicts of torch.nn.Conv1d too; where the shape of a weight does not
-    tell which it is (K = out_channels), see nhwc_conv.weight_layout. `prepack` leaves it as it is.
+    tell which it is (K = out_channels), see nhwc_conv.weight_layout. A packed weight (`prepack`) is not used in graphs
+    of torch.compile.
 
     Input [N, W, C] or [W, C], output [N, OW, O] or [OW, O], contiguous.
 
@@ -66,6 +79,8 @@ class NWCConv1d(NWCLayer):
         RuntimeError: more values than an argument has in one dimension.
     """
 
+    theirs, drop_in = torch.nn.Conv1d, Conv1d
+    oihw = False
     shown_unless = dict(
         padding=(0, 0), dilation=(1,), groups=1, padding_mode="zeros", algorithm="auto", activation=None,
         activation_first=False,
@@ -96,24 +111,101 @@ class NWCConv1d(NWCLayer):
         super().__init__()
         check_padding_mode(padding_mode)
         check_algorithm(algorithm)
-        finish_argument(activation, activation_first)
+        self.set_finish(activation, activation_first)
         self.set_steps(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
         self.padding_mode, self.algorithm = padding_mode, algorithm
-        self.activation, self.activation_first = activation, activation_first
         self.create_parameters(bias, device, dtype)
 
     def weight_shape(self) -> tuple[int, ...]:
         return (*self.kernel_size, self.in_channels // self.groups, self.out_channels)
+
+    @classmethod
+    def from_torch(cls, conv: torch.nn.Conv1d, algorithm: Algorithm = "auto") -> Self:
+        """The layer that computes on [N, W, C] what `conv` does on [N, C, W], with a copy of its parameters.
+
+        What is kept of `conv` is said at NHWCConv2d.from_torch.
+
+        Raises:
+            ValueError: `conv` is no torch.nn.Conv1d, or a lazy one without a shape yet.
+        """
+        return exchange.from_torch(cls, conv, algorithm=algorithm)
+
+    def to_torch(self) -> torch.nn.Conv1d:
+        """The torch.nn.Conv1d that computes the same on [N, C, W], with a copy of the parameters.
+
+        Raises:
+            ValueError: as NHWCConv2d.to_torch.
+        """
+        conv: torch.nn.Conv1d = exchange.to_torch(self)
+        return conv
+
+    @classmethod
+    def from_kernel(
+        cls,
+        kernel: Tensor | ArrayLike,
+        bias: Tensor | ArrayLike | None = None,
+        *,
+        stride: int | tuple[int] = 1,
+        padding: int | tuple[int, ...] | str = 0,
+        dilation: int | tuple[int] = 1,
+        groups: int = 1,
+        **options: Unpack[Options],
+    ) -> Self:
+        """The layer with the weights of a Keras Conv1D or a Flax Conv of signals (`kernel`), as they are.
+
+        Args:
+            kernel: [K, C/groups, O], a tensor or anything that NumPy takes; copied.
+            bias: [O].
+            stride, dilation, groups, options: as for NHWCConv2d.from_kernel.
+            padding: what this layer takes, or Keras' and Flax's "causal", in any case of letters, which is
+                (dilation * (K - 1), 0). Flax's ((left, right),) is (left, right).
+
+        Raises:
+            As for the layer itself; ValueError: shapes that do not fit together.
+        """
+        steps = dict(stride=stride, padding=padding, dilation=dilation)
+        return exchange.from_kernel(cls, kernel, bias, groups, **steps, **options)
+
+    @classmethod
+    def from_depthwise_kernel(
+        cls,
+        kernel: Tensor | ArrayLike,
+        bias: Tensor | ArrayLike | None = None,
+        *,
+        stride: int | tuple[int] = 1,
+        padding: int | tuple[int, ...] | str = 0,
+        dilation: int | tuple[int] = 1,
+        **options: Unpack[Options],
+    ) -> Self:
+        """The layer with the weights of a Keras DepthwiseConv1D: `kernel` is [K, C, M], M its depth_multiplier.
+
+        That is [K, 1, C*M] with C groups, without a transposition. The rest as for `from_kernel`.
+        """
+        steps = dict(stride=stride, padding=padding, dilation=dilation)
+        return exchange.from_depthwise_kernel(cls, kernel, bias, **steps, **options)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         self.check_reparametrised()
         padding: str | int | tuple[int, ...] = self.padding
         if self.padding_mode != "zeros":
             x, padding = self._padded(x), 0
+        weight, bias = self.weight_and_bias()
+        if (
+            self._packed is not None
+            and is_recordable(x, weight, bias)
+            and x.dim() > 1
+            and (residual is None or residual.dim() > 1)
+        ):
+            steps, *_ = row_steps(self.stride, padding, self.dilation, self.groups)
+            with nchw.without_views(x, weight, bias, residual):
+                added = None if residual is None else residual.unsqueeze(-3)
+                out = self.convolve_packed(x.unsqueeze(-3), weight, bias, steps, added)
+                if out is not None:
+                    return out.squeeze(-3)
         return conv1d(
             x,
-            self.weight,
-            self.bias,
+            weight,
+            bias,
             self.stride,
             padding,
             self.dilation,
@@ -131,68 +223,3 @@ class NWCConv1d(NWCLayer):
             steps = self.kernel_size[0], self.stride[0], self.dilation[0]
             sides = same_sides(x.shape[-2], *steps, self._auto_pad)
         return F.pad(x.movedim(-1, -2), sides, mode=self.padding_mode).movedim(-2, -1)
-
-
-class NWCConvTranspose1d(NWCLayer):
-    """torch.nn.ConvTranspose1d for signals [N, W, C], with the weight [K, out_channels/groups, in_channels].
-
-    The arguments are those of torch.nn.ConvTranspose1d. `padding` may also be (left, right), "valid", "same" or
-    "same_lower" (then the result is `stride` times as long as the input); see nhwc_conv.conv_transpose1d. Initial
-    values and state dicts: as for NWCConv1d.
-
-    Input [N, W, in_channels] or [W, in_channels], output [N, OW, out_channels] or [OW, out_channels], contiguous.
-
-    Raises:
-        As NWCConv1d.
-    """
-
-    shown_unless = dict(padding=(0, 0), output_padding=(0,), dilation=(1,), groups=1)
-
-    if TYPE_CHECKING:
-        padding_mode: Literal["zeros"]
-
-        def __call__(
-            self, x: Tensor, output_size: int | list[int] | tuple[int, ...] | None = None
-        ) -> Tensor: ...
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int],
-        stride: int | tuple[int] = 1,
-        padding: int | tuple[int, ...] | str = 0,
-        output_padding: int | tuple[int] = 0,
-        groups: int = 1,
-        bias: bool = True,
-        dilation: int | tuple[int] = 1,
-        padding_mode: Literal["zeros"] = "zeros",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        self.set_steps(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
-        self.output_padding: Any = as_row("output_padding", output_padding)
-        check_transposed(padding_mode, padding, output_padding, any(self.output_padding))
-        self.padding_mode = padding_mode
-        self.create_parameters(bias, device, dtype)
-
-    def weight_shape(self) -> tuple[int, ...]:
-        return (*self.kernel_size, self.out_channels // self.groups, self.in_channels)
-
-    def forward(self, x: Tensor, output_size: int | list[int] | tuple[int, ...] | None = None) -> Tensor:
-        """`output_size` is OW, (OW,), or a whole shape of the result; it takes the place of output_padding."""
-        self.check_reparametrised()
-        if isinstance(output_size, (list, tuple)) and len(output_size) == x.dim():
-            output_size = output_size[-2]
-        return conv_transpose1d(
-            x,
-            self.weight,
-            self.bias,
-            self.stride,
-            self.padding,
-            self.output_padding if output_size is None else 0,
-            self.groups,
-            self.dilation,
-            output_size=output_size,
-        )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Prepackable(torch.nn.Module):
     """A layer whose weight may be packed. Training, loading, moving, copying and pickling drop the packing."""
 
-    # The weight is [O, C/groups, KH, KW], of sequences without KH; else [KH, KW, C/groups, O].
+    # The weight is [O, C/groups, KH, KW], else [KH, KW, C/groups, O]; of signals without KH.
     oihw: bool
     _packed: PackedWeight | None = None
 

@@ -29,8 +29,10 @@ class PackedWeight:
         self.parameter, self.state = parameter, state_of(parameter)
         self.memory = parameter.detach()  # else the next weight might come to lie at the same address
         weight = self.memory
-        if parameter.dim() == 3:  # of sequences, [O, C/groups, K]: as that of images of one row
-            weight = weight.unsqueeze(2)
+        if (
+            parameter.dim() == 3
+        ):  # of signals, [O, C/groups, K] or [K, C/groups, O]: as that of images of one row
+            weight = weight.unsqueeze(2 if oihw else 0)
         elif parameter.dim() == 2:  # of a linear layer, [O, C]: as HWIO
             weight = weight.t()[None, None]
         self.size = hwio_size(weight, oihw)

@@ -10,7 +10,6 @@ from torch import Tensor
 from .._geometry import as_pair, as_sides, padding_argument
 from ..functional import conv_transpose2d
 from . import exchange
-from .drop_in import check_convolution
 from .drop_in_transposed import ConvTranspose2d
 from .hwio import HWIOLayer, check_groups, check_transposed
 
@@ -37,6 +36,7 @@ class NHWCConvTranspose2d(HWIOLayer):
             over rows or columns of kernels (`dim` 0 or 1; those of torch.nn.ConvTranspose2d are 3 and 2 here).
     """
 
+    theirs, drop_in = torch.nn.ConvTranspose2d, ConvTranspose2d
     shown_unless = dict(padding=(0, 0, 0, 0), output_padding=(0, 0), dilation=(1, 1), groups=1)
 
     if TYPE_CHECKING:
@@ -83,8 +83,7 @@ class NHWCConvTranspose2d(HWIOLayer):
         Raises:
             ValueError: `conv` is no torch.nn.ConvTranspose2d, or a lazy one without a shape yet.
         """
-        check_convolution(conv, torch.nn.ConvTranspose2d, ConvTranspose2d)
-        return exchange.from_transposed(cls, conv)
+        return exchange.from_torch(cls, conv)
 
     def to_torch(self) -> torch.nn.ConvTranspose2d:
         """The torch.nn.ConvTranspose2d that computes the same on NCHW tensors, with a copy of the parameters.
@@ -95,7 +94,8 @@ class NHWCConvTranspose2d(HWIOLayer):
             ValueError: torch.nn.ConvTranspose2d has no such padding: it cannot take off more at the bottom or the right
                 than at the top or the left, nor less by as much as stride and dilation.
         """
-        return exchange.to_transposed(self)
+        conv: torch.nn.ConvTranspose2d = exchange.to_torch(self)
+        return conv
 
     @classmethod
     def from_kernel(
