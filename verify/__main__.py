@@ -63,13 +63,13 @@ def numbers_lines(pool, scale: float, jobs: int):
             "differ",
         ),
         (
-            "the same of one dimension: long signals, kernels to 1024, dilations to 512",
+            "the same, conv1d and conv_transpose1d of long signals, kernels to 1024, dilations to 512",
             exactness,
             3_000,
             "differ",
         ),
         ("bits over threads 1, 2, 3, 8, batches of 1 and 8, layouts and runs", numbers.bits, 400, "differ"),
-        ("the same of one dimension", bits, 100, "differ"),
+        ("the same of signals", bits, 100, "differ"),
         ("errors on random data within their bound", numbers.errors, 3_000, "beyond"),
     ):
         found = shared(pool, function, int(count * scale), jobs)

@@ -16,6 +16,7 @@ from nhwc_conv._geometry import extent
 from .algorithms import EXACT, FORWARD, try_forward
 from .geometries import random_cases, table_cases
 
+GRADIENTS_OF_X = "conv2d_input", "conv_transpose2d", "conv_transpose1d"
 DIRECT = 1  # the `algorithm` of gradients that is never Winograd
 
 
@@ -40,17 +41,25 @@ def _calls(case: Case, x, w, bias, grad, names):
     yield "conv2d_packed", ops.conv2d_packed(x, packed, list(w.shape), bias, **case.geometry)
     yield "conv2d_input", ops.conv2d_input(grad, w, x.shape[-3:-1], **case.geometry, algorithm=DIRECT)
     yield "conv2d_weight", ops.conv2d_weight(grad, x, w.shape[:2], **case.geometry, algorithm=DIRECT)
-    yield "conv_transpose2d", transposed(case, grad, w)
+    yield from _transposed_and_of_one_row(case, x, w, bias, grad)
 
 
-def transposed(case: Case, grad, w):
-    """The transposed convolution that gives the gradient of x; output_padding makes it as large."""
+def _transposed_and_of_one_row(case: Case, x, w, bias, grad):
+    """(name, result) of the functions on their own terms; transposed ones give the gradient of x."""
     sides, strides, dilations = oracle.four_sides(case), oracle.pair(case.stride), oracle.pair(case.dilation)
-    more = [
+    more = [  # what makes the result as large as x
         (size + sum(sides[2 * a : 2 * a + 2]) - extent(w.shape[a], dilations[a])) % strides[a]
         for a, size in enumerate(case.x[-3:-1])
     ]
-    return nhwc_conv.conv_transpose2d(grad, w, None, strides, sides, more, case.groups, dilations)
+    transposed = nhwc_conv.conv_transpose2d(grad, w, None, strides, sides, more, case.groups, dilations)
+    yield "conv_transpose2d", transposed
+    if case.x[-3] == case.w[0] == 1 and sides[:2] == (0, 0):
+        x, w, grad = x.squeeze(-3), w.squeeze(0), grad.squeeze(-3)
+        step, along, more, apart = strides[1:], sides[2:], more[1:], dilations[1:]
+        signal = nhwc_conv.conv1d(x, w, bias, step, along, apart, case.groups)
+        yield "conv1d", signal.unsqueeze(-3)
+        signal = nhwc_conv.conv_transpose1d(grad, w, None, step, along, more, case.groups, apart)
+        yield "conv_transpose1d", signal.unsqueeze(-3)
 
 
 def exactness(count: int, seed: int, draw=random_cases) -> dict:
@@ -62,7 +71,7 @@ def exactness(count: int, seed: int, draw=random_cases) -> dict:
         y = oracle.forward(case, x, w, bias)
         grad = case.grad_like(y, integers=True)
         dx, dw = oracle.gradients(case, x, w, bias, grad)[:2]
-        expected = {"conv2d_input": dx, "conv2d_weight": dw, "conv_transpose2d": dx}
+        expected = {"conv2d_weight": dw} | dict.fromkeys(GRADIENTS_OF_X, dx)
         for isa in extension.instruction_sets():
             extension.set_instruction_set(isa)
             for dtype in COMPUTED:
@@ -94,11 +103,8 @@ def errors(count: int, seed: int) -> dict:
             gradients = oracle.gradients(case, x, w, bias, grad)
             sizes = oracle.gradients(case, x.abs(), w.abs(), _abs(bias), grad.abs())
             n = oracle.terms(case, grad)
-            expected = {
-                "conv2d_input": (gradients[0], sizes[0], n[1]),
-                "conv2d_weight": (gradients[1], sizes[1], n[2]),
-                "conv_transpose2d": (gradients[0], sizes[0], n[1]),
-            }
+            expected = {"conv2d_weight": (gradients[1], sizes[1], n[2])}
+            expected |= dict.fromkeys(GRADIENTS_OF_X, (gradients[0], sizes[0], n[1]))
             for isa in extension.instruction_sets():
                 extension.set_instruction_set(isa)
                 for name, result in _calls(case, x, w, bias, grad, FORWARD):
