@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from ..nn.channels import ChannelMeans, ChannelScale
-from ..nn.program import CONVOLUTIONS
+from ..nn.program import IMAGE_CONVOLUTIONS
 from .graph import PRODUCTS, bound, called, operands, put, replace, source, unused
 from .tracing import computes_as, has_hooks
 
@@ -42,7 +42,10 @@ def is_mean(traced: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_function" and node.target is F.adaptive_avg_pool2d:
         given = bound(node, F.adaptive_avg_pool2d)
         return given is not None and given["output_size"] in ONE_PIXEL
-    if node.target not in (torch.mean, "mean") or type(called(traced, source(node))) not in CONVOLUTIONS:
+    if (
+        node.target not in (torch.mean, "mean")
+        or type(called(traced, source(node))) not in IMAGE_CONVOLUTIONS
+    ):
         return False
     given = bound(node, mean)
     return (
@@ -63,7 +66,7 @@ def is_gate(traced: fx.GraphModule, node: object, image: object) -> bool:
         layer = called(traced, node)
         if type(layer) is ChannelMeans:
             return source(node) is image
-        alone = type(layer) in CONVOLUTIONS and len(node.args) == 1 and not node.kwargs
+        alone = type(layer) in IMAGE_CONVOLUTIONS and len(node.args) == 1 and not node.kwargs
         if not alone or layer.padding not in ((0, 0), "valid", "same"):  # else one pixel may become several
             return False
         node = source(node)

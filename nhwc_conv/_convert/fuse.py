@@ -14,7 +14,7 @@ from ..nn.linear import FusedLinear
 from ..nn.twin import shallow_copy
 from .activations import FoundActivation, activation_of
 from .graph import (
-    CONVOLUTIONS,
+    FINISHING,
     SUMS,
     called,
     is_seen_elsewhere,
@@ -91,7 +91,7 @@ def use_fused_linear(traced: fx.GraphModule, found: ConvertReport, prefix: str) 
 
 
 def is_convolution(traced: fx.GraphModule, node: object) -> bool:
-    return isinstance(called(traced, node), (*CONVOLUTIONS, FusedLinear))
+    return isinstance(called(traced, node), (*FINISHING, FusedLinear))
 
 
 def activation_done(traced: fx.GraphModule, node: fx.Node) -> ActivationArgument:

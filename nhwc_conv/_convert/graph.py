@@ -24,7 +24,7 @@ IDLE_MODULES = (
 IDLE_FUNCTIONS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
 
 
-CONVOLUTIONS = nn.Conv1d, nn.Conv2d  # that do what follows them
+FINISHING = nn.Conv1d, nn.Conv2d  # convolutions that do what follows them
 
 
 def called(traced: fx.GraphModule, node: object) -> Any:
@@ -131,7 +131,7 @@ def name_in_model(node: fx.Node, prefix: str, classes: tuple[type, ...] = ()) ->
 def why_not_plain(traced: fx.GraphModule, node: Any) -> str | None:
     """Why the result of `node` is not that of a convolution which does nothing else and which nobody watches."""
     conv = called(traced, node)
-    if not isinstance(conv, CONVOLUTIONS):
+    if not isinstance(conv, FINISHING):
         return f"it follows {spoken(traced, node)}, not a convolution"
     if has_hooks(conv):
         return f"the convolution {node.target!r} has hooks"

@@ -19,9 +19,9 @@ from .channels import ChannelMeans, ChannelScale
 from .drop_in import Conv2d
 from .fused import FusedConv2d
 
-CONVOLUTIONS = (Conv2d, FusedConv2d)  # and nothing that is derived from them
+IMAGE_CONVOLUTIONS = (Conv2d, FusedConv2d)  # and nothing that is derived from them
 OTHERS: dict[type, int] = {ChannelMeans: -1, ChannelScale: -2}  # by the numbers of csrc/binding/program.cpp
-LAYERS = (*CONVOLUTIONS, *OTHERS)
+LAYERS = (*IMAGE_CONVOLUTIONS, *OTHERS)
 
 
 def module_at(root: Any, path: tuple[str, ...]) -> Any:
