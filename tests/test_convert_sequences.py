@@ -53,6 +53,16 @@ def test_every_convolution_folds(name, affine):
     assert layer._packed is not None and not report.fallback and list(report.converted) == ["0"]
 
 
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("options", [dict(), dict(groups=2, bias=False, output_padding=1)], ids=str)
+def test_behind_a_transposed_convolution(options, affine):
+    up, norm = nn.ConvTranspose1d(4, 6, 3, 2, **options), nn.BatchNorm1d(6, eps=0.1, affine=affine)
+    ours, report = converted(nn.Sequential(up, norm, nn.ReLU()))
+    assert report.folded == {"1": "0"} and list(report.converted) == ["0"] and not report.fallback
+    assert kinds(ours) == [nn.ReLU] and type(ours.get_submodule("0")) is nhwc_conv.ConvTranspose1d
+    assert report.unfused == {"2": "it follows ConvTranspose1d, not a convolution"}
+
+
 def test_parametrised_convolutions_fold_and_fuse():
     model = nn.Sequential(weight_norm(nn.Conv1d(4, 4, 3)), nn.BatchNorm1d(4), weight_norm(nn.Conv1d(4, 4, 1)))
     ours, report = converted(model.append(nn.ReLU()))
