@@ -31,8 +31,11 @@ def as_int(name: str, value: Any) -> int:
         raise TypeError(f"expected {name} to be an int, but got {name}={value!r}") from None
 
 
-def as_ints(name: str, value: Any) -> tuple[int, ...]:
-    """(n, n) of an integer n, a sequence of integers as a tuple. TypeError otherwise."""
+def as_ints(name: str, value: Any, *, sides: bool = True) -> tuple[int, ...]:
+    """(n, n) of an integer n, a sequence of integers as a tuple. TypeError otherwise.
+
+    `sides` tells whether padding may be one of four sides, which the error then speaks of.
+    """
     try:
         if not isinstance(value, (tuple, list)):
             try:
@@ -41,8 +44,9 @@ def as_ints(name: str, value: Any) -> tuple[int, ...]:
                 pass
         return tuple([_index(v) for v in value])
     except TypeError:
+        hint = _hint(name, value) if sides else ""
         raise TypeError(
-            f"expected {name} to be an int or a tuple of ints, but got {name}={value!r}{_hint(name, value)}"
+            f"expected {name} to be an int or a tuple of ints, but got {name}={value!r}{hint}"
         ) from None
 
 
