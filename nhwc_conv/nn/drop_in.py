@@ -93,7 +93,7 @@ def check_shapes(
     if input.dim() not in (3, 4):
         texts.fail(texts.RANK, least=3, most=4, name="input", size=input.shape, op="conv2d")
     sides, auto_pad = padding_argument(padding)
-    if len(given := as_ints("padding", sides)) not in (1, 2):
+    if len(given := as_ints("padding", sides, sides=False)) not in (1, 2):
         texts.fail(texts.LENGTH, name="padding", length=2, value=given)
     channels, expected = input.shape[-3], weight.shape[1] * groups
     if channels != expected:
