@@ -89,6 +89,8 @@ KINDS = {  # of the layer between two pointwise ones
     "dilated": (24, 3, dict(padding=6, dilation=6, groups=24)),
     "as high as the image": (24, (23, 3), dict(padding=(11, 1), groups=24)),
     "no padding": (24, 7, dict(groups=24)),
+    "rows that read only padding": (24, 3, dict(padding=(5, 1), groups=24)),
+    "only padding at the top": (24, 2, dict(padding=(3, 1), stride=(13, 1), groups=24)),
     "strided, dense": (16, 3, dict(stride=2, padding=1, activation="silu")),
     "strided groups": (48, 3, dict(stride=(1, 2), groups=4)),
 }
@@ -100,7 +102,7 @@ def test_rows_that_a_strip_reads(kind, dtype, isa, threads):
     o = KINDS[kind][0]
     x = images(8, 24 * dtype.itemsize, dtype)
     given = layers(8, (24, 1, dict(activation="gelu")), KINDS[kind], (12, 1, dict(bias=False)), dtype=dtype)
-    for count in (1, 2):
+    for count in (1, 2, 5):
         threads(count)
         y = compared(x, given[:2], passes=1)
         compared(x, given, passes=1 if y.numel() * dtype.itemsize > CACHE else 2)
@@ -110,7 +112,6 @@ def test_rows_that_a_strip_reads(kind, dtype, isa, threads):
 APART = {  # what must not be in strips
     "winograd, or as its border": (24, 3, dict(padding=1)),
     "planes": (2, (3, 5), dict(padding=(1, 2))),
-    "only padding at the top": (24, 3, dict(padding=(3, 1), groups=24)),
     "many weights": (CACHE // 4 // 4 // 24 + 16, 1, {}),
 }
 
@@ -176,6 +177,39 @@ def test_memory(monkeypatch):
         (y,) = Program(1, in_a_row(given), [2])(x, *given)
         strips = allocated(lambda: op(*calls[0])) - y.nbytes
     assert between > CACHE and strips < 0.8 * CACHE
+
+
+def test_weights_in_channels_last():
+    """Images are so from there on."""
+    given = layers(8, *INVERTED)
+    for layer in given:
+        nhwc_conv.prepack(layer.to(memory_format=torch.channels_last))
+    compared(images(8, 24 * 4).contiguous(), given, passes=1)
+
+
+def test_calls_that_fit_no_chain():
+    """Of NHWC images behind NCHW ones, which may have as many channels as rows; and wrong numbers."""
+    op, one = torch.ops.nhwc_conv._convolve_program, 1 | 1 << 16 | 1 << 32 | 1 << 48
+    side = int((CACHE / 4 / 24) ** 0.5) + 1
+    x = torch.randn(1, 24, side, side).contiguous(memory_format=torch.channels_last)
+    first, second = (torch.ops.nhwc_conv.pack_weight(torch.randn(1, 1, c, c)) for c in (24, side))
+    numbers = torch.zeros(4, dtype=torch.float64)
+
+    def run(kind, *residual):
+        steps = [
+            [0, NONE, NONE, 1, one, 0, 1, 0, 0],
+            [1 + len(residual), *(residual and [1] or [NONE]), NONE, kind],
+        ]
+        code = torch.tensor([*steps[0], *steps[1], one, 0, 1, 1, 0])
+        return op([x, *residual], [first, first if kind & 1 else second], [], code, numbers, [1])[0]
+
+    assert torch.equal(run(1), run(1, torch.zeros_like(x)))
+    between = op([x], [first], [], torch.tensor([0, NONE, NONE, 1, one, 0, 1, 0, 0]), numbers[:2], [0])[0]
+    assert torch.equal(run(0), nhwc_conv.ops.conv2d_packed(between, second, [1, 1, side, side]))
+    with pytest.raises(RuntimeError, match="residual to be of size"):
+        run(1, x[..., :-1])
+    with pytest.raises(RuntimeError, match="activation=15"):
+        run(1 | 15 << 8)
 
 
 def test_errors_are_those_of_the_layers():

@@ -19,10 +19,9 @@ template <class S, class A> struct Link {
 };
 
 // Whether some rows of outputs may be computed without the others: neither algorithm nor form depends on how many there
-// are, so that bits do not change; and each reads some row.
+// are, so that bits do not change.
 inline bool has_rows_apart(const ConvGeometry& g) {
-  const bool depthwise = groups_are_channels(g) && g.groups > 1;
-  return (g.taps() == 1 || depthwise || g.w.stride > 1) && !g.h.taps(0).empty() && !g.h.taps(g.h.output - 1).empty();
+  return g.taps() == 1 || (groups_are_channels(g) && g.groups > 1) || g.w.stride > 1;
 }
 
 // Whether a convolution goes well in strips, each of which reads all of its weights.
@@ -74,7 +73,7 @@ template <class S, class A> class Chain {
       A* const scratch = workspace + slot * memory_.scratch_elements;
       for_each_step(item % shares_, [&](int64_t k, const Step& step) {
         if (k < last_) keep(k, step, scratch);
-        if (!step.made.empty()) pass(k, item / shares_, step, scratch).run({1, nullptr}, scratch + of_passes_);
+        pass(k, item / shares_, step, scratch).run({1, nullptr}, scratch + of_passes_);
       });
     });
   }
@@ -106,7 +105,7 @@ template <class S, class A> class Chain {
         if (k == 0) break;
         Step& before = steps[k - 1];
         before.held = before.wanted;
-        if (!step.made.empty()) before.wanted = step.input;
+        before.wanted = step.input;
         before.made = before.wanted.after(before.held);
       }
       for (int64_t k = 0; k <= last_; ++k) use(k, steps[k]);

@@ -16,10 +16,14 @@ template <class S, class A> class InputGradient {
       : kernels_(kernels), g_(g), grad_(grad), given_(w), w_(w), dx_(dx), result_(dx) {
     const bool merge = phases_are_channels(g);
     const int64_t merged = merge ? g.w.stride : 1;
-    // As channels, phases need weights in which the input channels of one tap are followed by those of the next.
-    copies_weights_ = merge && w.j != g.C * w.c;
+    // As channels, phases need weights in which the input channels of one tap are followed by those of the next. And
+    // phases that take some taps out of all that lie in a row would read all of them, a few at a time.
+    taps_in_row_ = std::is_same_v<S, A> && taps_are_neighbours<A>(w, g);
+    inputs_first_ = merge;
+    copies_weights_ = merge ? w.j != g.C * w.c : taps_in_row_ && (g.h.stride > 1 || g.w.stride > 1);
     if (copies_weights_) {
-      w_ = {w.data, g.w.kernel * g.C * g.O, g.C * g.O, g.O, 1, w.group};
+      const int64_t Cg = g.C_per_group(), tap = Cg * g.O;
+      w_ = {w.data, g.w.kernel * tap, tap, merge ? g.O : 1, merge ? 1 : Cg, g.O_per_group() * Cg};
       memory_.packed_elements = g.h.kernel * w_.i;
     }
     // And pixels with the channels of one followed by those of the next.
@@ -132,14 +136,30 @@ template <class S, class A> class InputGradient {
     });
   }
 
-  // In their own type, since phases read them as they would read what was given.
+  // To [KH][KW][C][O], or [KH][KW][O][C/groups]; in their own type, since phases read them as they would read what was
+  // given.
   void copy_weights(const Parallel& parallel, S* to) const {
+    const int64_t rows = inputs_first_ ? g_.C : g_.O_per_group(), columns = inputs_first_ ? g_.O : g_.C_per_group();
+    const int64_t row = inputs_first_ ? given_.c : given_.o, column = inputs_first_ ? given_.o : given_.c;
+    if constexpr (std::is_same_v<S, A>) {
+      if (taps_in_row_) {
+        const int64_t shares = clamp(parallel.threads, 1, max(rows, 1));
+        for_each_item(parallel, g_.groups * shares, [&](int64_t item, int64_t) {
+          const int64_t group = item / shares;
+          const Range some = share_of(rows, item % shares, shares);
+          kernels_.copy_taps({given_.data + group * given_.group + some.begin * row, row, column,
+                              to + (group * rows + some.begin) * columns, w_.j, columns, g_.taps(), some.size(),
+                              columns});
+        });
+        return;
+      }
+    }
     for_each_item(parallel, g_.taps(), [&](int64_t tap, int64_t) {
       const S* from = given_.data + tap / g_.w.kernel * given_.i + tap % g_.w.kernel * given_.j;
       if constexpr (std::is_same_v<S, A>) {
-        kernels_.rearrange({from, given_.c, given_.o, to + tap * w_.j, w_.c, g_.C, g_.O});
+        kernels_.rearrange({from, row, column, to + tap * w_.j, columns, rows, columns});
       } else {
-        for (int64_t at = 0; at < w_.j; ++at) to[tap * w_.j + at] = from[at / g_.O * given_.c + at % g_.O * given_.o];
+        for (int64_t at = 0; at < w_.j; ++at) to[tap * w_.j + at] = from[at / columns * row + at % columns * column];
       }
     });
   }
@@ -148,11 +168,12 @@ template <class S, class A> class InputGradient {
   ConvGeometry g_;
   ImageView<const S> grad_;
   WeightView<const S> given_, w_;
-  ImageView<S> dx_, result_;  // what the phases write, and where it goes in the end
-  bool copies_weights_;       // first in the workspace
-  bool rearranges_;           // from pixels in the workspace
-  int64_t first_pixel_ = 0;   // their offset
-  bool has_gaps_;             // places of dx that no phase reaches
+  ImageView<S> dx_, result_;         // what the phases write, and where it goes in the end
+  bool copies_weights_;              // first in the workspace
+  bool taps_in_row_, inputs_first_;  // as they are given; and as they are copied, before the output channels
+  bool rearranges_;                  // from pixels in the workspace
+  int64_t first_pixel_ = 0;          // their offset
+  bool has_gaps_;                    // places of dx that no phase reaches
   std::vector<Phase> phases_;
   PlanMemory memory_;
 };
