@@ -59,7 +59,7 @@ $(INSTALLED): | .venv/bin/python
 	touch $@
 
 .venv/installed-test: $(INSTALLED)
-	$(PIP) onnx onnxscript onnxruntime pytest-xdist
+	$(PIP) onnx onnxscript onnxruntime pytest-xdist keras==3.15.1
 	touch $@
 
 .venv/installed-bench: $(INSTALLED)

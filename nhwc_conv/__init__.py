@@ -1,6 +1,7 @@
 """NHWC/HWIO 2-D convolution for PyTorch on CPU, behind ops that every PyTorch subsystem understands."""
 
 from . import functional, nn, reference
+from . import keras as keras  # not in __all__, where it would stand in the way of Keras
 from ._benchmark import BenchmarkReport, benchmark
 from ._compile import compile_backend
 from ._convert import ConvertReport, convert, revert

@@ -17,7 +17,7 @@ MODULES = [
     {"__main__"},
     {"_demo", "_doctor"},
     {"__init__"},
-    {"_benchmark"},
+    {"_benchmark", "keras"},
     {"_compile", "_convert", "_explain"},
     {"_prepack"},
     {"nn"},
