@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tempfile
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -23,6 +24,9 @@ SHORT_OPS = (
         "_convolution_backward",
     }  # fmt: skip
 )
+# Keras reads both where it is first imported, and writes a file of settings into the folder.
+os.environ["KERAS_BACKEND"] = "torch"
+os.environ["KERAS_HOME"] = os.path.join(tempfile.gettempdir(), "nhwc_conv_tests_keras")
 KNOWN_ISAS = ("avx512_bf16", "avx512", "avx2", "baseline")
 
 

@@ -1,18 +1,13 @@
 """Keras on PyTorch for the tests of nhwc_conv.keras, and how its functions are held against what they replace."""
 
-import os
-import tempfile
 from collections import Counter
 from contextlib import contextmanager
 
 import pytest
 
-# Keras reads both when it is first imported; it writes a file of settings into its folder.
-os.environ["KERAS_BACKEND"] = "torch"
-os.environ.setdefault("KERAS_HOME", tempfile.mkdtemp(prefix="keras"))
 keras = pytest.importorskip("keras")
-if keras.backend.backend() != "torch" or keras.__version__ != "3.15.1":
-    pytest.skip(f"Keras {keras.__version__} on {keras.backend.backend()}", allow_module_level=True)
+if keras.__version__ != "3.15.1":
+    pytest.skip(f"this is Keras {keras.__version__}", allow_module_level=True)
 
 from keras.src.backend.torch import nn  # noqa: E402, F401
 

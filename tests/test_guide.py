@@ -9,7 +9,10 @@ from conftest import DISABLED, ROOT
 GUIDE = ROOT / "docs" / "guide"
 INDEX = GUIDE / "README.md"
 PAGES = [page for page in sorted(GUIDE.glob("*.md")) if page != INDEX]
-NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}  # by pages, beside torch and NumPy
+NEEDED = {
+    "keras": ("keras",),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+}  # by pages, beside torch and NumPy
 OF_THE_EXTENSION = {"benchmark"}  # pages that ask for what it does
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -34,6 +37,9 @@ def test_blocks_keep_their_lines():
 # PyTorch's own, from torch.compile, from forward-mode formulas and from torch.onnx.
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)  # of Keras about its variables
 def test_page_runs(page, tmp_path, monkeypatch):
     text = page.read_text()
     assert "```python" in text

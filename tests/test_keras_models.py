@@ -121,6 +121,19 @@ def test_export(monkeypatch, tmp_path):
     assert not any("nhwc_conv" in name for name in names["without"])
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_export_to_onnx(tmp_path):
+    """Keras does it by torch.jit's tracer, which sees convolutions of torch."""
+    runtime = pytest.importorskip("onnxruntime")
+    model, path = build(), tmp_path / "model.onnx"
+    expected = model.predict(X[:1], verbose=0)
+    with nhwc_conv.keras.enable():
+        model.export(path, format="onnx", verbose=False)
+    session = runtime.InferenceSession(path)
+    close(session.run(None, {session.get_inputs()[0].name: X[:1]})[0], expected)
+
+
 def test_jit_compile(monkeypatch):
     """What was compiled while enabled runs here, and afterwards no longer."""
     torch._dynamo.reset()

@@ -10,6 +10,7 @@ from keras.src.backend import standardize_data_format
 from keras.src.backend.torch.core import convert_to_tensor
 from keras.src.utils.argument_validation import standardize_tuple
 from torch import Tensor
+from torch._C import _get_tracing_state as tracing_state
 
 from .._geometry import extent
 from .._geometry.dtypes import COMPUTED
@@ -30,6 +31,8 @@ def on_cpu(*tensors: Tensor) -> bool:
 
 def are_ours(x: Tensor, w: Tensor, data_format: str | None) -> bool:
     channels_last = standardize_data_format(data_format) == "channels_last"
+    # Keras exports to ONNX by torch.jit's tracer, whose exporter knows no ops but torch's.
+    channels_last = channels_last and tracing_state() is None
     return channels_last and x.dim() == w.dim() and x.dim() - 2 in FORWARD and on_cpu(x, w)
 
 

@@ -13,6 +13,6 @@ def transpose_spatial_inputs(original: Callable[..., Any]) -> Callable[..., Any]
     @wraps(original)
     def transposed(inputs: Any) -> Any:
         # A view in channels_last, which torch pools as it lies. Of sequences it would make a copy of its own.
-        return inputs.movedim(-1, 1) if inputs.dim() == 4 and on_cpu(inputs) else original(inputs)
+        return inputs.permute(0, 3, 1, 2) if inputs.dim() == 4 and on_cpu(inputs) else original(inputs)
 
     return transposed
