@@ -243,9 +243,10 @@ def with_parameters(conv: Any, weight: Tensor, bias: Tensor) -> nn.Module:
     """A convolution like `conv`, of its dtype."""
     cls = Conv1d if isinstance(conv, nn.Conv1d) else Conv2d
     layer = cls(
-        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,
+        conv.in_channels, conv.out_channels, conv.kernel_size, 1, conv.padding, conv.dilation,
         conv.groups, True, conv.padding_mode, device="meta", algorithm=getattr(conv, "algorithm", "auto"),
     )  # fmt: skip
+    layer.stride = conv.stride  # torch.nn takes no "same" with one, which Keras has
     set_parameters(layer, conv, weight, bias)
     return layer.eval()
 

@@ -79,23 +79,28 @@ class Simplifier:
         prefix, found = path + "." if path else "", ConvertReport()
         for target in dict.fromkeys(n.target for n in graph.graph.nodes if n.op == "call_module"):
             graph.set_submodule(target, self(graph.get_submodule(target), prefix + target))
-        remove_idle(graph)
-        layers_of_functions(graph, found, prefix)
-        fold_batch_norms(graph, found, prefix)
-        use_fused_linear(graph, found, prefix)
-        fold_scales(graph, found, prefix)
-        name_activations(graph)
-        fuse_finishes(graph, found, prefix)
-        use_channel_layers(graph)
-        if self.memory and not path and keep_channels_last(graph):
-            found.memory = "channels_last from the first convolutions to the results"
-        remove_unread(graph)
-        join_convolutions(graph)
-        graph.graph.lint()
-        graph.delete_all_unused_submodules()
-        graph.recompile()
+        simplify(graph, found, prefix, self.memory and not path)
         self.found.update(found)
         return graph
+
+
+def simplify(graph: fx.GraphModule, found: ConvertReport, prefix: str = "", memory: bool = False) -> None:
+    """Fewer steps in a graph whose modules are ours already."""
+    remove_idle(graph)
+    layers_of_functions(graph, found, prefix)
+    fold_batch_norms(graph, found, prefix)
+    use_fused_linear(graph, found, prefix)
+    fold_scales(graph, found, prefix)
+    name_activations(graph)
+    fuse_finishes(graph, found, prefix)
+    use_channel_layers(graph)
+    if memory and keep_channels_last(graph):
+        found.memory = "channels_last from the first convolutions to the results"
+    remove_unread(graph)
+    join_convolutions(graph)
+    graph.graph.lint()
+    graph.delete_all_unused_submodules()
+    graph.recompile()
 
 
 def report_unseen(model: nn.Module, converted: nn.Module, found: ConvertReport) -> None:

@@ -1,10 +1,13 @@
-"""enable and disable: what Keras' PyTorch backend calls, replaced and put back."""
+"""What users call: enable and disable replace functions of Keras' PyTorch backend, prepare makes a model."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from types import TracebackType
 from typing import Any
+
+from .._convert import ConvertReport
 
 # Each has been read: what is replaced has these names, arguments and meaning there.
 KNOWN = ("3.15.1",)
@@ -75,3 +78,34 @@ def check_keras() -> None:
         raise RuntimeError(
             f"nhwc_conv.keras knows Keras {' and '.join(KNOWN)}, but this is {keras.__version__}; nothing was changed"
         )
+
+
+def prepare(
+    model: Any, example: Any = None, *, report: Callable[[ConvertReport], object] | None = None
+) -> Any:
+    """A Keras model that computes what `model` does, for inference alone and without Keras' work between layers.
+
+    Its graph becomes one of layers of this package: BatchNormalization is folded into convolutions, activations and
+    sums are done by them, and all weights are packed (as by nhwc_conv.convert(inference=True)). They are copies:
+    `model` stays as it is, and what it learns later is not seen. Layers that are not known here, those in mixed
+    precision among them, are called as they are and shared with `model`; convolutions in these run here where `enable`
+    is on.
+
+    Args:
+        model: a built Sequential or Functional model on CPU, on the PyTorch backend. Models in it are taken as well.
+        example: what the model is called with, for comparison. Without it numbers are drawn, in a batch of one; inputs
+            whose sizes are not known or that are not float32 need one.
+        report: called with a ConvertReport: `report=print` shows which layers were taken, and which run as they are.
+
+    Returns:
+        A keras.Model for predict(), evaluate() and calls, with the inputs and outputs of `model` and no variables. It
+        cannot be trained or saved.
+
+    Raises:
+        ModuleNotFoundError, RuntimeError: as for `enable`.
+        RuntimeError: its result on the example is further from the model's than rounding explains.
+        TypeError: `model` is neither Sequential nor Functional, or not built.
+        ValueError: it needs an example.
+    """
+    check_keras()
+    return import_module(f"{__package__}.prepared").prepared(model, example, report)
