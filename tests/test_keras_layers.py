@@ -145,7 +145,7 @@ def test_batch_normalization(shape, options, dtype, training, monkeypatch):
 
 
 OTHERWISE = {
-    "another axis": ({"axis": 1}, {}),
+    "another axis": ({"axis": 2}, {}),
     "renorm": ({"renorm": True}, {"training": True}),
     "a mask": ({}, {"training": True, "mask": torch.ones(3, 4, 6, dtype=torch.bool)}),
 }

@@ -60,7 +60,7 @@ KNOWN = {
     "BatchNormalization": [layers.Conv2D(6, 3, strides=2, padding="same"), layers.BatchNormalization()],
     "BatchNormalization, alone": [layers.BatchNormalization(scale=False, center=False, epsilon=0.1)],
     "LayerNormalization": [layers.LayerNormalization(epsilon=0.1), layers.Conv2D(3, 1)],
-    "ReLU": [layers.ReLU(2.0)],
+    "ReLU": [layers.ReLU(1.0)],
     "ZeroPadding2D": [layers.ZeroPadding2D(((1, 0), (2, 3))), layers.Conv2D(6, 3, strides=2)],
     "ZeroPadding2D, same": [layers.ZeroPadding2D(1), layers.Conv2D(6, 3, strides=2, padding="same")],
     "ZeroPadding2D, twice": [layers.ZeroPadding2D(1), layers.ZeroPadding2D((1, 2)), layers.ReLU()],
