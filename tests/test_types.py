@@ -117,6 +117,14 @@ def test_models() -> None:
     assert callable(compiled)
 
 
+def test_keras() -> None:
+    pytest.importorskip("keras")
+    with nhwc_conv.keras.enable() as enabled:
+        assert_type(enabled, nhwc_conv.keras.Enabled)
+    assert callable(nhwc_conv.keras.prepare)
+    nhwc_conv.keras.disable()
+
+
 @pytest.mark.needs_extension
 def test_explain() -> None:
     plan = nhwc_conv.explain((1, 8, 8, 3), (3, 3, 3, 4), padding="same", direction="weight_gradient")
