@@ -247,3 +247,17 @@ def test_subclasses_and_function_modes_see_the_function():
     assert conv_transpose2d in [n.target for n in traced.graph.nodes]
     x = torch.randn(1, 3, 4, 4)
     assert traced(x).shape == (1, 7, 9, 2)
+
+
+@pytest.mark.needs_extension
+@pytest.mark.parametrize("kernel, padding, groups", [(3, 1, 1), (3, 1, 5), (4, 0, 1), (4, 2, 1)])
+def test_weights_whose_taps_lie_in_a_row(kernel, padding, groups, isa, threads):
+    """As torch keeps them: phases read a copy, which threads make in parts."""
+    torch.manual_seed(0)
+    x, w = torch.randn(1, 3, 5, 20), torch.randn(kernel, kernel, 35 // groups, 20)
+    expected = nhwc_conv.conv_transpose2d(x, w, stride=2, padding=padding, groups=groups)
+    in_a_row = w.permute(3, 2, 0, 1).contiguous().permute(2, 3, 1, 0)
+    for count in (1, 2, 3):
+        threads(count)
+        found = nhwc_conv.conv_transpose2d(x, in_a_row, stride=2, padding=padding, groups=groups)
+        assert torch.equal(found, expected)
