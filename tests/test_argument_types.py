@@ -101,6 +101,8 @@ def test_no_integers_for_layers(layer, name, wrong, shown):
         lambda padding: NHWCConvTranspose2d(4, 4, 3, padding=padding),
         lambda padding: NHWCConv2d.from_kernel(W, padding=padding),
         lambda padding: NHWCConv2d.from_depthwise_kernel(W, padding=padding),
+        lambda padding: nhwc_conv.Conv2d(4, 4, 3, padding=padding),
+        lambda padding: nhwc_conv.LazyConv2d(4, 3, padding=padding),
         lambda padding: nhwc_conv.LazyNHWCConv2d(4, 3, padding=padding),
     ],
 )

@@ -32,7 +32,7 @@ def in_format(t, memory_format):
 
 def recorded_arguments(case):
     """All that stands behind the tensors, as our ops hand it to PyTorch's."""
-    steps_and_sides = as_fields(case.stride, four_sides(case), case.dilation, False)
+    steps_and_sides = as_fields(case.stride, four_sides(case), case.dilation)
     return (), (), (), False, (1, *steps_and_sides), case.groups
 
 

@@ -31,11 +31,8 @@ def as_int(name: str, value: Any) -> int:
         raise TypeError(f"expected {name} to be an int, but got {name}={value!r}") from None
 
 
-def as_ints(name: str, value: Any, *, sides: bool = True) -> tuple[int, ...]:
-    """(n, n) of an integer n, a sequence of integers as a tuple. TypeError otherwise.
-
-    `sides` tells whether padding may be one of four sides, which the error then speaks of.
-    """
+def as_ints(name: str, value: Any) -> tuple[int, ...]:
+    """(n, n) of an integer n, a sequence of integers as a tuple. TypeError otherwise."""
     try:
         if not isinstance(value, (tuple, list)):
             try:
@@ -44,9 +41,8 @@ def as_ints(name: str, value: Any, *, sides: bool = True) -> tuple[int, ...]:
                 pass
         return tuple([_index(v) for v in value])
     except TypeError:
-        hint = _hint(name, value) if sides else ""
         raise TypeError(
-            f"expected {name} to be an int or a tuple of ints, but got {name}={value!r}{hint}"
+            f"expected {name} to be an int or a tuple of ints, but got {name}={value!r}{_hint(name, value)}"
         ) from None
 
 

@@ -105,8 +105,7 @@ class Finished(Function):
         x, w, _, _ = tensors
         *needs, need_residual = ctx.needs_input_grad[1:]
         grad = ctx.from_result(grad, y)
-        stride, padding, dilation, groups, auto_pad = call.geometry
-        steps = as_fields(stride, padding, dilation, False)
-        fields = call.nchw | (not ctx.winograd) << 3 | auto_pad << 5, *steps
+        *steps, groups, auto_pad = call.geometry
+        fields = call.nchw | (not ctx.winograd) << 3 | auto_pad << 5, *as_fields(*steps)
         found = gradients(grad, x, w, (), (), (), fields, groups, *needs)
         return *found, grad if need_residual else None

@@ -76,7 +76,7 @@ def convolve(
     Raises TypeError, ValueError or RuntimeError for whatever it does not compute; where tensors are NCHW, the last
     speaks of their NHWC views.
     """
-    steps, sides = as_fields(stride, padding, dilation, nchw)
+    steps, sides = as_fields(stride, padding, dilation)
     forward, backward = ALGORITHMS[algorithm]
     kind = nchw | forward << 1 | auto_pad << 5
     if autocast_enabled():
@@ -96,18 +96,17 @@ def short_call(
     nchw: bool, stride: Any, padding: Any, dilation: Any, groups: int, auto_pad: int
 ) -> tuple[int, ...]:
     """What `convolve_packed` takes after x, packed and bias. Raises as `as_fields` does."""
-    return nchw | auto_pad << 5, *as_fields(stride, padding, dilation, nchw), groups
+    return nchw | auto_pad << 5, *as_fields(stride, padding, dilation), groups
 
 
 MIXED = 1 << 7  # of `kind`, whose other bits aten_convolution.cpp tells
 NOT_COMPUTED = (TypeError, ValueError, RuntimeError)  # what convolve raises
 
 
-def as_fields(stride: Any, padding: Any, dilation: Any, nchw: bool) -> tuple[int, int]:
+def as_fields(stride: Any, padding: Any, dilation: Any) -> tuple[int, int]:
     """Strides and dilations, and the sides of the padding, in 16 bits each.
 
-    TypeError or ValueError: not ints, or another number of them (F.conv2d, where tensors are NCHW, knows no four
-    sides), or too large ones.
+    TypeError or ValueError: not ints, or another number of them, or too large ones.
     """
     h, w = (stride, stride) if type(stride) is int else stride
     down, across = (dilation, dilation) if type(dilation) is int else dilation
@@ -115,8 +114,6 @@ def as_fields(stride: Any, padding: Any, dilation: Any, nchw: bool) -> tuple[int
         top = bottom = left = right = padding
     elif len(padding) == 2:
         top, left = bottom, right = padding
-    elif nchw:
-        raise ValueError("not a pair")
     else:
         top, bottom, left, right = padding
     bits = h | w | down | across | top | bottom | left | right

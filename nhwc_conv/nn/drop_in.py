@@ -92,11 +92,9 @@ def check_shapes(
         texts.fail(texts.RANKS, dims=weight.dim(), weight=weight.shape, input=input.shape, actual=input.dim())
     if input.dim() not in (3, 4):
         texts.fail(texts.RANK, least=3, most=4, name="input", size=input.shape, op="conv2d")
-    sides, auto_pad = padding_argument(padding)
-    if len(given := as_ints("padding", sides, sides=False)) not in (1, 2):
-        texts.fail(texts.LENGTH, name="padding", length=2, value=given)
     channels, expected = input.shape[-3], weight.shape[1] * groups
     if channels != expected:
+        sides, auto_pad = padding_argument(padding)
         geometry = op_geometry(stride, sides, dilation, groups, auto_pad)
         # Other values first, as F.conv2d does: with enough channels, this is what the op would be asked for.
         x = *input.shape[:-3], *input.shape[-2:], expected
@@ -128,9 +126,9 @@ class WithAlgorithm(Limited):
 class Conv2d(Prepackable, WithAlgorithm, torch.nn.Conv2d):
     """torch.nn.Conv2d computed by nhwc_conv.
 
-    Takes the arguments of torch.nn.Conv2d and `algorithm` (see nhwc_conv.conv2d). Parameters, initial values,
-    state_dict, shapes, dtypes and memory formats of results are those of torch.nn.Conv2d; input in
-    channels_last is used in place.
+    Takes the arguments of torch.nn.Conv2d, four sides of `padding` (top, bottom, left, right) beyond them, and
+    `algorithm` (see nhwc_conv.conv2d). Parameters, initial values, state_dict, shapes, dtypes and memory formats of
+    results are those of torch.nn.Conv2d; input in channels_last is used in place.
 
     Raises:
         ValueError: unknown `algorithm`, and whatever torch.nn.Conv2d raises.
@@ -159,7 +157,7 @@ class Conv2d(Prepackable, WithAlgorithm, torch.nn.Conv2d):
         algorithm: Algorithm = "auto",
     ) -> None:
         if not isinstance(padding, str):
-            as_ints("padding", padding, sides=False)  # torch.nn.Conv2d takes anything until it is called
+            as_ints("padding", padding)  # torch.nn.Conv2d takes anything until it is called
         steps = stride, padding, dilation, groups
         super().__init__(in_channels, out_channels, kernel_size, *steps, bias, padding_mode, device, dtype)
         check_algorithm(algorithm)

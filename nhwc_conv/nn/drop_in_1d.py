@@ -96,7 +96,7 @@ class Conv1d(Prepackable, WithAlgorithm, torch.nn.Conv1d):
         algorithm: Algorithm = "auto",
     ) -> None:
         if not isinstance(padding, str):
-            as_ints("padding", padding, sides=False)  # torch.nn.Conv1d takes anything until it is called
+            as_ints("padding", padding)  # torch.nn.Conv1d takes anything until it is called
         steps = stride, padding, dilation, groups
         super().__init__(in_channels, out_channels, kernel_size, *steps, bias, padding_mode, device, dtype)
         check_algorithm(algorithm)
