@@ -1,83 +1,83 @@
 #include "chain.h"
 
 #include "packed.h"
-#include "run_pass.h"
+#include "run_forward.h"
 
 namespace nhwc_conv {
 
 namespace {
 
-// Links as long as images between them are worth strips.
-template <class S, class A> class Links {
- public:
-  explicit Links(int32_t dtype) : dtype_(dtype) {}
+// What a call on images of the size of `x` computes, its arguments checked; nothing where its weights are not packed
+// for that.
+template <class S, class A>
+std::optional<Link<S, A>> link_of(const TensorInfo& x, const PackedCall& call, const PackedHeader& header) {
+  const TensorInfo packed = info_of(call.packed);
+  TensorInfo bias;
+  if (call.bias) bias = info_of(*call.bias);
+  const ConvGeometry g = check_packed(x, packed, weight_size(header), call.bias ? &bias : nullptr, call.call.options());
+  check_activation(call.finish.activation);
+  if (call.finish.residual) check_residual(x, *NhwcInfo(*call.finish.residual, call.call.nchw), g);
+  const auto weights = packed_weights<S, A>(g, read<A>(call.packed), packed);
+  if (!weights) return std::nullopt;
+  return Link<S, A>{g, *weights, bias_view<S>(call.bias, bias), result_in<S, A>({}, call.call.nchw, call.finish)};
+}
 
-  // Whether it was added: what the link before makes, of whose size `x` is, is read by this call.
-  bool add(const TensorInfo& x, const PackedCall& call) {
-    const PackedHeader header = header_of(call.packed);
-    const TensorInfo packed = info_of(call.packed);
-    TensorInfo bias;
-    if (call.bias) bias = info_of(*call.bias);
-    const ConvGeometry g =
-        check_packed(x, packed, weight_size(header), call.bias ? &bias : nullptr, call.call.options());
-    check_activation(call.finish.activation);
-    if (call.finish.residual) check_residual(x, *NhwcInfo(*call.finish.residual, call.call.nchw), g);
-    const auto weights = packed_weights<S, A>(g, read<A>(call.packed), packed);
-    if (!weights || !takes_strips(Types<S, A>::kernels(), g)) return false;
-    links_.push_back({g, *weights, bias_view<S>(call.bias, bias), result_in<S, A>({}, call.call.nchw, call.finish)});
-    const int64_t size[4] = {g.N, g.h.output, g.w.output, g.O};
-    std::copy(size, size + 4, size_);
-    return true;
+// The link and those behind it, as long as images between them are worth strips.
+template <class S, class A>
+std::vector<Link<S, A>> links_from(const Link<S, A>& first, bool nchw, const NextCall& next) {
+  const Kernels<S, A>& kernels = Types<S, A>::kernels();
+  std::vector<Link<S, A>> links = {first};
+  while (takes_strips(kernels, links.back().g) && leaves_cache(kernels, links.back().g)) {
+    const std::optional<PackedCall> call = next(links.size());
+    if (!call || call->call.nchw != nchw) break;
+    const ConvGeometry& g = links.back().g;
+    const int64_t sizes[4] = {g.N, g.h.output, g.w.output, g.O};
+    int64_t strides[4];
+    contiguous_strides(4, sizes, strides);
+    const TensorInfo between = {4, sizes, strides, dtype_of<S>(), aoti_torch_device_type_cpu()};
+    const auto link = link_of<S, A>(between, *call, header_of(call->packed));
+    if (!link || !takes_strips(kernels, link->g)) break;
+    links.push_back(*link);
   }
-
-  bool leaves_cache() const { return nhwc_conv::leaves_cache(Types<S, A>::kernels(), links_.back().g); }
-
-  // Of what the last link makes, contiguous as [N, H, W, C].
-  TensorInfo result() {
-    for (int64_t d = 3, step = 1; d >= 0; step *= max(size_[d], 1), --d) strides_[d] = step;
-    return {4, size_, strides_, dtype_, aoti_torch_device_type_cpu()};
-  }
-
-  const std::vector<Link<S, A>>& all() const { return links_; }
-
-  Tensor run(const Tensor& x, bool nchw) {
-    const Tensor y = empty_images(4, size_, dtype_, nchw ? ImageFormat::channels_last : ImageFormat::nhwc);
-    links_.back().result.y = image_view(write<S>(y), *NhwcInfo(y, nchw));
-    const Parallel parallel = torch_threads();
-    const Chain<S, A> pass(Types<S, A>::kernels(), links_, image_view(read<S>(x), *NhwcInfo(x, nchw)),
-                           parallel.threads);
-    run_pass<A>(pass, parallel);
-    return y;
-  }
-
- private:
-  int32_t dtype_;
-  std::vector<Link<S, A>> links_;
-  int64_t size_[4], strides_[4];
-};
+  return links;
+}
 
 }  // namespace
 
-ChainResult convolve_chain(const Tensor& x, const PackedCall& first,
-                           const std::function<std::optional<PackedCall>(int64_t)>& next) {
+ChainResult convolve_chain(const Tensor& x, const PackedCall& first, const NextCall& next) {
   const bool nchw = first.call.nchw;
   const TensorInfo info = info_of(x);
-  // What all links make then lies as [N, H, W, C].
-  const bool channels_last = !nchw || suggests_channels_last(info) || packed_channels_last(header_of(first.packed));
-  if (channels_last && is_computed_here(info.dtype) && info.dim == 4) {
-    const ChainResult result = with_types(info.dtype, [&](auto types) -> ChainResult {
-      Links<typename decltype(types)::S, typename decltype(types)::A> links(info.dtype);
-      if (!links.add(*NhwcInfo(x, nchw), first)) return {};
-      for (int64_t count = 1; links.leaves_cache(); ++count) {
-        const std::optional<PackedCall> call = next(count);
-        if (!call || call->call.nchw != nchw || !links.add(links.result(), *call)) break;
+  const PackedHeader header = header_of(first.packed);
+  const bool channels_last = suggests_channels_last(info) || packed_channels_last(header);
+  const ImageFormat format = !nchw ? ImageFormat::nhwc : channels_last ? ImageFormat::channels_last : ImageFormat::nchw;
+  ChainResult result = {};
+  if (is_computed_here(info.dtype)) {
+    with_types(info.dtype, [&](auto types) {
+      using S = typename decltype(types)::S;
+      using A = typename decltype(types)::A;
+      const NhwcInfo x_info(x, nchw);
+      const auto link = link_of<S, A>(*x_info, first, header);
+      if (!link) return;
+      std::vector<Link<S, A>> links;
+      // What all links make then lies as [N, H, W, C].
+      if (format != ImageFormat::nchw && info.dim == 4) links = links_from(*link, nchw, next);
+      if (links.size() < 2) {
+        result = {run_forward<S, A>(link->g, Algorithm::automatic, x, *x_info, link->weights, link->bias, format,
+                                    first.finish),
+                  1};
+        return;
       }
-      const int64_t count = links.all().size();
-      if (count == 1) return {};
-      return {links.run(x, nchw), count};
+      const ConvGeometry& last = links.back().g;
+      const Tensor y = empty_images(4, {last.N, last.h.output, last.w.output, last.O}, info.dtype, format);
+      links.back().result.y = image_view(write<S>(y), *NhwcInfo(y, nchw));
+      const Parallel parallel = torch_threads();
+      const Chain<S, A> pass(Types<S, A>::kernels(), links, image_view(read<S>(x), *x_info), parallel.threads);
+      run_pass<A>(pass, parallel);
+      result = {y, static_cast<int64_t>(links.size())};
     });
-    if (result.calls > 0) return result;
   }
+  if (result.calls > 0) return result;
+  // Which says what it cannot do.
   return {forward_packed(nchw, x, first.packed, first.bias, first.call.options(), first.finish), 1};
 }
 

@@ -21,9 +21,11 @@ struct ChainResult {
   int64_t calls;
 };
 
-// `first` reads x; next(1), next(2) and so on are those behind it, of which each is the only one to read what the one
-// before makes.
-ChainResult convolve_chain(const Tensor& x, const PackedCall& first,
-                           const std::function<std::optional<PackedCall>(int64_t)>& next);
+// next(1), next(2) and so on are the calls behind the first, of which each is the only one to read what the one before
+// makes.
+using NextCall = std::function<std::optional<PackedCall>(int64_t)>;
+
+// `first` reads x.
+ChainResult convolve_chain(const Tensor& x, const PackedCall& first, const NextCall& next);
 
 }  // namespace nhwc_conv

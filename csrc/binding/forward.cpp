@@ -5,25 +5,11 @@
 #include "dtypes.h"
 #include "ops.h"
 #include "packed.h"
-#include "run_pass.h"
+#include "run_forward.h"
 
 namespace nhwc_conv {
 
 namespace {
-
-template <class S, class A>
-Tensor run(const ConvGeometry& g, Algorithm algorithm, const Tensor& x, const TensorInfo& x_info,
-           const GivenWeights<S, A>& w, const BiasView<S>& bias, ImageFormat format, const FinishOptions& finish = {}) {
-  const Tensor y = empty_images(x_info.dim, {g.N, g.h.output, g.w.output, g.O}, x_info.dtype, format);
-  if (g.N == 0) return y;
-  const Parallel parallel = torch_threads();
-  const NhwcInfo y_info(y, format != ImageFormat::nhwc);
-  const Result<S, A> result = result_in<S, A>(image_view(write<S>(y), *y_info), format != ImageFormat::nhwc, finish);
-  const Forward<S, A> pass(Types<S, A>::kernels(), g, algorithm, parallel.threads, image_view(read<S>(x), x_info), w,
-                           bias, result);
-  run_pass<A>(pass, parallel);
-  return y;
-}
 
 // Kernel sizes, C, O and groups of a weight; the rest of a geometry means nothing to it.
 ConvGeometry weight_geometry(const int64_t w[4], int64_t groups) {
@@ -83,14 +69,14 @@ Tensor run_packed(const ConvGeometry& g, bool nchw, const Tensor& x, const Tenso
   if (const auto given = packed_weights<S, A>(g, data, packed_info)) {
     const PackedHeader header = read_header(data);
     if (!weight || header.weight == state_of(weight->tensor, weight->hwio)) {
-      return run<S, A>(g, Algorithm::automatic, x, x_info, *given, bias, format(nchw && packed_channels_last(header)),
-                       finish);
+      return run_forward<S, A>(g, Algorithm::automatic, x, x_info, *given, bias,
+                               format(nchw && packed_channels_last(header)), finish);
     }
   }
   if (!weight) fail("packed was packed for another weight_size, number of groups, instruction set or dtype");
   const GivenWeights<S, A> given = {weight_view(read<S>(weight->tensor), weight->hwio, g.groups), nullptr, {}};
-  return run<S, A>(g, Algorithm::automatic, x, x_info, given, bias,
-                   format(nchw && suggests_channels_last(info_of(weight->tensor))), finish);
+  return run_forward<S, A>(g, Algorithm::automatic, x, x_info, given, bias,
+                           format(nchw && suggests_channels_last(info_of(weight->tensor))), finish);
 }
 
 }  // namespace
@@ -114,7 +100,7 @@ Tensor forward(Algorithm algorithm, bool nchw, const Tensor& x, const Tensor& w,
     using A = typename decltype(types)::A;
     const GivenWeights<S, A> given = {weight_view(read<S>(w), *w_info, g.groups), nullptr, {}};
     const ImageFormat format = image_format(nchw, info_of(x), info_of(w));
-    return run<S, A>(g, algorithm, x, *x_info, given, bias_view<S>(bias, bias_info), format);
+    return run_forward<S, A>(g, algorithm, x, *x_info, given, bias_view<S>(bias, bias_info), format);
   });
 }
 

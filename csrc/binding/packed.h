@@ -1,4 +1,4 @@
-// Weights that were packed ahead of a call, as pack_weight returns them, and what the call is to make of its sums.
+// Weights that were packed ahead of a call, as pack_weight returns them.
 #pragma once
 
 #include "check_arguments.h"
@@ -40,16 +40,6 @@ std::optional<GivenWeights<S, A>> packed_weights(const ConvGeometry& g, const A*
   const PackedWeights<S, A> weights(Types<S, A>::kernels(), g, header.with_winograd != 0);
   if (!weights.matches(header, info.sizes[0])) return std::nullopt;
   return GivenWeights<S, A>{{}, packed + kPackedHeader<A>, weights.layout()};
-}
-
-template <class S, class A> Result<S, A> result_in(const ImageView<S>& y, bool nchw, const FinishOptions& finish) {
-  Result<S, A> result = {y};
-  result.steps = {static_cast<Activation>(finish.activation), static_cast<A>(finish.alpha), static_cast<A>(finish.beta),
-                  finish.activation_first};
-  if (finish.residual) {
-    result.residual = image_view(read<S>(*finish.residual), *NhwcInfo(*finish.residual, nchw));
-  }
-  return result;
 }
 
 }  // namespace nhwc_conv

@@ -135,13 +135,17 @@ inline Tensor empty_dense(int64_t dim, const int64_t* sizes, const int64_t* stri
   return result;
 }
 
-inline Tensor empty_contiguous(int64_t dim, const int64_t* sizes, int32_t dtype) {
-  int64_t strides[4] = {};
+inline void contiguous_strides(int64_t dim, const int64_t* sizes, int64_t* strides) {
   int64_t step = 1;
   for (int64_t d = dim - 1; d >= 0; --d) {
     strides[d] = step;
     step *= sizes[d] > 1 ? sizes[d] : 1;
   }
+}
+
+inline Tensor empty_contiguous(int64_t dim, const int64_t* sizes, int32_t dtype) {
+  int64_t strides[4] = {};
+  contiguous_strides(dim, sizes, strides);
   return empty_dense(dim, sizes, strides, dtype);
 }
 
