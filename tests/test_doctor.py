@@ -1,5 +1,7 @@
 """python -m nhwc_conv --doctor."""
 
+import re
+
 import pytest
 import torch
 
@@ -67,7 +69,7 @@ def test_nothing_to_advise(capsys, monkeypatch):
 )
 def test_advice(changed, text):
     (found,) = advice(Facts(**{**GOOD, **changed}))
-    assert __import__("re").search(text, found)
+    assert re.search(text, found)
 
 
 def test_what_the_system_does_not_tell(monkeypatch, tmp_path):

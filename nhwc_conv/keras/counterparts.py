@@ -16,6 +16,7 @@ from keras.src.ops import numpy as operations
 from torch import Tensor, nn
 
 from ..nn import Conv2d
+from ..nn.exchange import set_parameters
 from .values import Maker, Value
 
 Counterpart = Callable[[Maker, Any, Any], "Value | None"]  # None: the layer itself has to run
@@ -38,6 +39,10 @@ ACTIVATIONS: dict[Any, tuple[Callable[..., Any], dict[str, float]]] = {
 def weights(variable: Any) -> Tensor:
     tensor: Tensor = convert_to_tensor(variable).detach()
     return tensor
+
+
+def optional(variable: Any) -> Tensor | None:
+    return None if variable is None else weights(variable)
 
 
 def activated(make: Maker, value: Value, activation: Any) -> Value:
@@ -68,16 +73,8 @@ def convolved(
     padding: Any = "same" if same else (top, bottom, left, right) if any(value.zeros) else 0
     module: Any = Conv2d(C * groups, O, (KH, KW), 1, padding, 1, groups, bias is not None, device="meta")
     module.stride, module.dilation = stride, dilation  # torch.nn takes no "same" with strides
-    set_parameters(module, kernel.permute(3, 2, 0, 1), bias)
+    set_parameters(module, kernel.permute(3, 2, 0, 1), optional(bias))
     return Value(4, images=make.module(name, module, images))
-
-
-def set_parameters(module: nn.Module, weight: Tensor, bias: Any) -> None:
-    """Copies, which are not trained."""
-    tensors = {"weight": weight} if bias is None else {"weight": weight, "bias": weights(bias)}
-    for name, tensor in tensors.items():
-        copied = tensor.clone(memory_format=torch.contiguous_format)
-        setattr(module, name, nn.Parameter(copied, requires_grad=False))
 
 
 def is_plain_convolution(layer: Any, value: Value) -> bool:
@@ -121,7 +118,7 @@ def dense(make: Maker, layer: Any, value: Value) -> Value:
     else:
         inputs, outputs = kernel.shape
         module = nn.Linear(inputs, outputs, bias=bias is not None, device="meta")
-        set_parameters(module, kernel.T, bias)
+        set_parameters(module, kernel.T, optional(bias))
         out = Value(value.rank, make.module(layer.name, module, make.plain(value)))
     return activated(make, out, layer.activation)
 
@@ -132,7 +129,7 @@ def batch_normalization(make: Maker, layer: Any, value: Value) -> Value | None:
     mean, variance = weights(layer.moving_mean), weights(layer.moving_variance)
     norm = nn.BatchNorm2d(len(mean), eps=layer.epsilon, device="meta")
     norm.running_mean, norm.running_var = mean.clone(), variance.clone()
-    scale, shift = (None if v is None else weights(v) for v in (layer.gamma, layer.beta))
+    scale, shift = optional(layer.gamma), optional(layer.beta)
     set_parameters(
         norm, torch.ones_like(mean) if scale is None else scale, mean * 0 if shift is None else shift
     )

@@ -39,7 +39,7 @@ class Maker:
         while target in self.root._modules:
             number += 1
             target = f"{name}_{number}"
-        self.root.add_module(target, module.eval())
+        self.root.add_module(target, module.eval().requires_grad_(False))
         return self.graph.call_module(target, args, kwargs)
 
     def tensor(self, name: str, tensor: torch.Tensor) -> fx.Node:

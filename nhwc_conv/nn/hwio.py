@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .._geometry import EXPLICIT, as_pair, padding_argument
+from .._geometry import EXPLICIT, as_pair, as_sides, padding_argument
 from . import init, layout
 from .drop_in import PaddingMode
 from .limits import Limited
@@ -32,15 +32,37 @@ class ChannelsLastLayer(Limited):
         theirs: Any  # the layer of torch.nn, and our drop-in for it
         drop_in: Any
         axes: int  # of images
-        as_steps: Callable[[str, Any], tuple[int, ...]]  # an argument with a number for each of them
+        as_steps: Callable[[str, Any], Any]  # an argument with a number for each of them
+        as_zeros: Callable[[Any], Any]  # `padding` as the numbers of zeros before and behind each of them
         shown_unless: dict[str, Any]  # what repr leaves out: names of attributes and their default values
         in_channels: int
         out_channels: int
         groups: int
         kernel_size: tuple[int, ...]
         stride: tuple[int, ...]
+        padding: str | tuple[int, ...]
+        dilation: tuple[int, ...]
         weight: nn.Parameter
         bias: nn.Parameter | None
+
+    def set_steps(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        groups: int,
+    ) -> None:
+        """The arguments of a convolution, checked."""
+        check_groups(groups, in_channels, out_channels)
+        sides, self._auto_pad = padding_argument(padding)
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size = self.as_steps("kernel_size", kernel_size)
+        self.stride, self.dilation = self.as_steps("stride", stride), self.as_steps("dilation", dilation)
+        zeros = self.as_zeros(sides)
+        self.padding = padding.lower() if isinstance(padding, str) else zeros
 
     def weight_shape(self) -> tuple[int, ...]:
         raise NotImplementedError
@@ -109,7 +131,7 @@ class HWIOLayer(ChannelsLastLayer):
     """One of images: the weight is permuted by (2, 3, 1, 0)."""
 
     axes = 2
-    as_steps = staticmethod(as_pair)
+    as_steps, as_zeros = staticmethod(as_pair), staticmethod(as_sides)
 
     if TYPE_CHECKING:
         kernel_size: tuple[int, int]

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._geometry import EXPLICIT, as_pair, as_sides, padding_argument, same_sides
+from .._geometry import EXPLICIT, padding_argument, same_sides
 from .._ops import ops
 from .._ops.finish import ActivationArgument
 from ..functional import Algorithm, check_algorithm, conv2d
 from . import exchange
 from .drop_in import Conv2d, PaddingMode
-from .hwio import HWIOLayer, check_groups, check_padding_mode
+from .hwio import HWIOLayer, check_padding_mode
 from .packed import Prepackable
 
 if TYPE_CHECKING:
@@ -80,14 +80,9 @@ class NHWCConv2d(Prepackable, HWIOLayer):
         activation_first: bool = False,
     ) -> None:
         super().__init__()
-        check_groups(groups, in_channels, out_channels)
         check_padding_mode(padding_mode)
         check_algorithm(algorithm)
-        sides, self._auto_pad = padding_argument(padding)
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size = as_pair("kernel_size", kernel_size)
-        self.stride, self.dilation = as_pair("stride", stride), as_pair("dilation", dilation)
-        self.padding = padding.lower() if isinstance(padding, str) else as_sides(sides)
+        self.set_steps(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
         self.padding_mode, self.algorithm = padding_mode, algorithm
         self.set_finish(activation, activation_first)
         self.create_parameters(bias, device, dtype)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._geometry import EXPLICIT, as_row, padding_argument, same_sides
+from .._geometry import EXPLICIT, as_row, same_sides
 from .._ops import is_recordable, nchw
 from .._ops.finish import ActivationArgument
 from ..functional import Algorithm, check_algorithm
@@ -16,7 +16,7 @@ from ..functional_1d import conv1d, row_steps
 from . import exchange
 from .drop_in import PaddingMode
 from .drop_in_1d import Conv1d
-from .hwio import ChannelsLastLayer, check_groups, check_padding_mode
+from .hwio import ChannelsLastLayer, check_padding_mode
 from .nhwc import Options
 from .packed import Prepackable
 
@@ -25,39 +25,23 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 
+def zeros_of_row(padding: Any) -> tuple[int, int]:
+    """(left, right) of an int, (n,) or (left, right)."""
+    zeros = as_row("padding", padding, (1, 2))
+    return zeros[0], zeros[-1]
+
+
 class NWCLayer(ChannelsLastLayer):
-    """What both have in common: the arguments of a convolution along one axis."""
+    """What both have in common: their arguments are those of a convolution along one axis."""
 
     axes = 1
-    as_steps = staticmethod(as_row)
+    as_steps, as_zeros = staticmethod(as_row), staticmethod(zeros_of_row)
 
     if TYPE_CHECKING:
         kernel_size: tuple[int]
         stride: tuple[int]
         padding: str | tuple[int, int]
         dilation: tuple[int]
-
-    def set_steps(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Any,
-        stride: Any,
-        padding: Any,
-        dilation: Any,
-        groups: int,
-    ) -> None:
-        check_groups(groups, in_channels, out_channels)
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        sizes: Any = (
-            as_row("kernel_size", kernel_size),
-            as_row("stride", stride),
-            as_row("dilation", dilation),
-        )
-        self.kernel_size, self.stride, self.dilation = sizes
-        sides, self._auto_pad = padding_argument(padding)
-        zeros = as_row("padding", sides, (1, 2))
-        self.padding = padding.lower() if isinstance(padding, str) else (zeros[0], zeros[-1])
 
 
 class NWCConv1d(Prepackable, NWCLayer):

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from .._geometry import as_pair, as_sides, padding_argument
+from .._geometry import as_pair
 from ..functional import conv_transpose2d
 from . import exchange
 from .drop_in_transposed import ConvTranspose2d
-from .hwio import HWIOLayer, check_groups, check_transposed
+from .hwio import HWIOLayer, check_transposed
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -61,12 +61,7 @@ class NHWCConvTranspose2d(HWIOLayer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_groups(groups, in_channels, out_channels)
-        sides, _ = padding_argument(padding)
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size = as_pair("kernel_size", kernel_size)
-        self.stride, self.dilation = as_pair("stride", stride), as_pair("dilation", dilation)
-        self.padding = padding.lower() if isinstance(padding, str) else as_sides(sides)
+        self.set_steps(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
         self.output_padding, self.padding_mode = as_pair("output_padding", output_padding), padding_mode
         check_transposed(padding_mode, padding, output_padding, any(self.output_padding))
         self.create_parameters(bias, device, dtype)
