@@ -5,12 +5,11 @@ python bench/peak_memory.py --batch 8
 
 import argparse
 import resource
-import subprocess
-import sys
 
 import layers  # noqa: F401  (puts the package and tests/ on the path)
 import torch
 from network_contenders import images, network, training_step
+from processes import from_own_process
 
 import nhwc_conv
 from nhwc_conv._extension import module as extension
@@ -46,11 +45,8 @@ def main():
     for who in ("converted", "original"):
         sizes = {}
         for dtype in ("float32", "bfloat16"):
-            command = [sys.executable, __file__, "--batch", str(options.batch), "--size", str(options.size)]
-            done = subprocess.run(
-                [*command, "--one", who, dtype], check=True, stdout=subprocess.PIPE, text=True
-            )
-            sizes[dtype] = int(done.stdout)
+            shape = "--batch", options.batch, "--size", options.size
+            sizes[dtype] = from_own_process(__file__, "--one", who, dtype, *shape)
             ratio = sizes[dtype] / sizes["float32"]
             print(f"{who:10} {dtype:9} {sizes[dtype] / 2**20:7.0f} MiB  {ratio:5.2f} of float32", flush=True)
 
