@@ -1,4 +1,4 @@
-# make demo | test | bench | check | verify | sanitize | mutate | wheel | clean
+# make demo | test | bench | check | docs | verify | sanitize | mutate | wheel | clean
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIPFLAGS ?=
@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIPFLA
 INSTALLED := .venv/torch-$(subst /,_,$(subst =,_,$(TORCH)))
 SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
 
-.PHONY: demo test bench check verify sanitize mutate wheel clean
+.PHONY: demo test bench check docs verify sanitize mutate wheel clean
 
 demo: .venv/built
 	$(BIN)/python -m nhwc_conv
@@ -42,6 +42,14 @@ check: .venv/installed-style $(INSTALLED)
 	find csrc verify/native examples -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
 	$(BIN)/mypy
 
+# The site, build/site, of the pages and of the files that they link to.
+PAGES := $(wildcard *.md) LICENSE docs csrc/README.md bench/shapes.csv examples/keras_digits.py examples/native/Makefile
+docs: .venv/installed-docs
+	rm -rf build/pages
+	mkdir -p build/pages
+	tar -cf - $(PAGES) | tar -xf - -C build/pages
+	$(BIN)/mkdocs build
+
 wheel: $(INSTALLED)
 	$(BIN)/python -m pip wheel --no-build-isolation --no-deps --wheel-dir dist .
 
@@ -68,6 +76,11 @@ $(INSTALLED): | .venv/bin/python
 
 .venv/installed-style: | .venv/bin/python
 	$(PIP) "ruff==0.17.*" "clang-format==23.1.*" "mypy==2.4.*"
+	touch $@
+
+# Neither PyTorch nor the extension: docstrings are read without importing them.
+.venv/installed-docs: | .venv/bin/python
+	$(PIP) "mkdocs==1.6.*" "mkdocstrings-python==2.0.*" pygments ruff
 	touch $@
 
 .venv/built: $(INSTALLED) $(SOURCES)

@@ -114,7 +114,7 @@ def examine_layer(facts: Facts) -> str:
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            # Winograd's algorithm has larger errors than sums of products: README.md, verify.
+            # Winograd's algorithm has larger errors than sums of products: docs/guide/winograd.md, verify.
             bound = 40 * torch.finfo(torch.float32).eps / 2 * size
             facts.wrong = float(((conv2d(x, w, padding=1) - expected).abs() / bound).max())
             contiguous = nchw.contiguous(), oihw.contiguous()

@@ -75,7 +75,7 @@ def conv2d(
             "valid" (none), "same" (TensorFlow's rule: ceil(H / stride) outputs, for any stride; the odd pixel
             goes to the bottom and the right) or "same_lower" (to the top and the left).
         groups: independent sets of channels.
-        algorithm: "im2col" (products of depth KH*KW*C/groups), "matmul" (KH*KW products of depth C/groups),
+        algorithm: "im2col" (products of depth `KH*KW*C/groups`), "matmul" (`KH*KW` of depth `C/groups`),
             "winograd" (3x3 kernels of stride and dilation 1 only: F(4x4, 3x3), Lavin and Gray 2016, at points
             chosen for accuracy), or "auto", which takes Winograd where it is clearly faster and
             nhwc_conv.flags allows it, else one of the others.

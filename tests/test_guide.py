@@ -1,4 +1,4 @@
-"""The user's guide: the Python blocks of every page run, in order, in one namespace per page."""
+"""The user's guide, and what else has examples: their Python blocks run, in order, in one namespace per page."""
 
 import re
 
@@ -8,12 +8,13 @@ from conftest import DISABLED, ROOT
 
 GUIDE = ROOT / "docs" / "guide"
 INDEX = GUIDE / "README.md"
-PAGES = [page for page in sorted(GUIDE.glob("*.md")) if page != INDEX]
+OF_THE_GUIDE = [page for page in sorted(GUIDE.glob("*.md")) if page != INDEX]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "how_it_works.md", *OF_THE_GUIDE]
 NEEDED = {
     "keras": ("keras",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
 }  # by pages, beside torch and NumPy
-OF_THE_EXTENSION = {"benchmark"}  # pages that ask for what it does
+OF_THE_EXTENSION = {"benchmark", "tools"}  # pages that ask for what it does
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -25,7 +26,7 @@ def blocks(text):
 
 def test_the_index_names_every_page():
     named = re.findall(r"^\| \[\w+\]\((\w+\.md)\)", INDEX.read_text(), re.MULTILINE)
-    assert PAGES and sorted(named) == [page.name for page in PAGES]
+    assert OF_THE_GUIDE and sorted(named) == [page.name for page in OF_THE_GUIDE]
 
 
 def test_blocks_keep_their_lines():

@@ -72,7 +72,7 @@ def benchmark(
             range.
         ModuleNotFoundError: `picture` without matplotlib.
         RuntimeError: `layers` without the C++ extension.
-        Whatever `model` itself raises on `example`.
+        Exception: whatever `model` itself raises on `example`.
     """
     checks.check_timed(model)
     checks.check_example(example)

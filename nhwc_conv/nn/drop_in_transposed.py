@@ -110,7 +110,7 @@ class ConvTranspose2d(TransposedDropIn, torch.nn.ConvTranspose2d):
     torch.nn.ConvTranspose2d; input in channels_last is used in place. `prepack` leaves it as it is.
 
     Raises:
-        Whatever torch.nn.ConvTranspose2d raises.
+        Exception: whatever torch.nn.ConvTranspose2d raises.
     """
 
     if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class ConvTranspose1d(TransposedDropIn, torch.nn.ConvTranspose1d):
     torch.nn.ConvTranspose1d; results are contiguous. `prepack` leaves it as it is.
 
     Raises:
-        Whatever torch.nn.ConvTranspose1d raises.
+        Exception: whatever torch.nn.ConvTranspose1d raises.
     """
 
     theirs = torch.nn.ConvTranspose1d

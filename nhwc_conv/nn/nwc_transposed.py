@@ -29,7 +29,7 @@ class NWCConvTranspose1d(NWCLayer):
     Input [N, W, in_channels] or [W, in_channels], output [N, OW, out_channels] or [OW, out_channels], contiguous.
 
     Raises:
-        As NWCConv1d.
+        TypeError, ValueError: as NWCConv1d.
     """
 
     theirs, drop_in = torch.nn.ConvTranspose1d, ConvTranspose1d
