@@ -58,6 +58,20 @@ KERNELS = [
     Case("one_row_padded", (1, 1, 13, 5), (3, 3, 5, 7), padding=1),
     Case("one_column_padded", (1, 13, 1, 5), (3, 3, 5, 7), padding=1),
     Case("long_row", (1, 2, 101, 3), (2, 3, 3, 4)),
+    # Of one row or two, most outputs lack taps: each tap on its own, for all that have it, or equal ones together.
+    Case("signal_in_padding", (2, 1, 23, 5), (1, 17, 5, 19), padding=(0, 8), bias=True),
+    Case("signal_in_padding_groups2", (1, 1, 29, 12), (1, 21, 6, 40), padding=(0, 10), groups=2),
+    Case("signal_in_padding_stride2", (1, 1, 31, 5), (1, 19, 5, 18), (1, 2), (0, 9)),
+    Case("signal_in_padding_blocks", (1, 1, 9, 200), (1, 17, 200, 70), padding=(0, 8), bias=True),
+    Case("signal_dilation16", (1, 1, 61, 5), (1, 5, 5, 19), padding=(0, 32), dilation=(1, 16), bias=True),
+    Case("signal_dilation3", (1, 1, 37, 5), (1, 15, 5, 40), padding=(0, 21), dilation=(1, 3)),
+    Case("signal_dilation16_depthwise", (1, 1, 61, 20), (1, 5, 1, 20), 1, (0, 32), (1, 16), 20, bias=True),
+    # Tiles take every third output, and every second row; those of large images have few rows.
+    Case("depthwise_dilation3x2", (1, 17, 19, 37), (3, 3, 1, 37), 1, (2, 3), (2, 3), 37, bias=True),
+    Case("depthwise_dilation4_stride2", (1, 19, 23, 36), (3, 2, 1, 36), 2, 2, 4, 36),
+    Case("depthwise_far", (1, 46, 47, 65), (3, 3, 1, 65), padding=1, groups=65),
+    Case("depthwise_large_pixels_stride2", (1, 7, 9, 516), (3, 3, 1, 516), 2, 1, groups=516, bias=True),
+    Case("two_rows_in_padding", (1, 2, 25, 4), (3, 19, 4, 18), padding=(1, 9), bias=True),
 ]
 
 STRIDES = [

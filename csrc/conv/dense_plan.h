@@ -74,6 +74,8 @@ template <class S, class A> class DensePlanner {
   int64_t inputs() const { return g_.N * g_.h.input * g_.w.input * g_.C_per_group(); }
   // Outputs in a row that share all taps.
   int64_t interior() const { return g_.w.interior().size(); }
+  // Outputs that tiles may hold together: where there is one row alone, those at its ends too.
+  int64_t run_of_outputs() const { return g_.h.output == 1 ? g_.w.output : max(interior(), 1); }
   bool is_viewed() const { return dense_.im2col() ? layout_.rows_contiguous : layout_.channels_contiguous; }
   bool rows_run_on() const { return g_.w.dilation == 1 || g_.w.kernel == 1; }
   bool has_broken_rows() const { return dense_.im2col() && !rows_run_on(); }
@@ -83,7 +85,7 @@ template <class S, class A> class DensePlanner {
     const bool short_taps = g_.w.kernel > 1 && g_.C_per_group() * kSize <= kShortTapBytes;
     const bool im2col_suits = rows_run_on() && (g_.groups == 1 || short_taps);
     dense_.algorithm = named_ ? algorithm : im2col_suits ? Algorithm::im2col : Algorithm::matmul;
-    const int64_t run = has_broken_rows() ? g_.h.output * g_.w.output : max(interior(), 1);
+    const int64_t run = has_broken_rows() ? g_.h.output * g_.w.output : run_of_outputs();
     const int64_t inner = dense_.inner_depth(g_);
     dense_.form = prepacked_ ? *prepacked_ : choose_form<A>(kernels_, g_.O_per_group(), run, inner);
     const ColumnTiles& columns = dense_.form.columns;

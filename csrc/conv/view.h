@@ -83,12 +83,16 @@ template <class S, class A> class ViewRunner {
     const auto run = [&](Range some_ys, Range some_xs, Range taps_h, Range taps_w) {
       run_rectangle(args, column, block, x, some_ys, some_xs, taps_h, taps_w);
     };
-    walk(o_.g, ys, xs, run, [&](int64_t x0, Range taps_w) {
+    walk(o_.g, ys, xs, run, [&](Range border) {
       // The dot form has no chain to go on with.
       if (plan_.form.dot) {
-        walk_columns(o_.g, ys, {x0, x0 + 1}, taps_w, run);
+        walk_in_rectangles(o_.g, ys, border, run);
+      } else if (ys.size() < min(border.size(), column.max_rows)) {
+        run_along(args, column, block, x, ys, border);
       } else {
-        run_upright(args, column, block, x, ys, x0, taps_w);
+        for (int64_t x0 = border.begin; x0 < border.end; ++x0) {
+          run_upright(args, column, block, x, ys, x0, o_.g.w.taps(x0));
+        }
       }
     });
   }
@@ -128,26 +132,55 @@ template <class S, class A> class ViewRunner {
     }
   }
 
-  // Outputs below each other. Where some of their kernel rows do not exist, each kernel row is multiplied with all
-  // outputs that have it, and goes on where the row before ended: one chain for each output, as in run_rectangle, but
-  // tall tiles.
+  // Outputs below each other. Where some of their kernel rows do not exist, kernel row by kernel row.
   void run_upright(TileArgs<A>& args, const ItemColumn& column, const Block& block, const ImageView<const A>& x,
                    Range ys, int64_t x0, Range taps_w) const {
     const Range whole = o_.g.h.interior().within(ys);
     in_tiles(ys.size(), column.max_rows, [&](int64_t offset, int64_t m) {
-      const Range rows = {ys.begin + offset, ys.begin + offset + m};
+      const Range rows = {ys.begin + offset, ys.begin + offset + m}, xs = {x0, x0 + 1};
       if (rows.within(whole).size() == m) {
-        run_rectangle(args, column, block, x, rows, {x0, x0 + 1}, {0, o_.g.h.kernel}, taps_w);
+        run_rectangle(args, column, block, x, rows, xs, {0, o_.g.h.kernel}, taps_w);
       } else {
-        run_by_kernel_rows(column, block, x, rows, x0, taps_w);
+        run_by_taps(column, block, x, rows, xs, Steps::rows, taps_w);
       }
     });
   }
 
-  void run_by_kernel_rows(const ItemColumn& column, const Block& block, const ImageView<const A>& x, Range ys,
-                          int64_t x0, Range taps_w) const {
-    const auto having = [&](int64_t i) { return o_.g.h.outputs(i).within(ys); };
-    Sum<A>* const to = column.sums.data + ys.begin * column.sums.h + x0 * column.sums.w;
+  // Outputs beside each other, of few rows. Where fewer than half a tile have the same kernel columns, kernel column by
+  // kernel column.
+  void run_along(TileArgs<A>& args, const ItemColumn& column, const Block& block, const ImageView<const A>& x, Range ys,
+                 Range xs) const {
+    while (!xs.empty()) {
+      const Range equal = with_equal_taps(o_.g.w, xs);
+      const Range tile = {xs.begin, min(xs.begin + column.max_rows, xs.end)};
+      if (2 * equal.size() >= tile.size()) {
+        walk_columns(o_.g, ys, equal, o_.g.w.taps(equal.begin),
+                     [&](Range some_ys, Range some_xs, Range taps_h, Range taps_w) {
+                       run_rectangle(args, column, block, x, some_ys, some_xs, taps_h, taps_w);
+                     });
+        xs.begin = equal.end;
+        continue;
+      }
+      for (int64_t y = ys.begin; y < ys.end; ++y) {
+        run_by_taps(column, block, x, {y, y + 1}, tile, Steps::columns, o_.g.h.taps(y));
+      }
+      xs.begin = tile.end;
+    }
+  }
+
+  // Over what run_by_taps goes: kernel rows, or the columns of each kernel row.
+  enum class Steps { rows, columns };
+
+  // A tile of outputs below or beside each other, of which not all have the same kernel rows, or columns: each of these
+  // is multiplied with all outputs that have it, and goes on where the one before ended: one chain for each output, as
+  // in run_rectangle, but whole tiles. `others`: the kernel columns, or rows, that all of them have.
+  void run_by_taps(const ItemColumn& column, const Block& block, const ImageView<const A>& x, Range ys, Range xs,
+                   Steps steps, Range others) const {
+    const bool down = steps == Steps::rows;
+    const Range outputs = down ? ys : xs;
+    const ImageView<Sum<A>>& into = column.sums;
+    Sum<A>* const to = into.data + ys.begin * into.h + xs.begin * into.w;
+    const int64_t to_step = down ? into.h : into.w;
     // Those of a later block are complete before they are added, and those that are finished before they are.
     const bool are_apart = !block.first || plan_.finishes;
     Sum<A> apart[kMaxTileRows * kMaxTileColumns];
@@ -156,27 +189,37 @@ template <class S, class A> class ViewRunner {
     args.mode = Mode::fresh;
     args.clamps = false;
     args.c = sums;
-    args.c_m = are_apart ? column.args.columns : column.sums.h;
-    column.kernels[ys.size() - 1](args);
+    args.c_m = are_apart ? column.args.columns : to_step;
+    column.kernels[outputs.size() - 1](args);
     args.mode = Mode::go_on;
-    for (int64_t i = block.rows.begin, end; i < block.rows.end; i = end) {
-      const Range active = having(i);
-      for (end = i + 1; end < block.rows.end && having(end) == active;) ++end;
-      const Terms left = product_.terms({{i, end}, block.inner, block.first}, {0, o_.g.h.kernel}, taps_w);
-      if (active.empty() || left.none()) continue;
-      product_.aim(args, column, left, x, active.begin, x0, true);
-      args.c = sums + (active.begin - ys.begin) * args.c_m;
+    const auto go_on = [&](const Terms& left, Range active) {
+      if (active.empty() || left.none()) return;
+      product_.aim(args, column, left, x, down ? active.begin : ys.begin, down ? xs.begin : active.begin, down);
+      args.c = sums + (active.begin - outputs.begin) * args.c_m;
       column.kernels[active.size() - 1](args);
+    };
+    if (down) {
+      each_with_equal_outputs(o_.g.h, block.rows, outputs, [&](Range rows, Range active) {
+        go_on(product_.terms({rows, block.inner, block.first}, {0, o_.g.h.kernel}, others), active);
+      });
+    } else {
+      const Range rows = block.rows.within(others);
+      for (int64_t i = rows.begin; i < rows.end; ++i) {
+        each_with_equal_outputs(o_.g.w, {0, o_.g.w.kernel}, outputs, [&](Range columns, Range active) {
+          go_on(product_.terms({{i, i + 1}, block.inner, block.first}, others, columns), active);
+        });
+      }
     }
     if (plan_.finishes) {
       const ImageView<S>& y = column.result;
-      S* const finished = y.data + ys.begin * y.h + x0 * y.w;
-      o_.kernels.finish({apart, args.c_m, finished, y.h, 1, ys.size(), column.args.columns, o_.result.steps});
+      S* const finished = y.data + ys.begin * y.h + xs.begin * y.w;
+      const int64_t step = down ? y.h : y.w;
+      o_.kernels.finish({apart, args.c_m, finished, step, 1, outputs.size(), column.args.columns, o_.result.steps});
       return;
     }
     if (block.first) return;
-    for (int64_t row = 0; row < ys.size(); ++row) {
-      o_.kernels.add(to + row * column.sums.h, apart + row * args.c_m, column.args.columns);
+    for (int64_t row = 0; row < outputs.size(); ++row) {
+      o_.kernels.add(to + row * to_step, apart + row * args.c_m, column.args.columns);
     }
   }
 

@@ -15,20 +15,46 @@ template <class Emit> void walk_columns(const ConvGeometry& g, Range ys, Range x
   }
 }
 
-// Calls emit(ys, xs, taps_h, taps_w) for rectangles of outputs, and border(x, taps_w) for columns of outputs that lack
-// some kernel column: each has taps of its own. So borders need neither a padded copy of the input nor products with
-// zero.
+// The columns of outputs from the first of xs on that have the same kernel columns.
+inline Range with_equal_taps(const Axis& w, Range xs) {
+  const Range taps = w.taps(xs.begin);
+  int64_t end = xs.begin + 1;
+  while (end < xs.end && w.taps(end) == taps) ++end;
+  return {xs.begin, end};
+}
+
+// Calls emit(ys, xs, taps_h, taps_w) for rectangles of outputs, and border(xs) for columns of outputs, next to each
+// other, that lack some kernel column. So borders need neither a padded copy of the input nor products with zero.
 template <class Emit, class Border>
 void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit, const Border& border) {
-  const Range middle = g.w.interior().within(xs);
+  const Range middle = g.w.interior().within(xs), before = middle.empty() ? xs : xs.before(middle);
   if (!middle.empty()) walk_columns(g, ys, middle, {0, g.w.kernel}, emit);
-  for (int64_t x = xs.begin; x < xs.end; ++x) {
-    if (!middle.empty() && x == middle.begin) x = middle.end;
-    if (x < xs.end) border(x, g.w.taps(x));
+  if (!before.empty()) border(before);
+  if (before.end < xs.end && middle.end < xs.end) border(Range{middle.end, xs.end});
+}
+
+// The border, too, in rectangles: those with the same taps along their rows, or one column at a time if that is longer.
+template <class Emit> void walk_in_rectangles(const ConvGeometry& g, Range ys, Range xs, const Emit& emit) {
+  while (!xs.empty()) {
+    const Range equal = with_equal_taps(g.w, xs);
+    const int64_t width = equal.size() > ys.size() ? equal.size() : 1;
+    for (int64_t x = equal.begin; x < equal.end; x += width) {
+      walk_columns(g, ys, {x, x + width}, g.w.taps(x), emit);
+    }
+    xs.begin = equal.end;
   }
 }
 template <class Emit> void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit) {
-  walk(g, ys, xs, emit, [&](int64_t x, Range taps_w) { walk_columns(g, ys, {x, x + 1}, taps_w, emit); });
+  walk(g, ys, xs, emit, [&](Range border) { walk_in_rectangles(g, ys, border, emit); });
+}
+
+// Calls run(taps, outputs) for those of `taps`, one after the other, that meet the same of some outputs.
+template <class Run> void each_with_equal_outputs(const Axis& axis, Range taps, Range outputs, const Run& run) {
+  for (int64_t tap = taps.begin, end; tap < taps.end; tap = end) {
+    const Range active = axis.outputs(tap).within(outputs);
+    for (end = tap + 1; end < taps.end && axis.outputs(end).within(outputs) == active;) ++end;
+    run(Range{tap, end}, active);
+  }
 }
 
 // The fewest tiles of at most `most` rows that make up `count`, equal but for one row: calls run(offset, m, tiles) for
