@@ -104,22 +104,50 @@ template <class S, class A> class LanewiseRunner {
     return wide;
   }
 
-  // Outputs that all have the same taps: tiles along their rows, or down their only column. They go to an image of
-  // sums, or of results that these are rounded to.
+  // Outputs that all have the same taps. Under dilated kernels neighbours share no pixels: tiles then take outputs so
+  // far apart that they do, where there are some, unless pixels are so small that lines would be read for each.
   template <class T>
   void run_rectangle(const ConvGeometry& g, const Item& item, const ImageView<T>& to, Range ys, Range xs, Range taps_h,
                      Range taps_w) const {
+    const bool shares = g.C * static_cast<int64_t>(sizeof(A)) >= kSharedPixelBytes;
+    const int64_t down = shares ? sharing_step(g.h, ys.size()) : 1, across = shares ? sharing_step(g.w, xs.size()) : 1;
+    for (int64_t y = ys.begin; y < ys.begin + down; ++y) {
+      for (int64_t x = xs.begin; x < xs.begin + across; ++x) {
+        run_lattice(g, item, to, {{y, ys.end}, down}, {{x, xs.end}, across}, taps_h, taps_w);
+      }
+    }
+  }
+
+  // From one output to the next that reads the same inputs, but for one, each under the tap before.
+  static int64_t sharing_step(const Axis& axis, int64_t outputs) {
+    const int64_t step = axis.dilation % axis.stride == 0 ? axis.dilation / axis.stride : 1;
+    return axis.kernel > 1 && 2 * step <= outputs ? max(step, 1) : 1;
+  }
+
+  // Every `step`-th of some outputs.
+  struct Every {
+    Range range;
+    int64_t step;
+    int64_t size() const { return ceil_div(range.size(), step); }
+  };
+
+  // Tiles along rows of outputs, or down their only column. They go to an image of sums, or of results that these are
+  // rounded to.
+  template <class T>
+  void run_lattice(const ConvGeometry& g, const Item& item, const ImageView<T>& to, Every ys, Every xs, Range taps_h,
+                   Range taps_w) const {
     const LanesView<A>& x = item.x;
     const Weights& w = xs.size() < item.wide.pixels ? item.weights : item.wide;
     const bool down = xs.size() == 1;
-    const int64_t a_pixel = down ? g.h.stride * x.h : g.w.stride * x.w, c_pixel = down ? to.h : to.w;
+    const int64_t a_line = ys.step * g.h.stride * x.h, c_line = ys.step * to.h;
+    const int64_t a_pixel = down ? a_line : xs.step * g.w.stride * x.w, c_pixel = down ? c_line : xs.step * to.w;
     const A* a = x.data;
     if (!taps_h.empty() && !taps_w.empty()) {
-      a += (g.h.input_of(ys.begin, taps_h.begin) - x.ys.begin) * x.h +
-           (g.w.input_of(xs.begin, taps_w.begin) - x.xs.begin) * x.w;
+      a += (g.h.input_of(ys.range.begin, taps_h.begin) - x.ys.begin) * x.h +
+           (g.w.input_of(xs.range.begin, taps_w.begin) - x.xs.begin) * x.w;
     }
     const A* const b = w.data + taps_h.begin * w.i + taps_w.begin * w.j;
-    T* c = to.data + ys.begin * to.h + xs.begin * to.w + item.lanes.begin;
+    T* c = to.data + ys.range.begin * to.h + xs.range.begin * to.w + item.lanes.begin;
     TileArgs<A> args = {};
     // The innermost loop runs over whatever there is more than one of: channels of a group, or kernel columns.
     const int64_t a_i = g.h.dilation * x.h, a_j = g.w.dilation * x.w, a_m = w.pixels * a_pixel;
@@ -138,8 +166,8 @@ template <class S, class A> class LanewiseRunner {
     args.mode = Mode::fresh;
     if (plan_.finishes) o_.result.finish_in_tiles(args);
     args.tiles = down ? 1 : ys.size();
-    args.a_t = g.h.stride * x.h;
-    args.c_t = to.h;
+    args.a_t = a_line;
+    args.c_t = c_line;
     const LanewiseFamily<A>& family = lanewise_family(o_.kernels, w.columns);
     const TileFn<A>* const kernels = std::is_same_v<T, A> ? family.rows : family.rounding_rows;
     const auto run = [&](int64_t offset, int64_t m) {
@@ -150,7 +178,7 @@ template <class S, class A> class LanewiseRunner {
     const int64_t count = down ? ys.size() : xs.size(), rows = w.pixels == 1 ? count : count / w.pixels;
     if (plan_.by_rows && !down) {
       args.tiles = 1;
-      for (int64_t y = 0; y < ys.size(); ++y, a += args.a_t, c += args.c_t) in_tiles(count, kLargePixels, run);
+      for (int64_t y = 0; y < ys.size(); ++y, a += a_line, c += c_line) in_tiles(count, kLargePixels, run);
       return;
     }
     in_tiles(rows, most_rows(family, args), [&](int64_t row, int64_t m) { run(row * w.pixels, m); });

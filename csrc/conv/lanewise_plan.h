@@ -72,28 +72,31 @@ template <class A> bool collides(const Arithmetic<A>& kernels, const ConvGeometr
 // Whether rows are staged with their padding: always, or where that is faster.
 enum class RowPadding { always, if_better };
 
-// By the geometry alone: zeros of the padding times infinite weights show. Where most of a row lacks some tap, products
-// with zero cost less than a run of one output for each of them.
-template <class A> bool pads_rows(const Arithmetic<A>& kernels, const ConvGeometry& g, RowPadding padding) {
-  const bool is_short = g.w.kernel > 1 && 2 * g.w.interior().size() < g.w.output;
-  const bool better = is_short || (groups_are_channels(g) && collides(kernels, g, g.C));
-  return (padding == RowPadding::always || better) && g.w.span(g.w.output) <= kMostPadding * g.w.input + kAnyPadding;
+// Whether tiles go row by row: where neighbouring rows share little, and pixels are so large that whole ones are a run
+// of memory.
+template <class A> bool goes_by_rows(const ConvGeometry& g) {
+  const bool few = (g.taps() <= kFewTaps && g.h.kernel < kFewTaps) || g.w.stride > 1;
+  return groups_are_channels(g) && few && g.C * static_cast<int64_t>(sizeof(A)) >= kLargePixelBytes;
 }
 
-// Whether tiles go row by row: not where staging, or pixels abreast, or columns of tiles gain more, as they do under
-// taps that are all below each other.
-template <class A> bool goes_by_rows(const ConvGeometry& g) {
-  const bool few = g.taps() <= kFewTaps && g.h.kernel < kFewTaps;
-  return groups_are_channels(g) && few && g.C * static_cast<int64_t>(sizeof(A)) >= kLargePixelBytes;
+// Of an image, or of its result if that is larger.
+template <class A> int64_t image_bytes(const ConvGeometry& g) {
+  return max(g.h.output * g.w.output, g.h.input * g.w.input) * g.C * static_cast<int64_t>(sizeof(A));
+}
+
+// By the geometry alone: zeros of the padding times infinite weights show. Where most of a row lacks some tap, products
+// with zero cost less than a run of one output for each of them. Staging an image that has to come from far costs more
+// than what collides.
+template <class A> bool pads_rows(const Arithmetic<A>& kernels, const ConvGeometry& g, RowPadding padding) {
+  const bool is_short = g.w.kernel > 1 && 2 * g.w.interior().size() < g.w.output;
+  const bool may_stage = groups_are_channels(g) && !goes_by_rows<A>(g) && image_bytes<A>(g) < kFarImageBytes;
+  const bool better = is_short || (may_stage && collides(kernels, g, g.C));
+  return (padding == RowPadding::always || better) && g.w.span(g.w.output) <= kMostPadding * g.w.input + kAnyPadding;
 }
 
 // Whether few rows of outputs make an item. Going down a column of tiles, a processor that meets only a short piece of
 // each row does not foresee the next; where images come from the third-level cache or memory, that is most of the time.
-template <class A> bool goes_in_few_rows(const ConvGeometry& g) {
-  const int64_t pixel = g.C * static_cast<int64_t>(sizeof(A));
-  const int64_t pixels = g.N * max(g.h.output * g.w.output, g.h.input * g.w.input);
-  return pixel <= kShortPixelBytes && pixels * pixel >= kFarImageBytes;
-}
+template <class A> bool goes_in_few_rows(const ConvGeometry& g) { return g.N * image_bytes<A>(g) >= kFewRowsBytes; }
 
 // Items whose input takes so many bytes, and the scratch that it is staged in, if it is.
 template <class S, class A>
@@ -130,9 +133,7 @@ LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry
                                 bool lanes_in_order, int threads, RowPadding padding, const Result<S, A>& result) {
   LanewisePlan plan = {};
   plan.by_rows = goes_by_rows<A>(g);
-  // A row without padding is staged for speed alone.
-  const bool view = plan.by_rows && padding == RowPadding::if_better && g.w.interior().size() == g.w.output;
-  plan.layout.padded = !view && pads_rows<A>(kernels, g, padding);
+  plan.layout.padded = pads_rows<A>(kernels, g, padding);
   plan.layout.staged = plan.layout.padded || !groups_are_channels(g) || !can_view<A>(x);
   choose_items<S, A>(g, x, plan.layout.staged ? kLanewiseItemBytes : kReadOnceBytes, threads, plan);
   if (!plan.layout.staged && goes_in_few_rows<A>(g)) plan.item_height = min(plan.item_height, kFewRows);

@@ -32,6 +32,9 @@ constexpr int64_t kFewestPlaneTaps = 4, kPlaneRowBytes = kMegabyte, kPlaneGapByt
 constexpr int64_t kNarrowestVectorBytes = 16, kWidestVectorBytes = 64;
 // Padded rows: so many pixels for each of the image's, and these always. Not where the image is lost in its padding.
 constexpr int64_t kMostPadding = 4, kAnyPadding = 64;
+// Rows are staged for speed alone in images of less, and not where pixels so large, under so few taps or a stride, are
+// read row by row: whole pixels follow each other on their pages, and rows below each other share little.
+constexpr int64_t kFarImageBytes = kMegabyte, kLargePixelBytes = 2 * kKilobyte, kFewTaps = 4;
 // Channels, and groups at least, of an item that stages its input; outputs in a row of any item, at least.
 constexpr int64_t kStagedLanes = 64, kFewestStagedGroups = 16, kFewestAcross = 16;
 // The weight gradient: bytes of x in a block; cache sets of pixels, at least, where three rows slide over one of grad.
@@ -98,11 +101,9 @@ constexpr int64_t kPieceRowsBytes = 512 * kKilobyte, kWideRowBytes = 1024;
 // cache; read once, it may be larger: rows at its ends, which the next item reads too, weigh less. Outputs in a row, at
 // least.
 constexpr int64_t kLanewiseItemBytes = 192 * kKilobyte, kReadOnceBytes = 4 * kLanewiseItemBytes;
-// So few rows of outputs where pixels are so small and results so large.
-constexpr int64_t kFewRows = 4, kShortPixelBytes = 512, kFarImageBytes = 4 * kMegabyte;
-// Pixels so large, under so few taps, are read row by row in tiles of so few pixels: whole pixels follow each other on
-// their pages, and rows below each other share little.
-constexpr int64_t kLargePixelBytes = 2 * kKilobyte, kFewTaps = 4, kLargePixels = 4;
+// So few rows of outputs where images or results take so much. Outputs of a tile row by row. Pixels, at least, of which
+// tiles under dilated kernels take one in so many.
+constexpr int64_t kFewRows = 4, kFewRowsBytes = 512 * kKilobyte, kLargePixels = 4, kSharedPixelBytes = 128;
 
 // Chains: the parts of a second-level cache that images between convolutions take, and weights of one at most.
 constexpr int64_t kCachesOfStrip = 2, kCachesOfWeights = 4;
