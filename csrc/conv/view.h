@@ -203,8 +203,7 @@ template <class S, class A> class ViewRunner {
         go_on(product_.terms({rows, block.inner, block.first}, {0, o_.g.h.kernel}, others), active);
       });
     } else {
-      const Range rows = block.rows.within(others);
-      for (int64_t i = rows.begin; i < rows.end; ++i) {
+      for (int64_t i = block.rows.begin; i < block.rows.end; ++i) {
         each_with_equal_outputs(o_.g.w, {0, o_.g.w.kernel}, outputs, [&](Range columns, Range active) {
           go_on(product_.terms({{i, i + 1}, block.inner, block.first}, others, columns), active);
         });
