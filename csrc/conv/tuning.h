@@ -35,8 +35,8 @@ constexpr int64_t kMostPadding = 4, kAnyPadding = 64;
 // Rows are staged for speed alone in images of less, and not where pixels so large, under so few taps or a stride, are
 // read row by row: whole pixels follow each other on their pages, and rows below each other share little.
 constexpr int64_t kFarImageBytes = kMegabyte, kLargePixelBytes = 2 * kKilobyte, kFewTaps = 4;
-// Channels, and groups at least, of an item that stages its input; outputs in a row of any item, at least.
-constexpr int64_t kStagedLanes = 64, kFewestStagedGroups = 16, kFewestAcross = 16;
+// Outputs in a row of any item, at least.
+constexpr int64_t kFewestAcross = 16;
 // The weight gradient: bytes of x in a block; cache sets of pixels, at least, where three rows slide over one of grad.
 constexpr int64_t kLanewiseBlockBytes = 192 * kKilobyte, kFewestSlidingSets = 4;
 
@@ -101,6 +101,8 @@ constexpr int64_t kPieceRowsBytes = 512 * kKilobyte, kWideRowBytes = 1024;
 // cache; read once, it may be larger: rows at its ends, which the next item reads too, weigh less. Outputs in a row, at
 // least.
 constexpr int64_t kLanewiseItemBytes = 192 * kKilobyte, kReadOnceBytes = 4 * kLanewiseItemBytes;
+// Lanes, and groups at least, of a staged pixel: of fewer, items read too short pieces of the image's pixels.
+constexpr int64_t kStagedLanes = 512, kFewestStagedGroups = 16;
 // So few rows of outputs where images or results take so much. Outputs of a tile row by row. Pixels, at least, of which
 // tiles under dilated kernels take one in so many.
 constexpr int64_t kFewRows = 4, kFewRowsBytes = 512 * kKilobyte, kLargePixels = 4, kSharedPixelBytes = 128;
