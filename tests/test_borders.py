@@ -1,16 +1,16 @@
 """The borders between the layers, as text: what includes or imports what, and what the objects export."""
 
 import ast
-import platform
 import re
 import shutil
 import statistics
 import subprocess
 
 import pytest
-from conftest import KNOWN_ISAS, ROOT
+from conftest import KNOWN_ISAS, MACHINE, ROOT
 
 from nhwc_conv._ops import schema
+from verify import assembly
 
 FOLDERS = ["binding", "conv", "kernels"]  # downward
 MODULES = [
@@ -179,11 +179,10 @@ def test_files_are_short(path):
 
 def rows_built():
     """The instruction sets in isa_table.def that setup.py compiles for this architecture."""
-    machine = {"AMD64": "x86_64"}.get(platform.machine(), platform.machine())
     rows = re.findall(
         r"^NHWC_ISA\((\w+), (\w+),", (ROOT / "csrc/kernels/isa_table.def").read_text(), re.MULTILINE
     )
-    return {name for name, architecture in rows if architecture in (machine, "any")}
+    return {name for name, architecture in rows if architecture in (MACHINE, "any")}
 
 
 def isa_objects():
@@ -211,20 +210,20 @@ def test_objects_of_an_instruction_set_share_no_symbols():
         assert symbols and not [name for kind, name in symbols if kind in "WVu"], path
 
 
+# Names of instructions: fused ones, and those that multiply alone.
+PRODUCTS = {"x86_64": ("vfmadd.*|vdpbf16ps", "vmul[sp][sd]"), "aarch64": (assembly.FUSED, "fmul")}
+
+
 @pytest.mark.needs_extension
 def test_every_product_is_fused_with_its_addition():
     """Where an instruction set has fused multiply-add, a tile kernel that multiplies apart would have other bits."""
     objects = [p for p in isa_objects() if "baseline" not in str(p)]
-    if not objects or platform.machine() != "x86_64" or not shutil.which("objdump"):
-        pytest.skip("no x86-64 objects under build/, or no objdump to read them")
+    if not objects or MACHINE not in PRODUCTS or not shutil.which("objdump"):
+        pytest.skip("no objects under build/ of a machine with such instructions, or no objdump to read them")
+    fused, alone = PRODUCTS[MACHINE]
     for path in objects:
         command = ["objdump", "-dC", "--no-show-raw-insn", path]
         listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        kernels = [
-            f
-            for f in listing.split("\n\n")
-            if re.search(r"(tile|row_by_transposed|lanewise|lanewise_columns|dot)<", f[:200])
-        ]
-        assert sum("vfmadd" in kernel or "vdpbf16ps" in kernel for kernel in kernels) > 100
-        for kernel in kernels:
-            assert not re.search(r"\tvmul[sp][sd]", kernel), kernel[:200]
+        kernels = [function for function in assembly.functions(listing) if function.is_kernel]
+        assert sum(bool(kernel.having(fused)) for kernel in kernels) > 100
+        assert not [kernel.name[:200] for kernel in kernels if kernel.having(alone)]

@@ -131,7 +131,10 @@ void tile(const TileArgs<T>& t) {
               Product<T, LANES>::add(sum[m][VECTORS - 1], right[VECTORS - 1], a[m / NEAR][m % NEAR * a_m]);
           }
           NHWC_UNROLL(4)
-          for (int p = 0; p < POINTERS; ++p) a[p] += a_k;
+          for (int p = 0; p < POINTERS; ++p) {
+            a[p] += a_k;
+            NHWC_COUNTER(a[p]);
+          }
           b += b_k;
           if (PACKS) packed += VECTORS * LANES;
           // Into the first-level cache: from the second, weights in pieces come too late (Zen 4: 4 to 15 %).
@@ -231,7 +234,11 @@ template <class R, class T> void enter_families(Arithmetic<T>& kernels) {
   enter_family<T, R, LANES, 1, 16>(kernels);
   enter_family<T, R, LANES, 2, 14>(kernels);
   enter_family<T, R, LANES, 3, 9>(kernels);
-  enter_family<T, R, LANES, 4, 7>(kernels);
+#if defined(__x86_64__)
+  enter_family<T, R, LANES, 4, 7>(kernels);  // whose value of A is in memory
+#else
+  enter_family<T, R, LANES, 4, 6>(kernels);
+#endif
 #else
   enter_family<T, R, LANES, 1, 12>(kernels);
   enter_family<T, R, LANES, 2, 6>(kernels);
