@@ -72,9 +72,8 @@ template <class S, class A> class DensePlanner {
 
   int64_t pixels() const { return g_.N * g_.h.output * g_.w.output; }
   int64_t inputs() const { return g_.N * g_.h.input * g_.w.input * g_.C_per_group(); }
-  // Outputs in a row that share all taps.
+  // Outputs in a row that share all taps; those that tiles may hold together, of one row alone its ends too.
   int64_t interior() const { return g_.w.interior().size(); }
-  // Outputs that tiles may hold together: where there is one row alone, those at its ends too.
   int64_t run_of_outputs() const { return g_.h.output == 1 ? g_.w.output : max(interior(), 1); }
   bool is_viewed() const { return dense_.im2col() ? layout_.rows_contiguous : layout_.channels_contiguous; }
   bool rows_run_on() const { return g_.w.dilation == 1 || g_.w.kernel == 1; }
