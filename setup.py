@@ -35,6 +35,8 @@ TARGET_FLAGS = {
     ],
     "aarch64": ["-fno-schedule-insns", "-mtune=neoverse-n1"],
 }
+# Where setuptools keeps the commands of the compilers, that of C++ first: by its version either compiles C++.
+COMMANDS = ("compiler_so_cxx", "compiler_so")
 SPELLINGS = {"amd64": "x86_64", "arm64": "aarch64"}
 ISA_ROW = re.compile(r'^NHWC_ISA\((\w+), (\w+), (\d+), (\d+), "(.*)"\)$', re.MULTILINE)
 
@@ -88,8 +90,7 @@ class BuildPerInstructionSet(build_ext):
 
     def command(self):
         """Of the compiler for C++, with the flags that it always has; none of Microsoft's."""
-        kinds = ("compiler_so_cxx", "compiler_so")
-        return next((found for kind in kinds if (found := getattr(self.compiler, kind, None))), [])
+        return next((found for kind in COMMANDS if (found := getattr(self.compiler, kind, None))), [])
 
     def target(self):
         """The architecture that is compiled for, as the compiler says: the machine that builds may be another."""
@@ -128,7 +129,8 @@ class BuildPerInstructionSet(build_ext):
     def kernels_of(self, name, macros, flags):
         """The objects of a row. They take minutes, so that those that the same command made of the same files stay."""
         folder = os.path.join(self.build_temp, "isa", name)
-        made_from = f"{digest_of((ROOT / 'csrc/kernels').iterdir())} {self.command()} {macros} {flags}"
+        compilers = [getattr(self.compiler, kind, None) for kind in COMMANDS]
+        made_from = f"{digest_of((ROOT / 'csrc/kernels').iterdir())} {compilers} {macros} {flags}"
         stamp, source = Path(folder) / "made_from", ["csrc/kernels/isa.cpp"]
         objects = self.compiler.object_filenames(source, output_dir=folder)
         if self.force or not all(map(os.path.exists, [*objects, stamp])) or stamp.read_text() != made_from:

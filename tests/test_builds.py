@@ -199,6 +199,7 @@ COMPILER = """#!/bin/sh
 echo "$@" >> {log}
 while [ $# -gt 0 ]; do
   case $1 in
+    -dumpmachine) uname -m; exit ;;
     -o) out=$2 ;;
     *.cpp) if grep -r no_expression "$(dirname "$1")" >&2; then exit 1; fi ;;
   esac
