@@ -66,11 +66,6 @@ KERNELS = [
     Case("signal_dilation16", (1, 1, 61, 5), (1, 5, 5, 19), padding=(0, 32), dilation=(1, 16), bias=True),
     Case("signal_dilation3", (1, 1, 37, 5), (1, 15, 5, 40), padding=(0, 21), dilation=(1, 3)),
     Case("signal_dilation16_depthwise", (1, 1, 61, 20), (1, 5, 1, 20), 1, (0, 32), (1, 16), 20, bias=True),
-    # Tiles take every third output, and every second row; those of large images have few rows.
-    Case("depthwise_dilation3x2", (1, 17, 19, 37), (3, 3, 1, 37), 1, (2, 3), (2, 3), 37, bias=True),
-    Case("depthwise_dilation4_stride2", (1, 19, 23, 36), (3, 2, 1, 36), 2, 2, 4, 36),
-    Case("depthwise_far", (1, 46, 47, 65), (3, 3, 1, 65), padding=1, groups=65),
-    Case("depthwise_large_pixels_stride2", (1, 7, 9, 516), (3, 3, 1, 516), 2, 1, groups=516, bias=True),
     Case("two_rows_in_padding", (1, 2, 25, 4), (3, 19, 4, 18), padding=(1, 9), bias=True),
 ]
 
@@ -194,6 +189,10 @@ DEPTHWISE = [
     # pixels of 128 channels fall into few sets of a first-level cache
     Case("depthwise_7x7_of_128", (1, 8, 20, 128), (7, 7, 1, 128), padding=3, groups=128, bias=True),
     Case("depthwise_dilation", (1, 10, 11, 6), (3, 3, 1, 6), padding=(2, 3), dilation=(2, 3), groups=6),
+    Case("depthwise_dilation3x2", (1, 17, 19, 37), (3, 3, 1, 37), 1, (2, 3), (2, 3), 37, bias=True),
+    Case("depthwise_dilation4_stride2", (1, 19, 23, 36), (3, 2, 1, 36), 2, 2, 4, 36),
+    Case("depthwise_far", (1, 46, 47, 65), (3, 3, 1, 65), padding=1, groups=65),
+    Case("depthwise_large_pixels_stride2", (1, 7, 9, 516), (3, 3, 1, 516), 2, 1, groups=516, bias=True),
     Case("depthwise_multiplier2", (1, 7, 6, 5), (3, 3, 1, 10), padding=1, groups=5),
     Case("depthwise_multiplier3", (2, 7, 6, 6), (3, 2, 1, 18), stride=2, padding=1, groups=6, bias=True),
     Case("depthwise_1x1", (1, 5, 6, 11), (1, 1, 1, 11), groups=11),
@@ -286,9 +285,8 @@ DEPTHWISE_OVER_IMAGE = [
 ]
 
 CASES = [
-    *MANY_WEIGHTS, *STREAM, *DEPTHWISE_OVER_IMAGE,
-    *OUTPUT_CHANNELS, *INPUT_CHANNELS, *ROW_WIDTHS, *KERNELS, *STRIDES, *PADDINGS, *DILATIONS,
-    *GROUPS, *PLANES, *DEPTHWISE, *AUTO_PADS, *RANKS, *LAYERS,
+    *MANY_WEIGHTS, *STREAM, *DEPTHWISE_OVER_IMAGE, *OUTPUT_CHANNELS, *INPUT_CHANNELS, *ROW_WIDTHS, *KERNELS,
+    *STRIDES, *PADDINGS, *DILATIONS, *GROUPS, *PLANES, *DEPTHWISE, *AUTO_PADS, *RANKS, *LAYERS,
 ]  # fmt: skip
 BY_NAME = {case.name: case for case in CASES}
 
