@@ -46,16 +46,21 @@ int64_t ask(int index, const char* name) {
   return next == 'K' ? said * 1024 : said;
 }
 
-// From the kernel: of Arm's processors the C library knows no caches.
+// From the C library or, of what it does not know, as of the caches of Arm's processors, from the kernel.
 void describe_caches(Machine& machine) {
-  take(ask(0, "coherency_line_size"), machine.line);
-  for (int index = 0; ask(index, "level") > 0; ++index) {
-    if (ask(index, "level") == 2) take(ask(index, "size"), machine.second_level_cache);
-  }
+  int64_t line = 0, cache = 0;
 #if defined(_SC_LEVEL1_DCACHE_LINESIZE)
-  take(sysconf(_SC_LEVEL1_DCACHE_LINESIZE), machine.line);
-  take(sysconf(_SC_LEVEL2_CACHE_SIZE), machine.second_level_cache);
+  line = sysconf(_SC_LEVEL1_DCACHE_LINESIZE);
+  cache = sysconf(_SC_LEVEL2_CACHE_SIZE);
 #endif
+  if (line <= 0) line = ask(0, "coherency_line_size");
+  for (int index = 0; cache <= 0; ++index) {
+    const int64_t level = ask(index, "level");
+    if (level <= 0) break;
+    if (level == 2) cache = ask(index, "size");
+  }
+  take(line, machine.line);
+  take(cache, machine.second_level_cache);
 }
 #else
 void describe_caches(Machine&) {}
