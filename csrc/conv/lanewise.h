@@ -109,7 +109,7 @@ template <class S, class A> class LanewiseRunner {
   template <class T>
   void run_rectangle(const ConvGeometry& g, const Item& item, const ImageView<T>& to, Range ys, Range xs, Range taps_h,
                      Range taps_w) const {
-    const bool shares = g.C * static_cast<int64_t>(sizeof(A)) >= kSharedPixelBytes;
+    const bool shares = pixel_bytes<A>(g) >= kSharedPixelBytes;
     const int64_t down = shares ? sharing_step(g.h, ys.size()) : 1, across = shares ? sharing_step(g.w, xs.size()) : 1;
     for (int64_t y = ys.begin; y < ys.begin + down; ++y) {
       for (int64_t x = xs.begin; x < xs.begin + across; ++x) {
@@ -121,7 +121,7 @@ template <class S, class A> class LanewiseRunner {
   // From one output to the next that reads the same inputs, but for one, each under the tap before.
   static int64_t sharing_step(const Axis& axis, int64_t outputs) {
     const int64_t step = axis.dilation % axis.stride == 0 ? axis.dilation / axis.stride : 1;
-    return axis.kernel > 1 && 2 * step <= outputs ? max(step, 1) : 1;
+    return axis.kernel > 1 && 2 * step <= outputs ? step : 1;
   }
 
   // Every `step`-th of some outputs.

@@ -60,6 +60,8 @@ struct LanewisePlan : PlanMemory {
   }
 };
 
+template <class A> int64_t pixel_bytes(const ConvGeometry& g) { return g.C * static_cast<int64_t>(sizeof(A)); }
+
 // Whether what one tile of pixels reads falls into so few sets of the first-level cache that lines are lost before the
 // next vector of channels reads their other half.
 template <class A> bool collides(const Arithmetic<A>& kernels, const ConvGeometry& g, int64_t pixel) {
@@ -76,12 +78,12 @@ enum class RowPadding { always, if_better };
 // of memory.
 template <class A> bool goes_by_rows(const ConvGeometry& g) {
   const bool few = (g.taps() <= kFewTaps && g.h.kernel < kFewTaps) || g.w.stride > 1;
-  return groups_are_channels(g) && few && g.C * static_cast<int64_t>(sizeof(A)) >= kLargePixelBytes;
+  return groups_are_channels(g) && few && pixel_bytes<A>(g) >= kLargePixelBytes;
 }
 
 // Of an image, or of its result if that is larger.
 template <class A> int64_t image_bytes(const ConvGeometry& g) {
-  return max(g.h.output * g.w.output, g.h.input * g.w.input) * g.C * static_cast<int64_t>(sizeof(A));
+  return max(g.h.output * g.w.output, g.h.input * g.w.input) * pixel_bytes<A>(g);
 }
 
 // By the geometry alone: zeros of the padding times infinite weights show. Where most of a row lacks some tap, products

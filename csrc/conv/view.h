@@ -88,7 +88,7 @@ template <class S, class A> class ViewRunner {
       if (plan_.form.dot) {
         walk_in_rectangles(o_.g, ys, border, run);
       } else if (ys.size() < min(border.size(), column.max_rows)) {
-        run_along(args, column, block, x, ys, border);
+        run_along(run, column, block, x, ys, border);
       } else {
         for (int64_t x0 = border.begin; x0 < border.end; ++x0) {
           run_upright(args, column, block, x, ys, x0, o_.g.w.taps(x0));
@@ -141,42 +141,38 @@ template <class S, class A> class ViewRunner {
       if (rows.within(whole).size() == m) {
         run_rectangle(args, column, block, x, rows, xs, {0, o_.g.h.kernel}, taps_w);
       } else {
-        run_by_taps(column, block, x, rows, xs, Steps::rows, taps_w);
+        run_by_taps(column, block, x, rows, xs, taps_w);
       }
     });
   }
 
   // Outputs beside each other, of few rows. Where fewer than half a tile have the same kernel columns, kernel column by
   // kernel column.
-  void run_along(TileArgs<A>& args, const ItemColumn& column, const Block& block, const ImageView<const A>& x, Range ys,
+  template <class Emit>
+  void run_along(const Emit& run, const ItemColumn& column, const Block& block, const ImageView<const A>& x, Range ys,
                  Range xs) const {
     while (!xs.empty()) {
       const Range equal = with_equal_taps(o_.g.w, xs);
       const Range tile = {xs.begin, min(xs.begin + column.max_rows, xs.end)};
       if (2 * equal.size() >= tile.size()) {
-        walk_columns(o_.g, ys, equal, o_.g.w.taps(equal.begin),
-                     [&](Range some_ys, Range some_xs, Range taps_h, Range taps_w) {
-                       run_rectangle(args, column, block, x, some_ys, some_xs, taps_h, taps_w);
-                     });
+        walk_columns(o_.g, ys, equal, o_.g.w.taps(equal.begin), run);
         xs.begin = equal.end;
         continue;
       }
       for (int64_t y = ys.begin; y < ys.end; ++y) {
-        run_by_taps(column, block, x, {y, y + 1}, tile, Steps::columns, o_.g.h.taps(y));
+        run_by_taps(column, block, x, {y, y + 1}, tile, o_.g.h.taps(y));
       }
       xs.begin = tile.end;
     }
   }
 
-  // Over what run_by_taps goes: kernel rows, or the columns of each kernel row.
-  enum class Steps { rows, columns };
-
   // A tile of outputs below or beside each other, of which not all have the same kernel rows, or columns: each of these
   // is multiplied with all outputs that have it, and goes on where the one before ended: one chain for each output, as
-  // in run_rectangle, but whole tiles. `others`: the kernel columns, or rows, that all of them have.
+  // in run_rectangle, but whole tiles. Outputs beside each other are two or more. `others`: the kernel columns, or
+  // rows, that all of them have.
   void run_by_taps(const ItemColumn& column, const Block& block, const ImageView<const A>& x, Range ys, Range xs,
-                   Steps steps, Range others) const {
-    const bool down = steps == Steps::rows;
+                   Range others) const {
+    const bool down = xs.size() == 1;
     const Range outputs = down ? ys : xs;
     const ImageView<Sum<A>>& into = column.sums;
     Sum<A>* const to = into.data + ys.begin * into.h + xs.begin * into.w;

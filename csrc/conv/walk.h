@@ -1,6 +1,8 @@
 // The outputs of a region, in rectangles whose taps are all the same.
 #pragma once
 
+#include <initializer_list>
+
 #include "geometry.h"
 
 namespace nhwc_conv {
@@ -27,10 +29,11 @@ inline Range with_equal_taps(const Axis& w, Range xs) {
 // other, that lack some kernel column. So borders need neither a padded copy of the input nor products with zero.
 template <class Emit, class Border>
 void walk(const ConvGeometry& g, Range ys, Range xs, const Emit& emit, const Border& border) {
-  const Range middle = g.w.interior().within(xs), before = middle.empty() ? xs : xs.before(middle);
+  const Range middle = g.w.interior().within(xs);
   if (!middle.empty()) walk_columns(g, ys, middle, {0, g.w.kernel}, emit);
-  if (!before.empty()) border(before);
-  if (before.end < xs.end && middle.end < xs.end) border(Range{middle.end, xs.end});
+  for (const Range side : {xs.before(middle), xs.after(middle)}) {
+    if (!side.empty()) border(side);
+  }
 }
 
 // The border, too, in rectangles: those with the same taps along their rows, or one column at a time if that is longer.
