@@ -5,7 +5,6 @@ Needs the Debian packages of TOOLS; root installs what is missing.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -15,8 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import ROOT, assembly, native, report, summary
-from .geometries import quick_cases, random_cases, table_cases
+from . import ROOT, assembly, native, over_geometries, summary
 
 TOOLS = {
     "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
@@ -172,6 +170,7 @@ def rates(what: str, functions: list[assembly.Function]) -> list[summary.Line]:
 
 
 def examine(cases: list) -> list[summary.Line]:
+    prepare()
     lines = []
     for compiler in COMPILERS:
         lines.append(run(compiler, cases))
@@ -186,19 +185,7 @@ def examine(cases: list) -> list[summary.Line]:
 
 
 def main(arguments=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m verify.aarch64", description=__doc__.splitlines()[0])
-    parser.add_argument("--random", type=int, default=100, help="random geometries besides the table")
-    parser.add_argument(
-        "--quick", action="store_true", help="the geometries of sanitize --quick, and no report"
-    )
-    options = parser.parse_args(arguments)
-    prepare()
-    if options.quick:
-        return summary.show(examine(quick_cases()))
-    lines = examine([*table_cases(), *random_cases(options.random, seed=1)])
-    summary.keep("aarch64", lines)
-    report.write()
-    return summary.show(lines)
+    return over_geometries.main("aarch64", __doc__, examine, 100, arguments)
 
 
 if __name__ == "__main__":

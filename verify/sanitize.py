@@ -6,13 +6,11 @@ set of the machine.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from . import native, report, summary
-from .geometries import quick_cases, random_cases, table_cases
+from . import native, over_geometries, summary
 
 # Under ThreadSanitizer one thread has nothing to show.
 PASSES = [
@@ -40,20 +38,7 @@ def sanitize(cases: list) -> list[summary.Line]:
 
 
 def main(arguments=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m verify.sanitize", description=__doc__.splitlines()[0])
-    parser.add_argument("--random", type=int, default=400, help="random geometries besides the table")
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="40 random geometries and one case for each runner, and no report",
-    )
-    options = parser.parse_args(arguments)
-    if options.quick:
-        return summary.show(sanitize(quick_cases()))
-    lines = sanitize([*table_cases(), *random_cases(options.random, seed=1)])
-    summary.keep("sanitize", lines)
-    report.write()
-    return summary.show(lines)
+    return over_geometries.main("sanitize", __doc__, sanitize, 400, arguments)
 
 
 if __name__ == "__main__":
