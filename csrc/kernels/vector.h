@@ -23,6 +23,13 @@
 #define NHWC_IN_REGISTER(value) asm volatile("" : "+w"(value))
 #endif
 
+// Parts a product from an addition that follows: GCC makes one operation of two statements, clang of none but one.
+#if defined(__clang__)
+#define NHWC_ROUNDED(value)
+#else
+#define NHWC_ROUNDED(value) NHWC_IN_REGISTER(value)
+#endif
+
 // Makes a pointer the compiler's only way to what it points at. Where it knows that pointers are a few strides apart,
 // it keeps one register for each distance instead, runs out of them and loads distances from the stack between
 // products.
