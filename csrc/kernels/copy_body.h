@@ -196,7 +196,7 @@ template <class T> double peak(int64_t rounds) {
   V x0 = V{}, x1 = V{}, x2 = V{}, x3 = V{}, x4 = V{}, x5 = V{}, x6 = V{}, x7 = V{}, x8 = V{}, x9 = V{};
 #define NHWC_STEP(x)     \
   x = x * scale + shift; \
-  NHWC_IN_REGISTER(x);
+  asm volatile("" : NHWC_VECTOR(x));
   for (int64_t r = 0; r < rounds; ++r) {
     NHWC_STEP(x0)
     NHWC_STEP(x1)

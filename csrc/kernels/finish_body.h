@@ -12,7 +12,7 @@ template <class A, Activation ACTIVATION, int LANES> struct Finish {
     if (adds && !steps.activation_first) sum += load<A, LANES>(residual);
     sum = activate<ACTIVATION>(sum, steps.alpha, steps.beta);
     if (adds && steps.activation_first) {
-      NHWC_IN_REGISTER(sum);  // else its last product and this addition would become one operation
+      NHWC_ROUNDED(sum);
       sum += load<A, LANES>(residual);
     }
     return sum;

@@ -32,7 +32,7 @@ template <> struct SumOf<BFloat16Pair> {
 };
 template <class A> using Sum = typename SumOf<A>::type;
 template <class A> constexpr bool kIsPair = false;
-template <> constexpr bool kIsPair<BFloat16Pair> = true;
+template <> inline constexpr bool kIsPair<BFloat16Pair> = true;
 
 // What a tile kernel does with the old C; see TileArgs. Dot and lanewise kernels know no go_on.
 enum class Mode { fresh, add, go_on };

@@ -16,11 +16,24 @@
 #define NHWC_INLINE inline
 #endif
 
-// Keeps a vector in a register: compilers otherwise prefer to load it again for each of its uses.
+// Keeps a vector in a register: compilers otherwise prefer to load it again for each of its uses. In clang's eyes
+// whatever is volatile may write memory; on Arm it runs out of registers where it does not think so.
 #if defined(__x86_64__)
-#define NHWC_IN_REGISTER(value) asm volatile("" : "+v"(value))
+#define NHWC_VECTOR "+v"
 #else
-#define NHWC_IN_REGISTER(value) asm volatile("" : "+w"(value))
+#define NHWC_VECTOR "+w"
+#endif
+#if defined(__clang__) && defined(__x86_64__)
+#define NHWC_IN_REGISTER(value) asm("" : NHWC_VECTOR(value))
+#else
+#define NHWC_IN_REGISTER(value) asm volatile("" : NHWC_VECTOR(value))
+#endif
+
+// Parts a product from an addition that follows: GCC makes one operation of two statements, clang of none but one.
+#if defined(__clang__)
+#define NHWC_ROUNDED(value)
+#else
+#define NHWC_ROUNDED(value) NHWC_IN_REGISTER(value)
 #endif
 
 // Makes a pointer the compiler's only way to what it points at. Where it knows that pointers are a few strides apart,

@@ -12,8 +12,8 @@ namespace verify {
 
 // Bits of the significand, the first one included.
 template <class S> constexpr int kDigits = std::numeric_limits<S>::digits;
-template <> constexpr int kDigits<nhwc_conv::BFloat16> = 8;
-template <> constexpr int kDigits<nhwc_conv::Float16> = 11;
+template <> inline constexpr int kDigits<nhwc_conv::BFloat16> = 8;
+template <> inline constexpr int kDigits<nhwc_conv::Float16> = 11;
 
 // The nearest number of type S, to even, of those that are neither denormal nor beyond the largest.
 template <class S> double nearest(double value) {
