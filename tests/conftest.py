@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import platform
 import tempfile
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -27,7 +28,9 @@ SHORT_OPS = (
 # Keras reads both where it is first imported, and writes a file of settings into the folder.
 os.environ["KERAS_BACKEND"] = "torch"
 os.environ["KERAS_HOME"] = os.path.join(tempfile.gettempdir(), "nhwc_conv_tests_keras")
-KNOWN_ISAS = ("avx512_bf16", "avx512", "avx2", "baseline")
+MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+ISAS_OF = {"x86_64": ("avx512_bf16", "avx512", "avx2", "baseline"), "aarch64": ("neon", "baseline")}
+KNOWN_ISAS = ISAS_OF.get(MACHINE, ("baseline",))
 
 
 def source_digest(root=ROOT):

@@ -1,14 +1,13 @@
 """The borders between the layers, as text: what includes or imports what, and what the objects export."""
 
 import ast
-import platform
 import re
 import shutil
 import statistics
 import subprocess
 
 import pytest
-from conftest import KNOWN_ISAS, ROOT
+from conftest import KNOWN_ISAS, MACHINE, ROOT
 
 from nhwc_conv._ops import schema
 
@@ -179,11 +178,10 @@ def test_files_are_short(path):
 
 def rows_built():
     """The instruction sets in isa_table.def that setup.py compiles for this architecture."""
-    machine = {"AMD64": "x86_64"}.get(platform.machine(), platform.machine())
     rows = re.findall(
         r"^NHWC_ISA\((\w+), (\w+),", (ROOT / "csrc/kernels/isa_table.def").read_text(), re.MULTILINE
     )
-    return {name for name, architecture in rows if architecture in (machine, "any")}
+    return {name for name, architecture in rows if architecture in (MACHINE, "any")}
 
 
 def isa_objects():
@@ -215,7 +213,7 @@ def test_objects_of_an_instruction_set_share_no_symbols():
 def test_every_product_is_fused_with_its_addition():
     """Where an instruction set has fused multiply-add, a tile kernel that multiplies apart would have other bits."""
     objects = [p for p in isa_objects() if "baseline" not in str(p)]
-    if not objects or platform.machine() != "x86_64" or not shutil.which("objdump"):
+    if not objects or MACHINE != "x86_64" or not shutil.which("objdump"):
         pytest.skip("no x86-64 objects under build/, or no objdump to read them")
     for path in objects:
         command = ["objdump", "-dC", "--no-show-raw-insn", path]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -24,7 +23,8 @@ FLAGS = ["-std=c++17", "-Wall", "-pthread"]
 class Variant:
     """Flags of the compiler: for everything (the link as well), and for the kernels alone.
 
-    `environment` and `place` (of buffers: on the heap, or between guard pages) are for the driver's run.
+    `environment` and `place` (of buffers: on the heap, or between guard pages) are for the driver's run. `compiler` is
+    the command instead of `compiler()`; `emulator` stands before the driver's own.
     """
 
     name: str
@@ -32,6 +32,12 @@ class Variant:
     kernels: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     place: str = "heap"
+    compiler: tuple[str, ...] = ()
+    emulator: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        return self.compiler or (compiler(),)
 
 
 def _sanitizer(name, flags, **environment):
@@ -40,16 +46,16 @@ def _sanitizer(name, flags, **environment):
     return Variant(name, common, ("-O0", "-g1", *flags), tuple(environment.items()))
 
 
-def shipped_kernel_flags() -> tuple[str, ...]:
-    """KERNEL_FLAGS of setup.py."""
+def of_setup(name: str):
+    """A constant of setup.py."""
     for node in ast.parse((ROOT / "setup.py").read_text()).body:
-        if isinstance(node, ast.Assign) and node.targets[0].id == "KERNEL_FLAGS":
-            return tuple(ast.literal_eval(node.value))
-    raise LookupError("setup.py has no KERNEL_FLAGS")
+        if isinstance(node, ast.Assign) and node.targets[0].id == name:
+            return ast.literal_eval(node.value)
+    raise LookupError(f"setup.py has no {name}")
 
 
 # As shipped, between guard pages.
-GUARDED = Variant("guarded", ("-O2",), shipped_kernel_flags(), place="guard")
+GUARDED = Variant("guarded", ("-O2",), tuple(of_setup("KERNEL_FLAGS")), place="guard")
 ADDRESS = _sanitizer(
     "address",
     ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
@@ -73,9 +79,16 @@ def compiler() -> str:
     return found
 
 
+def target_of(command: tuple[str, ...]) -> str:
+    """The architecture that a compiler compiles for."""
+    said = subprocess.run([*command, "-dumpmachine"], capture_output=True, text=True, check=True).stdout
+    name = said.partition("-")[0].strip()
+    return of_setup("SPELLINGS").get(name, name)
+
+
 def _units(csrc: Path, variant: Variant):
     """(source, object's name, flags) of everything the driver is linked from."""
-    machine = {"AMD64": "x86_64"}.get(platform.machine(), platform.machine())
+    machine = target_of(variant.command)
     baseline = ["-march=x86-64"] if machine == "x86_64" else []
     driver = sorted((csrc.parent / "verify/native").glob("*.cpp"))
     plain = [
@@ -93,11 +106,11 @@ def _units(csrc: Path, variant: Variant):
             yield csrc / "kernels/isa.cpp", f"isa_{name}", [*FLAGS, *own]
 
 
-def _compile(unit, folder: Path) -> Path:
+def _compile(unit, variant: Variant, folder: Path) -> Path:
     """The object of a unit, compiled unless it is newer than everything it was made from."""
     source, name, flags = unit
     target, stamp = folder / f"{name}.o", folder / f"{name}.d"
-    command = [compiler(), *flags, "-MMD", "-c", str(source)]
+    command = [*variant.command, *flags, "-MMD", "-c", str(source)]
     said = folder / f"{name}.command"
     if target.exists() and stamp.exists() and said.exists() and said.read_text() == " ".join(command):
         made_from = stamp.read_text().replace("\\\n", " ").split(":", 1)[1].split()
@@ -118,10 +131,10 @@ def build(variant: Variant, root: Path = ROOT, folder: Path | None = None, jobs:
     # The longest first: vectors of more registers have more kernels.
     units.sort(key=lambda unit: (not unit[1].startswith("isa_"), unit[1] != "isa_avx512"))
     with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-        objects = list(pool.map(lambda unit: _compile(unit, folder), units))
+        objects = list(pool.map(lambda unit: _compile(unit, variant, folder), units))
     driver = folder / "driver"
     done = subprocess.run(
-        [compiler(), *FLAGS, *variant.common, *map(str, objects), "-o", str(driver)],
+        [*variant.command, *FLAGS, *variant.common, *map(str, objects), "-o", str(driver)],
         capture_output=True,
         text=True,
     )
@@ -139,22 +152,24 @@ def run(
     jobs=None,
     timeout=None,
     stop=False,
+    most: int | None = None,
 ) -> dict:
     """What the driver counted, over `jobs` processes; `ok`, and `output`, which says what failed.
 
-    With `stop`, a process ends at its first failure.
+    With `stop`, a process ends at its first failure; with `most`, it has so many cases, and others follow.
 
     Raises:
         subprocess.TimeoutExpired: a process took longer than `timeout` seconds.
     """
-    command = [str(driver), "--place", variant.place]
+    command = [*variant.emulator, str(driver), "--place", variant.place]
     command += ["--threads", ",".join(map(str, threads)), "--stop", str(int(stop))]
     jobs = min(jobs or os.cpu_count() or 1, len(cases))
+    slices = max(jobs, -(-len(cases) // most) if most else 1)
 
-    def part(job):
+    def part(index):
         return subprocess.run(
             command,
-            input="\n".join(map(line, cases[job::jobs])) + "\n",
+            input="\n".join(map(line, cases[index::slices])) + "\n",
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -162,7 +177,7 @@ def run(
         )
 
     with ThreadPoolExecutor(jobs) as pool:
-        parts = list(pool.map(part, range(jobs)))
+        parts = list(pool.map(part, range(slices)))
     total = dict(ok=True, geometries=0, calls=0, failures=0, instruction_sets=0, output="")
     for done in parts:
         last = done.stdout.strip().rpartition("\n")[2]

@@ -7,12 +7,15 @@
 
 namespace nhwc_conv {
 
-#if defined(__x86_64__)
-#define NHWC_BUILT_any(...) __VA_ARGS__
-#define NHWC_BUILT_x86_64(...) __VA_ARGS__
-#else
 #define NHWC_BUILT_any(...) __VA_ARGS__
 #define NHWC_BUILT_x86_64(...)
+#define NHWC_BUILT_aarch64(...)
+#if defined(__x86_64__)
+#undef NHWC_BUILT_x86_64
+#define NHWC_BUILT_x86_64(...) __VA_ARGS__
+#elif defined(__aarch64__)
+#undef NHWC_BUILT_aarch64
+#define NHWC_BUILT_aarch64(...) __VA_ARGS__
 #endif
 
 #define NHWC_ISA(name, architecture, bytes, registers, flags) \
@@ -33,6 +36,8 @@ bool avx512() {
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
 }
 bool avx512_bf16() { return avx512() && __builtin_cpu_supports("avx512bf16"); }
+#elif defined(__aarch64__)
+bool neon() { return true; }  // part of the architecture
 #endif
 }  // namespace supported
 

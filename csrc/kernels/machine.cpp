@@ -3,21 +3,71 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
 #endif
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(__linux__)
+#include <cstdio>
+#endif
 
 namespace nhwc_conv {
 
+namespace {
+
+// What is not told stays as it is.
+[[maybe_unused]] void take(int64_t said, int64_t& bytes) {
+  if (said > 0) bytes = said;
+}
+
+#if defined(__APPLE__)
+int64_t ask(const char* name) {
+  int64_t said = 0;
+  size_t size = sizeof(said);
+  return sysctlbyname(name, &said, &size, nullptr, 0) == 0 ? said : 0;
+}
+
+void describe_caches(Machine& machine) {
+  take(ask("hw.cachelinesize"), machine.line);
+  take(ask("hw.l2cachesize"), machine.second_level_cache);
+  // Of the fast cores, some of which share one.
+  const int64_t shared = ask("hw.perflevel0.cpusperl2");
+  if (shared > 0) take(ask("hw.perflevel0.l2cachesize") / shared, machine.second_level_cache);
+}
+#elif defined(__linux__)
+// A number of the first core's cache of that index; a size is told in kilobytes, "512K".
+int64_t ask(int index, const char* name) {
+  char path[80];
+  std::snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu0/cache/index%d/%s", index, name);
+  std::FILE* const file = std::fopen(path, "r");
+  if (file == nullptr) return 0;
+  int64_t said = 0;
+  int next = std::fgetc(file);
+  for (; next >= '0' && next <= '9'; next = std::fgetc(file)) said = said * 10 + (next - '0');
+  std::fclose(file);
+  return next == 'K' ? said * 1024 : said;
+}
+
+// From the kernel: of Arm's processors the C library knows no caches.
+void describe_caches(Machine& machine) {
+  take(ask(0, "coherency_line_size"), machine.line);
+  for (int index = 0; ask(index, "level") > 0; ++index) {
+    if (ask(index, "level") == 2) take(ask(index, "size"), machine.second_level_cache);
+  }
+#if defined(_SC_LEVEL1_DCACHE_LINESIZE)
+  take(sysconf(_SC_LEVEL1_DCACHE_LINESIZE), machine.line);
+  take(sysconf(_SC_LEVEL2_CACHE_SIZE), machine.second_level_cache);
+#endif
+}
+#else
+void describe_caches(Machine&) {}
+#endif
+
+}  // namespace
+
 Machine describe_machine() {
   Machine machine;
-  [[maybe_unused]] const auto ask = [](int name, int64_t& bytes) {
-    const long said = sysconf(name);
-    if (said > 0) bytes = said;
-  };
-#if defined(_SC_LEVEL1_DCACHE_LINESIZE)
-  ask(_SC_LEVEL1_DCACHE_LINESIZE, machine.line);
-  ask(_SC_LEVEL2_CACHE_SIZE, machine.second_level_cache);
-#endif
+  describe_caches(machine);
 #if defined(_SC_PAGESIZE)
-  ask(_SC_PAGESIZE, machine.page);
+  take(sysconf(_SC_PAGESIZE), machine.page);
 #endif
   return machine;
 }

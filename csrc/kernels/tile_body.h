@@ -231,7 +231,11 @@ template <class R, class T> void enter_families(Arithmetic<T>& kernels) {
   enter_family<T, R, LANES, 1, 16>(kernels);
   enter_family<T, R, LANES, 2, 14>(kernels);
   enter_family<T, R, LANES, 3, 9>(kernels);
-  enter_family<T, R, LANES, 4, 7>(kernels);
+#if defined(__x86_64__)
+  enter_family<T, R, LANES, 4, 7>(kernels);  // whose value of A is in memory
+#else
+  enter_family<T, R, LANES, 4, 6>(kernels);
+#endif
 #else
   enter_family<T, R, LANES, 1, 12>(kernels);
   enter_family<T, R, LANES, 2, 6>(kernels);
