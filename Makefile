@@ -1,4 +1,4 @@
-# make demo | test | bench | check | verify | sanitize | mutate | wheel | wheels | clean
+# make demo | test | bench | check | verify | sanitize | aarch64 | mutate | wheel wheels | clean
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIPFLAGS ?=
@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIPFLA
 INSTALLED := .venv/torch-$(subst /,_,$(subst =,_,$(TORCH)))
 SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
 
-.PHONY: demo test bench check verify sanitize mutate wheel wheels clean
+.PHONY: demo test bench check verify sanitize aarch64 mutate wheel wheels clean
 
 demo: .venv/built
 	$(BIN)/python -m nhwc_conv
@@ -26,12 +26,15 @@ bench: .venv/built .venv/installed-bench
 	$(BIN)/python bench/accuracy.py > docs/accuracy.md
 	$(BIN)/python bench/networks.py --compiled --out docs/benchmark/networks.json
 
-# VERIFY="--scale 0.1" and SANITIZE=--quick are shorter; whatever is not short also writes its part of docs/reliability.
+# VERIFY="--scale 0.1", SANITIZE=--quick and AARCH64=--quick are shorter; whatever is not short also writes its part of docs/reliability.
 verify: .venv/built
 	$(BIN)/python -m verify $(VERIFY)
 
 sanitize: $(INSTALLED)
 	$(BIN)/python -m verify.sanitize $(SANITIZE)
+
+aarch64: $(INSTALLED)
+	$(BIN)/python -m verify.aarch64 $(AARCH64)
 
 mutate: $(INSTALLED)
 	$(BIN)/python -m verify.mutate $(MUTATE)

@@ -10,6 +10,7 @@ import pytest
 from conftest import KNOWN_ISAS, MACHINE, ROOT
 
 from nhwc_conv._ops import schema
+from verify import assembly
 
 FOLDERS = ["binding", "conv", "kernels"]  # downward
 MODULES = [
@@ -209,20 +210,20 @@ def test_objects_of_an_instruction_set_share_no_symbols():
         assert symbols and not [name for kind, name in symbols if kind in "WVu"], path
 
 
+# Names of instructions: fused ones, and those that multiply alone.
+PRODUCTS = {"x86_64": ("vfmadd.*|vdpbf16ps", "vmul[sp][sd]"), "aarch64": (assembly.FUSED, "fmul")}
+
+
 @pytest.mark.needs_extension
 def test_every_product_is_fused_with_its_addition():
     """Where an instruction set has fused multiply-add, a tile kernel that multiplies apart would have other bits."""
     objects = [p for p in isa_objects() if "baseline" not in str(p)]
-    if not objects or MACHINE != "x86_64" or not shutil.which("objdump"):
-        pytest.skip("no x86-64 objects under build/, or no objdump to read them")
+    if not objects or MACHINE not in PRODUCTS or not shutil.which("objdump"):
+        pytest.skip("no objects under build/ of a machine with such instructions, or no objdump to read them")
+    fused, alone = PRODUCTS[MACHINE]
     for path in objects:
         command = ["objdump", "-dC", "--no-show-raw-insn", path]
         listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        kernels = [
-            f
-            for f in listing.split("\n\n")
-            if re.search(r"(tile|row_by_transposed|lanewise|lanewise_columns|dot)<", f[:200])
-        ]
-        assert sum("vfmadd" in kernel or "vdpbf16ps" in kernel for kernel in kernels) > 100
-        for kernel in kernels:
-            assert not re.search(r"\tvmul[sp][sd]", kernel), kernel[:200]
+        kernels = [function for function in assembly.functions(listing) if function.is_kernel]
+        assert sum(bool(kernel.having(fused)) for kernel in kernels) > 100
+        assert not [kernel.name[:200] for kernel in kernels if kernel.having(alone)]

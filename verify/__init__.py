@@ -1,4 +1,4 @@
-"""What the promises rest on, at sizes that a test suite has no time for. `make verify`, `make sanitize`, `make mutate`.
+"""What the promises rest on, at sizes that a test suite has no time for: `make verify`, `sanitize`, `aarch64`, ...
 
 Geometries, answers and error bounds are those of tests/.
 """

@@ -11,6 +11,11 @@ from cases import CASES, Case
 CHANNELS = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33]
 OUTPUTS = [1, 2, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 24, 31, 32, 33, 40, 47, 64, 65, 80]
 MOST_PRODUCTS = 400_000  # of one image
+# A small case for each runner of csrc/conv, and for each way in which it reads its input.
+RUNNERS = {
+    "one_pixel", "groups2", "dilation2", "planes_pad_over_kernel", "depthwise_c2", "single_pixels_stride3",
+    "many_weights_two_pixels",
+}  # fmt: skip
 LAYER_CHANNELS = [3, 8, 16, 20, 32, 48, 64, 96, 128, 192, 256, 384, 512]
 LAYER_SIZES = [4, 7, 8, 13, 14, 16, 20, 28, 32]
 MOST_LAYER_PRODUCTS = 8_000_000
@@ -110,6 +115,11 @@ def random_signals(count: int, seed: int) -> Iterator[Case]:
 def table_cases() -> list[Case]:
     """Those of tests/cases.py with at least one image, batched."""
     return [case for case in CASES if case.x[0] > 0]
+
+
+def quick_cases() -> list[Case]:
+    """One of the table for each runner, and 40 random ones."""
+    return [*(case for case in table_cases() if case.name in RUNNERS), *random_cases(40, seed=1)]
 
 
 def line(case: Case) -> str:

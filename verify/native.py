@@ -188,3 +188,10 @@ def run(
             total[name] += counts.get(name, 0)
         total["instruction_sets"] = counts.get("instruction_sets", 0)
     return total
+
+
+def size_of(done: dict) -> str:
+    """How much a run looked at."""
+    return (
+        f"{done['geometries']} geometries, {done['calls']} calls, {done['instruction_sets']} instruction sets"
+    )

@@ -12,13 +12,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from . import native, report, summary
-from .geometries import random_cases, table_cases
+from .geometries import quick_cases, random_cases, table_cases
 
-# A small case for each runner of csrc/conv, and for each way in which it reads its input.
-RUNNERS = {
-    "one_pixel", "groups2", "dilation2", "planes_pad_over_kernel", "depthwise_c2", "single_pixels_stride3",
-    "many_weights_two_pixels",
-}  # fmt: skip
 # Under ThreadSanitizer one thread has nothing to show.
 PASSES = [
     ("AddressSanitizer, UndefinedBehaviorSanitizer", native.ADDRESS, (1, 2)),
@@ -38,10 +33,8 @@ def sanitize(cases: list) -> list[summary.Line]:
         done = native.run(driver, variant, cases, threads=threads)
         if not done["ok"]:
             print(done["output"], file=sys.stderr)
-        size = f"{done['geometries']} geometries, {done['calls']} calls, {done['instruction_sets']} instruction sets"
-        lines.append(
-            summary.Line(what, size, "no finding" if done["ok"] else "findings, see above", done["ok"])
-        )
+        result = "no finding" if done["ok"] else "findings, see above"
+        lines.append(summary.Line(what, native.size_of(done), result, done["ok"]))
         print(f"{what}: run in {time.monotonic() - start:.0f} s", flush=True)
     return lines
 
@@ -56,8 +49,7 @@ def main(arguments=None) -> int:
     )
     options = parser.parse_args(arguments)
     if options.quick:
-        runners = [case for case in table_cases() if case.name in RUNNERS]
-        return summary.show(sanitize([*runners, *random_cases(40, seed=1)]))
+        return summary.show(sanitize(quick_cases()))
     lines = sanitize([*table_cases(), *random_cases(options.random, seed=1)])
     summary.keep("sanitize", lines)
     report.write()

@@ -15,22 +15,20 @@ inline void copy_rows(A* to, int64_t to_k, const S* from, int64_t from_k, int64_
   }
 }
 
-#ifdef NHWC_SHUFFLES
+// Of two vectors of blocks of STEP lanes, the even ones or the odd ones, in turns.
+template <int L, int STEP, int ODD> struct Blocks {
+  static constexpr int lane(int l) { return (l & STEP ? L + l - STEP : l) + ODD * STEP; }
+};
+
 // A square block of L vectors: exchange its off-diagonal STEP x STEP blocks, then those within the halves.
 template <class T, int L, int STEP> struct Exchange {
   static void run(typename Lanes<T, L>::vector* v) {
-    typename Lanes<typename IntegerOf<sizeof(T)>::type, L>::vector low, high;
-    NHWC_UNROLL(16)
-    for (int l = 0; l < L; ++l) {
-      low[l] = l & STEP ? L + l - STEP : l;
-      high[l] = l & STEP ? L + l : l + STEP;
-    }
     NHWC_UNROLL(16)
     for (int r = 0; r < L; ++r) {
       if (r & STEP) continue;
       const typename Lanes<T, L>::vector upper = v[r], lower = v[r + STEP];
-      v[r] = __builtin_shuffle(upper, lower, low);
-      v[r + STEP] = __builtin_shuffle(upper, lower, high);
+      v[r] = shuffle<T, L, Blocks<L, STEP, 0>>(upper, lower);
+      v[r + STEP] = shuffle<T, L, Blocks<L, STEP, 1>>(upper, lower);
     }
     Exchange<T, L, STEP / 2>::run(v);
   }
@@ -48,31 +46,38 @@ template <class A, int L, class S> void transpose_block(const S* from, int64_t f
   for (int k = 0; k < L; ++k) store<A, L>(to + k * to_k, v[k]);
 }
 
+template <int K, int CHANNEL> struct OneOfGroup {
+  static constexpr int lane(int l) { return l / K * K + CHANNEL; }
+};
+
+template <class A, int L, int K, int CHANNEL = 0>
+inline void repeat_each(typename Lanes<A, L>::vector channels, A* to, int64_t to_k) {
+  if constexpr (CHANNEL < K) {
+    store<A, L>(to, shuffle<A, L, OneOfGroup<K, CHANNEL>>(channels, channels));
+    repeat_each<A, L, K, CHANNEL + 1>(channels, to + to_k, to_k);
+  }
+}
+
 // Groups of as many outputs as channels, whole ones in a vector: output lanes stand where their channels do.
-template <class A, int L> void repeat_square(const RepeatArgs<A>& t) {
-  typename Lanes<typename IntegerOf<sizeof(A)>::type, L>::vector group;
-  for (int l = 0; l < L; ++l) group[l] = l / t.K * t.K;
+template <class A, int L, int K = L> void repeat_square(const RepeatArgs<A>& t) {
+  if (t.K < K) {
+    if constexpr (K > 1) repeat_square<A, L, K / 2>(t);
+    return;
+  }
   for (int64_t p = 0; p < t.P; ++p) {
-    const A* from = t.from + p * t.from_p;
-    A* to = t.to + p * t.to_p;
     for (int64_t n = 0; n < t.N; n += L) {
       const int64_t at = n + L <= t.N ? n : t.N - L;
-      const typename Lanes<A, L>::vector channels = load<A, L>(from + at);
-      for (int64_t k = 0; k < t.K; ++k)
-        store<A, L>(to + k * t.N + at, __builtin_shuffle(channels, group + static_cast<int>(k)));
+      repeat_each<A, L, K>(load<A, L>(t.from + p * t.from_p + at), t.to + p * t.to_p + at, t.N);
     }
   }
 }
-#endif
 
 template <class A> void repeat(const RepeatArgs<A>& t) {
-#ifdef NHWC_SHUFFLES
   const int L = NHWC_ISA_VECTOR_BYTES / sizeof(A);
   if (t.K == t.copies && L % t.K == 0 && t.N >= L) {
     repeat_square<A, L>(t);
     return;
   }
-#endif
   for (int64_t p = 0; p < t.P; ++p) {
     const A* from = t.from + p * t.from_p;
     A* to = t.to + p * t.to_p;
@@ -96,7 +101,6 @@ template <class S, class A> void copy(const CopyArgs<S, A>& t) {
     copy_rows(t.to, t.to_k, t.from, t.from_k, t.K, t.N);
     return;
   }
-#ifdef NHWC_SHUFFLES
   const int L = NHWC_ISA_VECTOR_BYTES / sizeof(A);
   if (t.from_k == 1 && t.K >= L && t.N >= L) {
     // The last blocks stand back from the ends.
@@ -109,13 +113,11 @@ template <class S, class A> void copy(const CopyArgs<S, A>& t) {
     }
     return;
   }
-#endif
   // In blocks: a block's lines of `from` stay in the first-level cache until each was used whole.
   const int64_t BLOCK = 16;
   for (int64_t k = 0; k < t.K; k += BLOCK) copy_strided(t, k, k + BLOCK < t.K ? k + BLOCK : t.K);
 }
 
-#ifdef NHWC_SHUFFLES
 // All taps of L columns by squares. The last taps stand back from the end, unless they are so few that one by one costs
 // less.
 template <class A, int L, class S> inline void transpose_taps_of(const CopyTapsArgs<S, A>& c, int64_t k, int64_t n) {
@@ -149,12 +151,9 @@ template <class A, int L, class S> bool transpose_taps(const CopyTapsArgs<S, A>&
   }
   return true;
 }
-#endif
 
 template <class S, class A> void copy_taps(const CopyTapsArgs<S, A>& c) {
-#ifdef NHWC_SHUFFLES
   if (transpose_taps<A, NHWC_ISA_VECTOR_BYTES / sizeof(A)>(c)) return;
-#endif
   for (int64_t k = 0; k < c.K; ++k) {
     for (int64_t n = 0; n < c.N; ++n) {
       const S* from = c.from + k * c.from_k + n * c.from_n;

@@ -1,9 +1,13 @@
 // The body of the dot tile kernel; its contract is TileArgs in kernels.h. Lanes run over the reduction, so that a few
 // columns (last layers, the input gradient of a first layer) use all of them.
 
+// Of vectors of pairs of pieces, the first piece of each, or the second.
+template <int PIECE, int SECOND> struct Halves {
+  static constexpr int lane(int l) { return l / PIECE * 2 * PIECE + l % PIECE + SECOND * PIECE; }
+};
+
 // Sums of the lanes of COUNT <= WIDTH vectors: each is halved, its lower half plus its upper one, until one lane is
 // left. WIDTH of them share a vector on the way, each in LANES / WIDTH lanes of it; with all lanes, each in one.
-#ifdef NHWC_SHUFFLES
 template <class A, int LANES, int COUNT, int WIDTH = LANES> struct LaneSums {
   typedef typename Lanes<A, LANES>::vector V;
   static V of(const V* values) {
@@ -11,38 +15,13 @@ template <class A, int LANES, int COUNT, int WIDTH = LANES> struct LaneSums {
     const V low = LaneSums<A, LANES, FIRST, HALF>::of(values);
     const V high = COUNT > HALF ? LaneSums<A, LANES, COUNT - (COUNT > HALF ? HALF : 0), HALF>::of(values + HALF) : low;
     const int PIECE = LANES / WIDTH;
-    typename Mask<A, LANES>::vector lower, upper;
-    for (int l = 0; l < LANES; ++l) {
-      lower[l] = l / PIECE * 2 * PIECE + l % PIECE;
-      upper[l] = lower[l] + PIECE;
-    }
-    return __builtin_shuffle(low, high, lower) + __builtin_shuffle(low, high, upper);
+    return shuffle<A, LANES, Halves<PIECE, 0>>(low, high) + shuffle<A, LANES, Halves<PIECE, 1>>(low, high);
   }
 };
 template <class A, int LANES, int COUNT> struct LaneSums<A, LANES, COUNT, 1> {
   typedef typename Lanes<A, LANES>::vector V;
   static V of(const V* values) { return *values; }
 };
-#else
-template <class A, int LANES> struct LaneSum {
-  static A of(typename Lanes<A, LANES>::vector value) {
-    A lanes[LANES];
-    store<A, LANES>(lanes, value);
-    return LaneSum<A, LANES / 2>::of(load<A, LANES / 2>(lanes) + load<A, LANES / 2>(lanes + LANES / 2));
-  }
-};
-template <class A> struct LaneSum<A, 1> {
-  static A of(A value) { return value; }
-};
-template <class A, int LANES, int COUNT> struct LaneSums {
-  typedef typename Lanes<A, LANES>::vector V;
-  static V of(const V* values) {
-    V sums = {};
-    for (int n = 0; n < COUNT; ++n) sums[n] = LaneSum<A, LANES>::of(values[n]);
-    return sums;
-  }
-};
-#endif
 
 // totals[n] = the sum of the lanes of values[n] for n < COUNT; there is room for whole vectors.
 template <class A, int LANES, int COUNT> struct Totals {
@@ -58,8 +37,8 @@ template <class A, int LANES> struct Totals<A, LANES, 0> {
 
 // Whole vectors of the reduction.
 template <class T, class A, int LANES, int COLUMNS, int ROWS>
-inline void dot_steps(typename Lanes<A, LANES>::vector* sum, const T* a, const T* b, int64_t whole,
-                      const TileArgs<T>& t) {
+NHWC_INLINE void dot_steps(typename Lanes<A, LANES>::vector* sum, const T* a, const T* b, int64_t whole,
+                           const TileArgs<T>& t) {
   typedef typename Lanes<A, LANES>::vector V;
   const int64_t a_m = t.a_m;
   for (int64_t k = 0; k < whole; k += LANES) {

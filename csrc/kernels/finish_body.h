@@ -37,7 +37,6 @@ inline void finish_row(const FinishArgs<S, A>& t, int64_t m, int64_t n) {
   if (LANES > 1 && n < t.N) finish_row<S, A, ACTIVATION, (LANES > 1 ? LANES / 2 : 1)>(t, m, n);
 }
 
-#ifdef NHWC_SHUFFLES
 // Rows of the result become columns by square blocks, the last of which stand back from the ends; so it must not
 // overlap the sums. False where there are too few of either.
 template <class S, class A, Activation ACTIVATION, int LANES> bool finish_transposed(const FinishArgs<S, A>& t) {
@@ -65,13 +64,10 @@ template <class S, class A, Activation ACTIVATION, int LANES> bool finish_transp
     return true;
   }
 }
-#endif
 
 template <class S, class A, Activation ACTIVATION> void finish_by(const FinishArgs<S, A>& t) {
-#ifdef NHWC_SHUFFLES
   const bool columns = t.to_m == 1 && t.to_n != 1 && (t.residual == nullptr || t.residual_m == 1);
   if (columns && finish_transposed<S, A, ACTIVATION, NHWC_ISA_VECTOR_BYTES / sizeof(A)>(t)) return;
-#endif
   const bool rows = t.to_n == 1 && (t.residual == nullptr || t.residual_n == 1);
   const Finish<A, ACTIVATION, 1> finish = {t.steps, t.residual != nullptr};
   for (int64_t m = 0; m < t.M; ++m) {

@@ -62,6 +62,16 @@ template <> struct HalfBits<16> {
 };
 #endif
 
+#if defined(__aarch64__)
+// GCC loads them one by one.
+template <> struct HalfBits<4> {
+  typedef Lanes<uint32_t, 4>::vector U;
+  typedef Lanes<float, 4>::vector F;
+  static U load(const uint16_t* from) { return same_bits<U>(vmovl_u16(vld1_u16(from))); }
+  static void store(uint16_t* to, U bits) { vst1_u16(to, vmovn_u32(same_bits<uint32x4_t>(bits))); }
+};
+#endif
+
 template <class A, int LANES> inline typename Lanes<A, LANES>::vector load(const BFloat16* from) {
   return same_bits<typename Lanes<A, LANES>::vector>(HalfBits<LANES>::load(&from->bits) << 16);
 }
@@ -127,6 +137,21 @@ template <> struct Float16Lanes<16> {
   }
   static void store(uint16_t* to, Lanes<float, 16>::vector value) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_maskz_cvtps_ph(-1, value, _MM_FROUND_TO_NEAREST_INT));
+  }
+};
+#endif
+
+#if defined(__aarch64__)
+template <> struct Float16Lanes<1> {
+  static float load(const uint16_t* from) { return same_bits<__fp16>(*from); }
+  static void store(uint16_t* to, float value) { *to = same_bits<uint16_t>(static_cast<__fp16>(value)); }
+};
+template <> struct Float16Lanes<4> {
+  static Lanes<float, 4>::vector load(const uint16_t* from) {
+    return same_bits<Lanes<float, 4>::vector>(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from))));
+  }
+  static void store(uint16_t* to, Lanes<float, 4>::vector value) {
+    vst1_u16(to, vreinterpret_u16_f16(vcvt_f16_f32(same_bits<float32x4_t>(value))));
   }
 };
 #endif

@@ -51,8 +51,8 @@ template <class T, class A, int LANES> void sliding_columns(const TileArgs<T>& t
 // Tiles of three kernel rows and columns, each a kernel row further than the one before: a row of A is read once for
 // the three tiles that it is part of. sum[i] is the tile whose kernel row i it is; those from FIRST to LAST exist.
 template <class T, class A, int LANES, int ROWS, int FIRST, int LAST>
-inline void add_row_of_a(typename Lanes<A, LANES>::vector (*sum)[ROWS], const typename Lanes<A, LANES>::vector (*b)[3],
-                         const T* a, int64_t a_m) {
+NHWC_INLINE void add_row_of_a(typename Lanes<A, LANES>::vector (*sum)[ROWS],
+                              const typename Lanes<A, LANES>::vector (*b)[3], const T* a, int64_t a_m) {
   NHWC_UNROLL(16)
   for (int p = 0; p < ROWS + 2; ++p, a += a_m) {
     NHWC_POINTER(a);
@@ -68,7 +68,7 @@ inline void add_row_of_a(typename Lanes<A, LANES>::vector (*sum)[ROWS], const ty
   }
 }
 
-template <class V, int ROWS> inline void next_tile(V (*sum)[ROWS], V start) {
+template <class V, int ROWS> NHWC_INLINE void next_tile(V (*sum)[ROWS], V start) {
   NHWC_UNROLL(16)
   for (int m = 0; m < ROWS; ++m) {
     sum[2][m] = sum[1][m];
@@ -78,7 +78,7 @@ template <class V, int ROWS> inline void next_tile(V (*sum)[ROWS], V start) {
 }
 
 template <class T, class R, class A, int LANES, int ROWS>
-inline void store_oldest(typename Lanes<A, LANES>::vector (*sum)[ROWS], const TileArgs<T>& t, R* c) {
+NHWC_INLINE void store_oldest(typename Lanes<A, LANES>::vector (*sum)[ROWS], const TileArgs<T>& t, R* c) {
   NHWC_UNROLL(16)
   for (int m = 0; m < ROWS; ++m, c += t.c_m) {
     NHWC_POINTER(c);

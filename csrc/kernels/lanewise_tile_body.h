@@ -3,8 +3,8 @@
 // TAPS steps of k where a_m = STEP*a_k: neighbouring rows read the same vectors of A, each of which is loaded once for
 // all rows. Each row's order of k is that of lanewise_steps.
 template <class T, class A, int LANES, int ROWS, int VECTORS, int TAPS, int STEP>
-inline void lanewise_window(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const T* a, const T* b,
-                            const TileArgs<T>& t) {
+NHWC_INLINE void lanewise_window(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const T* a, const T* b,
+                                 const TileArgs<T>& t) {
   NHWC_UNROLL(4)
   for (int v = 0; v < VECTORS; ++v) {
     typename Lanes<A, LANES>::vector right[TAPS];
@@ -30,8 +30,8 @@ inline void lanewise_window(typename Lanes<A, LANES>::vector (*sum)[VECTORS], co
 }
 
 template <class T, class A, int LANES, int ROWS, int VECTORS>
-inline void lanewise_steps(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const T* a, const T* b, int64_t steps,
-                           const TileArgs<T>& t) {
+NHWC_INLINE void lanewise_steps(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const T* a, const T* b, int64_t steps,
+                                const TileArgs<T>& t) {
   for (; steps > 0; --steps) {
     NHWC_UNROLL(4)
     for (int v = 0; v < VECTORS; ++v) {
@@ -50,8 +50,8 @@ inline void lanewise_steps(typename Lanes<A, LANES>::vector (*sum)[VECTORS], con
 
 // The sums of the tile at a and b. FIXED > 0: K = FIXED and a_m = STEP*a_k.
 template <class T, class A, int LANES, int ROWS, int VECTORS, int FIXED, int STEP>
-inline void lanewise_sums(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const T* at, const T* bt, const T* bias,
-                          const TileArgs<T>& t) {
+NHWC_INLINE void lanewise_sums(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const T* at, const T* bt,
+                               const T* bias, const TileArgs<T>& t) {
   NHWC_UNROLL(4)
   for (int v = 0; v < VECTORS; ++v) {
     const typename Lanes<A, LANES>::vector start =
@@ -90,7 +90,8 @@ template <class T, class V> inline V clamped(const TileArgs<T>& t, V sum) {
 // Writes a tile's sums, or adds them to what is there, unless R rounds them. The columns before `from` stay as they
 // are.
 template <class T, class R, class A, int LANES, int ROWS, int VECTORS>
-inline void lanewise_store(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const TileArgs<T>& t, R* c, int64_t from) {
+NHWC_INLINE void lanewise_store(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const TileArgs<T>& t, R* c,
+                                int64_t from) {
   const bool adds = sizeof(R) == sizeof(A) && t.mode == Mode::add;
   const int64_t c_m = t.c_m;
   if (from == 0) {
@@ -105,8 +106,10 @@ inline void lanewise_store(typename Lanes<A, LANES>::vector (*sum)[VECTORS], con
     }
     return;
   }
+  NHWC_UNROLL(16)
   for (int m = 0; m < ROWS; ++m, c += c_m) {
     A value[VECTORS * LANES];
+    NHWC_UNROLL(4)
     for (int v = 0; v < VECTORS; ++v) store<A, LANES>(value + v * LANES, sum[m][v]);
     for (int64_t lane = from; lane < VECTORS * LANES; ++lane) {
       store<A, 1>(c + lane, clamped(t, adds ? value[lane] + load_sums<A, 1>(c + lane) : value[lane]));

@@ -95,10 +95,8 @@ template <class Values> void copy_pairs(const CopyArgs<BFloat16, BFloat16Pair>& 
   if (t.from_n == Values::STEP && t.N >= narrow) {
     for (int64_t k = 0; k < t.K; ++k)
       copy_pair_row<16>(values, t.from + k * t.from_k, t.N, reinterpret_cast<uint32_t*>(t.to + k * t.to_k));
-#ifdef NHWC_SHUFFLES
   } else if (t.from_k == Values::STEP && t.K >= 16 && t.N >= 16) {
     transpose_pairs(values, t);
-#endif
   } else {
     for (int64_t n = 0; n < t.N; ++n) {
       const BFloat16* from = t.from + n * t.from_n;

@@ -131,7 +131,10 @@ void tile(const TileArgs<T>& t) {
               Product<T, LANES>::add(sum[m][VECTORS - 1], right[VECTORS - 1], a[m / NEAR][m % NEAR * a_m]);
           }
           NHWC_UNROLL(4)
-          for (int p = 0; p < POINTERS; ++p) a[p] += a_k;
+          for (int p = 0; p < POINTERS; ++p) {
+            a[p] += a_k;
+            NHWC_COUNTER(a[p]);
+          }
           b += b_k;
           if (PACKS) packed += VECTORS * LANES;
           // Into the first-level cache: from the second, weights in pieces come too late (Zen 4: 4 to 15 %).

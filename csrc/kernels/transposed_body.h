@@ -1,6 +1,5 @@
 // The body of the broadcast kernels for one row that read B transposed; the contract is TileFamily's.
 
-#ifdef NHWC_SHUFFLES
 // Squares of B are transposed in registers: weights that lie along the reduction are read once, where they are. A chain
 // of one vector waits for its own sums, so VECTORS of them take turns.
 template <class T, int LANES, int VECTORS> void row_by_transposed(const TileArgs<T>& t) {
@@ -70,10 +69,7 @@ template <class T, int VECTORS> void enter_transposed_of(Arithmetic<T>& kernels)
   }
   if constexpr (VECTORS > 1) enter_transposed_of<T, VECTORS - 1>(kernels);
 }
-#endif
 
 template <class T> void enter_transposed(Arithmetic<T>& kernels) {
-#ifdef NHWC_SHUFFLES
   enter_transposed_of<T, NHWC_ISA_REGISTERS >= 32 ? 4 : 3>(kernels);
-#endif
 }

@@ -4,9 +4,16 @@
 // One spelling for GCC and clang; the bodies depend on full unrolling to keep their accumulators in registers.
 #define NHWC_PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)
-#define NHWC_UNROLL(count) NHWC_PRAGMA(clang loop unroll_count(count))
+#define NHWC_UNROLL(count) NHWC_PRAGMA(clang loop unroll(full))
 #else
 #define NHWC_UNROLL(count) NHWC_PRAGMA(GCC unroll count)
+#endif
+
+// For what takes sums by their address: where it is called instead, they live in memory.
+#if defined(__clang__)
+#define NHWC_INLINE inline __attribute__((always_inline))
+#else
+#define NHWC_INLINE inline
 #endif
 
 // Keeps a vector in a register: compilers otherwise prefer to load it again for each of its uses.
@@ -20,6 +27,14 @@
 // it keeps one register for each distance instead, runs out of them and loads distances from the stack between
 // products.
 #define NHWC_POINTER(pointer) asm("" : "+r"(pointer))
+
+// The same for pointers that move with a loop, where clang has one register for each row and one for all moves; on Arm
+// it has enough of them.
+#if defined(__clang__) && defined(__x86_64__)
+#define NHWC_COUNTER(pointer) NHWC_POINTER(pointer)
+#else
+#define NHWC_COUNTER(pointer)
+#endif
 
 // What follows reads memory anew, instead of keeping in registers what was read before.
 #define NHWC_FORGET_MEMORY() asm volatile("" : : : "memory")
@@ -36,10 +51,16 @@ template <class A> struct Lanes<A, 1> {
   typedef A unaligned __attribute__((may_alias));
 };
 
-// Shuffles by masks that are computed, which GCC has: __builtin_shuffle(v, w, mask) takes lanes of v, and behind them
-// w.
-#if !defined(__clang__)
-#define NHWC_SHUFFLES 1
+#if defined(__clang__)
+template <int... L> struct Numbers {};
+template <int COUNT, int... L> struct NumbersTo : NumbersTo<COUNT - 1, COUNT - 1, L...> {};
+template <int... L> struct NumbersTo<0, L...> {
+  typedef Numbers<L...> list;
+};
+template <class Order, class V, int... L> inline V shuffle_in_order(V v, V w, Numbers<L...>) {
+  return __builtin_shufflevector(v, w, Order::lane(L)...);
+}
+#else
 template <int BYTES> struct IntegerOf;
 template <> struct IntegerOf<4> {
   typedef int32_t type;
@@ -47,10 +68,21 @@ template <> struct IntegerOf<4> {
 template <> struct IntegerOf<8> {
   typedef int64_t type;
 };
-template <class A, int LANES> struct Mask {
-  typedef typename Lanes<typename IntegerOf<sizeof(A)>::type, LANES>::vector vector;
-};
 #endif
+
+// Lanes of v and, behind them, of w, of which lane l of the result is number Order::lane(l).
+template <class A, int LANES, class Order>
+inline typename Lanes<A, LANES>::vector shuffle(typename Lanes<A, LANES>::vector v,
+                                                typename Lanes<A, LANES>::vector w) {
+#if defined(__clang__)
+  return shuffle_in_order<Order>(v, w, typename NumbersTo<LANES>::list());
+#else
+  typename Lanes<typename IntegerOf<sizeof(A)>::type, LANES>::vector order;
+  NHWC_UNROLL(16)
+  for (int l = 0; l < LANES; ++l) order[l] = Order::lane(l);
+  return __builtin_shuffle(v, w, order);
+#endif
+}
 
 // Types of storage whose arithmetic has another type have load<A, LANES>(const S*) and store<A, LANES>(S*, vector) of
 // their own: half.h.
