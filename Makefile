@@ -1,4 +1,4 @@
-# make demo | test | bench | check | verify | sanitize | aarch64 | mutate | wheel wheels | clean
+# make demo | test | bench | check | verify | sanitize | aarch64 | mutate | wheel | wheels | clean
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIPFLAGS ?=
