@@ -78,14 +78,24 @@ def run(*command, **changed) -> str:
     return done.stdout
 
 
+def platform_options(target: Target, python: str) -> list[str]:
+    """For pip, to choose wheels of another platform; it does not know that old ones serve newer systems."""
+    if target.is_here:
+        return []
+    older = ("manylinux_2_27", "manylinux_2_26", "manylinux_2_17", "manylinux2014")
+    tags = {target.tag, *(target.tag.replace("manylinux_2_28", name) for name in older)}
+    platforms = [option for tag in sorted(tags) for option in ("--platform", tag)]
+    return [*platforms, "--python-version", python, "--only-binary=:all:"]
+
+
 def torch_of(target: Target) -> Path:
     """The folder of a torch of that platform: the installed one, or a wheel's headers and libraries."""
     if target.is_here:
         return Path(sysconfig.get_path("purelib")) / "torch"
     folder = WORK / target.tag
     if not (folder / "torch/include").is_dir():
-        named = ("--platform", target.tag, "--python-version", "3.12", "--only-binary=:all:", "--no-deps")
-        run(sys.executable, "-m", "pip", "download", "-q", *named, "-d", folder, f"torch=={OLDEST_TORCH}")
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder]
+        run(*pip, *platform_options(target, "3.12"), f"torch=={OLDEST_TORCH}")
         (wheel,) = folder.glob("torch-*.whl")
         with zipfile.ZipFile(wheel) as archive:
             wanted = [name for name in archive.namelist() if re.match(r"torch/(include|lib)/", name)]
@@ -185,14 +195,19 @@ def check_sources() -> list[str]:
     return faults
 
 
-def try_beside(torch: str, wheel: Path) -> str:
-    """Installs the wheel into a new environment with that torch, and does what a newcomer does; returns its name."""
+def try_beside(torch: str, wheel: Path, target: Target, python: list[str]) -> str:
+    """Installs the wheel into a new environment with that torch, and does what a newcomer does; returns its name.
+
+    python: the command of an interpreter, behind its emulator if it needs one.
+    """
+    wanted = "torch" if torch == "newest" else f"torch=={torch}"
     with tempfile.TemporaryDirectory() as folder:
-        run(sys.executable, "-m", "venv", folder)
-        python = Path(folder) / "bin/python"
-        wanted = "torch" if torch == "newest" else f"torch=={torch}"
-        run(python, "-m", "pip", "install", "-q", "--no-cache-dir", wanted, wheel)
-        printed = run(python, "-I", ROOT / "verify/newcomer.py")
+        run(*python, "-m", "venv", "--without-pip", folder)
+        inside = [*python[:-1], Path(folder) / "bin/python"]
+        (packages,) = Path(folder).glob("lib/python*/site-packages")
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-cache-dir", "--target", packages]
+        run(*pip, *platform_options(target, packages.parent.name.removeprefix("python")), wanted, wheel)
+        printed = run(*inside, "-I", ROOT / "verify/newcomer.py")
         return re.search(r"^torch (\S+)$", printed, re.MULTILINE)[1]
 
 
@@ -205,6 +220,12 @@ def main(arguments=None) -> int:
         default=[OLDEST_TORCH, "2.13.0", "newest"],
         metavar="VERSION",
         help="where this machine's wheel is tried (gigabytes each where they bring CUDA): %(default)s",
+    )
+    parser.add_argument(
+        "--emulate",
+        default="",
+        metavar="COMMAND",
+        help="of a Python for aarch64, to try its wheel: 'qemu-aarch64 -L ROOT ROOT/usr/bin/python3'",
     )
     options = parser.parse_args(arguments)
     shutil.rmtree(DIST, ignore_errors=True)
@@ -224,9 +245,10 @@ def main(arguments=None) -> int:
         except WheelError as error:
             tell(target.tag, "-", [str(error)], "")
             continue
-        for torch in options.torch if target.is_here else []:
+        python = [sys.executable] if target.is_here else options.emulate.split() if name == "aarch64" else []
+        for torch in (options.torch if target.is_here else [OLDEST_TORCH]) if python else []:
             try:
-                tell("a newcomer's path", f"torch {try_beside(torch, wheel)}", [], "right")
+                tell("a newcomer's path", f"torch {try_beside(torch, wheel, target, python)}", [], "right")
             except WheelError as error:
                 tell("a newcomer's path", f"torch {torch}", [str(error)], "")
     return summary.show(lines)
