@@ -27,6 +27,7 @@ from . import ROOT, libraries, summary
 DIST, WORK = ROOT / "dist", ROOT / "build/wheels"
 OLDEST_TORCH = "2.10.0"
 LIBRARY = "nhwc_conv/libnhwc_conv.so"
+NEEDED = ("filelock", "fsspec", "jinja2", "networkx", "numpy", "sympy", "typing-extensions")
 OF_TORCH = ("libtorch_cpu", "libtorch_python", "libc10")  # what ours may need; what those need themselves
 
 
@@ -206,7 +207,12 @@ def try_beside(torch: str, wheel: Path, target: Target, python: list[str]) -> st
         inside = [*python[:-1], Path(folder) / "bin/python"]
         (packages,) = Path(folder).glob("lib/python*/site-packages")
         pip = [sys.executable, "-m", "pip", "install", "-q", "--no-cache-dir", "--target", packages]
-        run(*pip, *platform_options(target, packages.parent.name.removeprefix("python")), wanted, wheel)
+        pip += platform_options(target, packages.parent.name.removeprefix("python"))
+        if target.is_here:
+            run(*pip, wanted, wheel)
+        else:  # pip would take what torch needs on this platform
+            run(*pip, "--no-deps", wanted, wheel)
+            run(*pip, *NEEDED)
         printed = run(*inside, "-I", ROOT / "verify/newcomer.py")
         return re.search(r"^torch (\S+)$", printed, re.MULTILINE)[1]
 
