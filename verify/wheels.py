@@ -37,7 +37,7 @@ class WheelError(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """A platform: its tag, its name in sysconfig, and how to compile for it elsewhere."""
+    """A platform: the tag of torch's wheels, its name in sysconfig, and how to compile for it elsewhere."""
 
     tag: str
     host: str
@@ -83,7 +83,7 @@ def platform_options(target: Target, python: str) -> list[str]:
     """For pip, to choose wheels of another platform; it does not know that old ones serve newer systems."""
     if target.is_here:
         return []
-    older = ("manylinux_2_27", "manylinux_2_26", "manylinux_2_17", "manylinux2014")
+    older = ("manylinux_2_27", "manylinux_2_26", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
     tags = {target.tag, *(target.tag.replace("manylinux_2_28", name) for name in older)}
     platforms = [option for tag in sorted(tags) for option in ("--platform", tag)]
     return [*platforms, "--python-version", python, "--only-binary=:all:"]
@@ -129,10 +129,10 @@ def build(target: Target) -> Path:
     DIST.mkdir(exist_ok=True)
     if target.is_macos:
         return Path(shutil.copy(wheel, DIST))
-    # Nothing is put into it: torch has loaded its library already.
-    named = ("--plat", target.tag, "--only-plat", "--exclude", "libtorch_cpu.so")
+    # Which finds the tag, of any architecture, and puts nothing into it: torch has loaded its library already.
+    named = ("--plat", "auto", "--only-plat", "--exclude", "libtorch_cpu.so")
     run(sys.executable, "-m", "auditwheel", "repair", *named, "-w", DIST, wheel)
-    (repaired,) = DIST.glob(f"*{target.tag}.whl")
+    (repaired,) = DIST.glob(f"*_{target.host.rpartition('-')[2]}.whl")
     return repaired
 
 
