@@ -30,6 +30,7 @@ OPTIONAL = {
 # The run-time library of C++ has these on every macOS, though no library of torch asks for them.
 OF_EVERY_MACOS = {"_ZTVNSt3__115basic_streambufIcNS_11char_traitsIcEEEE", "_ZdlPvm"}
 OF_LINKERS = {"_edata", "_end", "__bss_start", "_init", "_fini"}
+OF_LINKERS |= {"__bss_start__", "__bss_end__", "_bss_end__", "__end__"}  # on Arm
 OF_LINKERS |= {"_mh_dylib_header", "__dso_handle", "dyld_stub_binder"}  # on macOS
 # The newest that systems of manylinux_2_28 have: glibc, and what GCC 8 came with.
 NEWEST = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 25), "CXXABI": (1, 3, 11), "GCC": (8, 0)}
@@ -90,6 +91,13 @@ def declared() -> set[str]:
     return set(re.findall(r"^NHWC_CONV_API .*?(nhwc_conv_\w+)\(", header, re.MULTILINE))
 
 
+def offered(torch: list[Library]) -> tuple[set[str], set[str]]:
+    """What torch exports: its own, and functions of the C++ library, which its builds for Arm have in themselves."""
+    names = set().union(*(other.defined for other in torch))
+    of_cxx = {name for name in names if re.match(r"_ZN?K?St", name)}
+    return names - of_cxx, of_cxx
+
+
 def needed(library: Library, torch: list[Library]) -> Iterator[str]:
     """libtorch_cpu and the run-time libraries of C and C++."""
     for name in sorted(library.needed):
@@ -101,10 +109,10 @@ def needed(library: Library, torch: list[Library]) -> Iterator[str]:
 
 def stable(library: Library, torch: list[Library]) -> Iterator[str]:
     """Of torch, functions of its stable ABI alone."""
-    of_torch = set(library.undefined) & set().union(*(other.defined for other in torch)) - OPTIONAL
-    for name in sorted(name for name in of_torch if not STABLE.fullmatch(name)):
+    found = set(library.undefined) & offered(torch)[0]
+    for name in sorted(name for name in found - OPTIONAL if not STABLE.fullmatch(name)):
         yield f"needs {name} of torch, which is not stable"
-    for name in sorted({"torch_call_dispatcher", "aoti_torch_empty_strided"} - of_torch):
+    for name in sorted({"torch_call_dispatcher", "aoti_torch_empty_strided"} - found):
         yield f"does not need {name} of torch"
 
 
@@ -116,7 +124,8 @@ def optional(library: Library, torch: list[Library]) -> Iterator[str]:
 
 def others(library: Library, torch: list[Library]) -> Iterator[str]:
     """All else is of the C and C++ run-time libraries: a version says so, or that torch itself asks for it."""
-    known = OF_EVERY_MACOS.union(*(other.undefined for other in torch)) if not library.is_elf else set()
+    own = (other.undefined for other in torch)
+    known = offered(torch)[1] if library.is_elf else OF_EVERY_MACOS.union(*own)
     for name, version in library.undefined.items():
         if not (version or name in known | NEVER_DEFINED | OPTIONAL | OF_LINKERS or STABLE.fullmatch(name)):
             yield f"needs {name} of nobody known"
@@ -127,8 +136,8 @@ def others(library: Library, torch: list[Library]) -> Iterator[str]:
 
 def exported(library: Library, torch: list[Library]) -> Iterator[str]:
     """The C interface, and nothing else in C."""
-    offered = {name for name in library.defined - OF_LINKERS if not name.startswith("_Z")}
-    for name in sorted(offered ^ declared()):
+    names = {name for name in library.defined - OF_LINKERS if not name.startswith("_Z")}
+    for name in sorted(names ^ declared()):
         yield f"{name} is {'not exported' if name in declared() else 'exported'}"
 
 
