@@ -106,13 +106,15 @@ NHWC_INLINE void lanewise_store(typename Lanes<A, LANES>::vector (*sum)[VECTORS]
     }
     return;
   }
+  A value[ROWS][VECTORS * LANES];
   NHWC_UNROLL(16)
-  for (int m = 0; m < ROWS; ++m, c += c_m) {
-    A value[VECTORS * LANES];
+  for (int m = 0; m < ROWS; ++m) {
     NHWC_UNROLL(4)
-    for (int v = 0; v < VECTORS; ++v) store<A, LANES>(value + v * LANES, sum[m][v]);
+    for (int v = 0; v < VECTORS; ++v) store<A, LANES>(value[m] + v * LANES, sum[m][v]);
+  }
+  for (int m = 0; m < ROWS; ++m, c += c_m) {
     for (int64_t lane = from; lane < VECTORS * LANES; ++lane) {
-      store<A, 1>(c + lane, clamped(t, adds ? value[lane] + load_sums<A, 1>(c + lane) : value[lane]));
+      store<A, 1>(c + lane, clamped(t, adds ? value[m][lane] + load_sums<A, 1>(c + lane) : value[m][lane]));
     }
   }
 }
