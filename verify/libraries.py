@@ -38,7 +38,10 @@ NEWEST = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 25), "CXXABI": (1, 3, 11), "GCC": 
 
 @dataclass(frozen=True)
 class Library:
-    """`undefined` has a version, or "", for each name that others must define; `weak` are those that may be missing."""
+    """`weak` are those that may be missing of `undefined`, the names that others must define.
+
+    These come with a version, or on macOS with a library of the system, or with "".
+    """
 
     needed: frozenset[str]
     undefined: dict[str, str]
@@ -68,7 +71,7 @@ def read(path: Path) -> Library:
     missing = list(binary.imported_symbols)
     return Library(
         frozenset(command.name for command in others),
-        {_plain(s.name): "" for s in missing},
+        {_plain(s.name): _system(s) for s in missing},
         frozenset(_plain(s.name) for s in missing if s.has_binding_info and s.binding_info.weak_import),
         frozenset(_plain(s.name) for s in binary.exported_symbols),
         bytes(binary.get_section("__text").content),
@@ -78,6 +81,13 @@ def read(path: Path) -> Library:
 def _version(symbol) -> str:
     version = symbol.symbol_version if symbol.has_version else None
     return version.symbol_version_auxiliary.name if version and version.has_auxiliary_version else ""
+
+
+def _system(symbol) -> str:
+    """The library of the system that has it, if one was named when ours was linked."""
+    bound = symbol.has_binding_info and symbol.binding_info.has_library
+    name = symbol.binding_info.library.name if bound else ""
+    return name if name.startswith("/usr/lib/") else ""
 
 
 def _plain(name: str) -> str:
@@ -123,7 +133,7 @@ def optional(library: Library, torch: list[Library]) -> Iterator[str]:
 
 
 def others(library: Library, torch: list[Library]) -> Iterator[str]:
-    """All else is of the C and C++ run-time libraries: a version says so, or that torch itself asks for it."""
+    """All else is of the system's libraries: their version or name says so, or that torch itself asks for it."""
     own = (other.undefined for other in torch)
     known = offered(torch)[1] if library.is_elf else OF_EVERY_MACOS.union(*own)
     for name, version in library.undefined.items():

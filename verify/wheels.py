@@ -59,7 +59,7 @@ ZIG = (sys.executable, "-m", "ziglang", "c++", "-target", "aarch64-macos.11.0")
 OLD_ONES = "_LIBCPP_HAS_VENDOR_AVAILABILITY_ANNOTATIONS"
 OF_MACOS = (
     ("CXXFLAGS", f"-U{OLD_ONES} -D{OLD_ONES}=1"),
-    ("LDFLAGS", "-nostdlib++ -Wl,-undefined,dynamic_lookup"),
+    ("LDFLAGS", "-nostdlib++ -Wl,-undefined,dynamic_lookup -Wl,-install_name,@rpath/libnhwc_conv.so"),
 )
 TARGETS = {
     "x86_64": Target("manylinux_2_28_x86_64", "linux-x86_64", ("x86_64-linux-gnu-g++",)),
