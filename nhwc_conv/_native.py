@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
-PATH = Path(__file__).parent / "libnhwc_conv.so"
+PATH = Path(__file__).parent / ("libnhwc_conv.dll" if sys.platform == "win32" else "libnhwc_conv.so")
 ERRORS = {1: RuntimeError, 2: ValueError}  # by status; 0 is success
 
 

@@ -14,6 +14,7 @@ COMPILER = os.environ.get("CXX", "g++").split()[-1]
 
 
 @pytest.mark.needs_extension
+@pytest.mark.skipif(sys.platform != "linux", reason="asks ldd, and links as GNU's linker does")
 @pytest.mark.skipif(
     not shutil.which("make") or not shutil.which(COMPILER), reason="no make or no C++ compiler here"
 )

@@ -6,6 +6,8 @@ import pytest
 import torch
 from conftest import DISABLED, ROOT
 
+from verify import newcomer
+
 GUIDE = ROOT / "docs" / "guide"
 INDEX = GUIDE / "README.md"
 OF_THE_GUIDE = [page for page in sorted(GUIDE.glob("*.md")) if page != INDEX]
@@ -15,13 +17,6 @@ NEEDED = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
 }  # by pages, beside torch and NumPy
 OF_THE_EXTENSION = {"benchmark", "tools"}  # pages that ask for what it does
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(text):
-    """The code of each block, moved down to its line on the page, so that a traceback names that line."""
-    for match in BLOCK.finditer(text):
-        yield "\n" * text.count("\n", 0, match.start(1)) + match[1]
 
 
 def test_the_index_names_every_page():
@@ -31,7 +26,7 @@ def test_the_index_names_every_page():
 
 def test_blocks_keep_their_lines():
     page = "# Title\n\n```python\na = 1\n```\nwords\n```bash\nmake\n```\n```python\nb = 2\n```\n"
-    assert list(blocks(page)) == ["\n\n\na = 1\n", "\n" * 10 + "b = 2\n"]
+    assert list(newcomer.blocks(page)) == ["\n\n\na = 1\n", "\n" * 10 + "b = 2\n"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -50,6 +45,4 @@ def test_page_runs(page, tmp_path, monkeypatch):
         pytest.skip("NHWC_CONV_DISABLE_EXT disables the extension that this page asks about")
     monkeypatch.chdir(tmp_path)  # what a page saves
     torch.manual_seed(0)
-    namespace = {"__name__": page.stem}
-    for code in blocks(text):
-        exec(compile(code, str(page), "exec"), namespace)
+    newcomer.run(page)

@@ -34,6 +34,14 @@ def test_the_changes_keep_their_form():
         assert text in kinds if level == "###" else re.fullmatch(r"\[\d+\.\d+\.\d+\] - [\d-]{10}", text)
 
 
+def test_one_oldest_torch():
+    """That the package asks for, that setup.py compiles for, and that wheels are built and tried with."""
+    found = texts(r"torch[>=]=(\d+\.\d+)", "pyproject.toml", ".github/cibuildwheel.toml")
+    found += texts(r'^OLDEST_TORCH = "(\d+\.\d+)\.0"', "verify/wheels.py")
+    (compiled,) = texts(r'"TORCH_TARGET_VERSION", "0x(\w{4})0{12}"', "setup.py")
+    assert {*found, f"{int(compiled[:2], 16)}.{int(compiled[2:], 16)}"} == {found[0]}
+
+
 @pytest.mark.parametrize("tool", ["ruff", "clang-format", "mypy"])
 def test_one_version_of_each_tool(tool):
     first, second = texts(rf'"({tool}==[^"]+)"', "Makefile", "pyproject.toml")

@@ -1,16 +1,24 @@
 """The wheel: one for every Python, whose library needs nothing of Python, and of torch its stable C functions alone."""
 
-import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 
-pytestmark = pytest.mark.needs_extension
+lief = pytest.importorskip("lief")  # reads libraries of every platform
+from verify import libraries, wheels  # noqa: E402
+
+pytestmark = [
+    pytest.mark.needs_extension,
+    pytest.mark.skipif(sys.platform == "win32", reason="libraries.py says nothing of Windows"),
+]
 
 
 def library():
@@ -19,63 +27,61 @@ def library():
     return extension.path
 
 
-def lines_of(*command):
-    if not shutil.which(command[0]):
-        pytest.skip(f"no {command[0]} here")
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+@cache
+def ours():
+    return libraries.read(library())
 
 
-def symbols(path, which):
-    return {line.split()[-1] for line in lines_of("nm", "-D", which, path)}
+@cache
+def of_torch():
+    folder = Path(torch.__file__).parent / "lib"
+    return [libraries.read(path) for path in folder.iterdir() if path.stem in wheels.OF_TORCH]
 
 
-def undefined():
-    """Names that somebody else must define; versioned ones are of the C and C++ run-time libraries."""
-    return {name for name in symbols(library(), "--undefined-only") if "@" not in name}
+@pytest.mark.parametrize("check", libraries.CHECKS, ids=lambda check: check.__name__)
+def test_library(check):
+    assert list(check(ours(), of_torch())) == []
 
 
-# References that may stay unresolved.
-NEVER_DEFINED = {"__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable"}
-ANY_MODES_SET = "_ZN3c104impl20TorchDispatchModeTLS13any_modes_setEb"
+def test_what_is_read_of_a_library():
+    assert len(libraries.declared()) == 11 and len(ours().text) > 1e6
+    assert {"aoti_torch_get_dim", "torch_call_dispatcher"} <= set(ours().undefined) - ours().weak
+    if sys.platform == "linux":
+        assert ours().undefined["memcpy"].startswith("GLIBC_2.")
 
 
-def test_the_function_that_is_not_stable_may_be_missing():
-    weak = {line.split()[-1] for line in lines_of("nm", "-D", library()) if line.split()[-2] == "w"}
-    assert ANY_MODES_SET in weak
+@pytest.mark.parametrize(
+    "changed, fault",
+    [
+        (dict(needed={"libtorch_cpu.so", "libpython3.12.so.1.0"}), "needs libpython3.12.so.1.0"),
+        (dict(needed={"libc.so.6"}), "does not need libtorch_cpu"),
+        (
+            dict(undefined={"_ZN3c106Device8validateEv": ""}),
+            "needs _ZN3c106Device8validateEv of nobody known",
+        ),
+        (dict(undefined={"PyList_New": ""}), "PyList_New is of Python"),
+        (dict(undefined={"strlcpy": "GLIBC_2.38"}), "needs strlcpy of GLIBC_2.38"),
+        (dict(undefined={"_ZSt3x": "GLIBCXX_3.4.29"}), "needs _ZSt3x of GLIBCXX_3.4.29"),
+        (dict(defined={"main"}), "main is exported"),
+    ],
+)
+def test_faults_of_a_library_are_noticed(changed, fault):
+    values = {name: type(getattr(ours(), name))(value) for name, value in changed.items()}
+    assert fault in libraries.faults(replace(ours(), **values), of_torch())
 
 
-def test_only_stable_functions_of_torch():
-    import torch
-
-    torch_library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
-    ours = undefined() - {ANY_MODES_SET}
-    of_torch = ours & symbols(torch_library, "--defined-only")
-    assert "torch_call_dispatcher" in of_torch and "aoti_torch_empty_strided" in of_torch
-    assert not [name for name in of_torch if not re.match(r"(aoti_)?torch_[a-z0-9_]+$", name)]
-    # Names of C++ begin with _Z; the run-time library's are versioned and not in this set.
-    assert not [name for name in ours if name.startswith("_Z")]
+def test_what_is_missing_of_a_library_is_noticed():
+    bare = replace(ours(), weak=frozenset(), defined=frozenset(), undefined={})
+    found = libraries.faults(bare, of_torch())
+    assert {f"{name} may not be missing" for name in libraries.OPTIONAL} <= set(found)
+    assert "nhwc_conv_explain is not exported" in found
+    assert "does not need torch_call_dispatcher of torch" in found
 
 
-def test_everything_else_is_the_c_library():
-    """Nothing of Python: a C++ program without it loads the library too."""
-    missing = NEVER_DEFINED | {ANY_MODES_SET}
-    assert not [name for name in undefined() - missing if not re.match(r"(aoti_)?torch_\w+$", name)]
-    assert not [name for name in symbols(library(), "--defined-only") | undefined() if "Py" in name]
-
-
-def test_only_the_c_interface_is_exported():
-    of_linker = {"_edata", "_end", "__bss_start", "_init", "_fini"}
-    exported = symbols(library(), "--defined-only") - of_linker
-    header = (ROOT / "csrc/binding/c_interface.h").read_text()
-    declared = set(re.findall(r"^NHWC_CONV_API .*?(nhwc_conv_\w+)\(", header, re.MULTILINE))
-    assert {name for name in exported if not name.startswith("_Z")} == declared and len(declared) == 11
-
-
-def test_needed_libraries():
-    needed = set(re.findall(r"NEEDED.*\[(.*)\]", "\n".join(lines_of("readelf", "-d", library()))))
-    assert "libtorch_cpu.so" in needed
-    of_system = {"libstdc++.so.6", "libm.so.6", "libgcc_s.so.1", "libc.so.6", "ld-linux-x86-64.so.2"}
-    assert needed <= {"libtorch_cpu.so", *of_system}
+def test_a_function_of_torch_that_is_not_stable_is_noticed():
+    name = min(name for name in of_torch()[0].defined if name.startswith("_ZN2at"))
+    fault = f"needs {name} of torch, which is not stable"
+    assert fault in libraries.faults(replace(ours(), undefined={**ours().undefined, name: ""}), of_torch())
 
 
 def run(*command, **kwargs):
@@ -109,13 +115,20 @@ def wheel(tmp_path_factory):
     return path
 
 
-def test_one_wheel_for_all_pythons(wheel):
-    assert re.fullmatch(r"nhwc_conv-[\d.]+-py3-none-\w+\.whl", wheel.name)
-    names = set(zipfile.ZipFile(wheel).namelist())
-    package = {p.relative_to(ROOT).as_posix() for p in (ROOT / "nhwc_conv").rglob("*.py")}
-    others = {"nhwc_conv/libnhwc_conv.so", "nhwc_conv/py.typed"}
-    assert package | others == {name for name in names if ".dist-info/" not in name}
-    assert any(name.endswith("LICENSE") for name in names)
+def test_one_wheel_for_all_pythons(wheel, tmp_path):
+    assert wheels.unpack(wheel, tmp_path / "right") == []
+    wrong = tmp_path / wheel.name.replace("py3-none", "cp310-cp310")
+    with zipfile.ZipFile(wheel) as right, zipfile.ZipFile(wrong, "w") as archive:
+        for name in right.namelist():
+            if not name.endswith(("LICENSE", "py.typed")):
+                archive.writestr(name, right.read(name))
+        archive.writestr("nhwc_conv/gone.py", "")
+    assert wheels.unpack(wrong, tmp_path / "wrong") == [
+        "nhwc_conv/gone.py is missing or too many",
+        "nhwc_conv/py.typed is missing or too many",
+        "there is no licence",
+        f"{wrong.name} is not for every Python",
+    ]
 
 
 def test_the_wheel_works_where_it_is_unpacked(wheel, tmp_path):

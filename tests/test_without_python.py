@@ -9,11 +9,11 @@ import pytest
 import torch
 from conftest import ROOT, SHORT_OPS
 
-from nhwc_conv import _extension
+from nhwc_conv import _extension, _native
 from nhwc_conv._ops import schema
 
 pytestmark = pytest.mark.needs_extension
-LIBRARY = ROOT / "nhwc_conv" / "libnhwc_conv.so"
+LIBRARY = _native.PATH
 
 
 @pytest.mark.parametrize("name", schema.SCHEMAS)
@@ -185,7 +185,7 @@ def test_winograd_is_chosen_by_the_environment(flag):
 
 @pytest.mark.parametrize("first", ["torch.ops.load_library(sys.argv[1])", "import nhwc_conv"])
 def test_a_second_copy_is_refused_and_ends_no_process(first, tmp_path):
-    copy = shutil.copy(LIBRARY, tmp_path / "libnhwc_conv.so")
+    copy = shutil.copy(LIBRARY, tmp_path / LIBRARY.name)
     code = f"import sys, torch\n{first}\n" + (
         "import nhwc_conv" if "load" in first else
         "from nhwc_conv._native import Native\nfrom pathlib import Path\nNative(Path(sys.argv[1]))"

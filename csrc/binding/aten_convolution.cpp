@@ -124,8 +124,12 @@ bool has_tangent(const Tensor& tensor) {
 }
 
 bool may_be_watched() {
+#if defined(_WIN32)  // whose linker has no references that may stay null
+  return true;
+#else
   return c10::impl::TorchDispatchModeTLS::any_modes_set == nullptr ||
          c10::impl::TorchDispatchModeTLS::any_modes_set(false);
+#endif
 }
 
 // At autograd's key, in place of PyTorch's derivative of this derivative.

@@ -6,7 +6,11 @@
 
 #include <stdint.h>
 
+#if defined(_WIN32)
+#define NHWC_CONV_API extern "C" __declspec(dllexport)
+#else
 #define NHWC_CONV_API extern "C" __attribute__((visibility("default")))
+#endif
 
 enum { NHWC_CONV_DONE = 0, NHWC_CONV_FAILED = 1, NHWC_CONV_BAD_ARGUMENT = 2 };
 

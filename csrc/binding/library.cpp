@@ -47,12 +47,14 @@ class Schemas {
 
  private:
   void define(const char* schema) {
-    if (torch_library_def_with_tags == nullptr) {
-      check_call(aoti_torch_library_def(handle_, schema), schema);
+#if !defined(_WIN32)  // whose linker has no references that may stay null
+    if (torch_library_def_with_tags != nullptr) {
+      const int32_t tag = torch_tag_pt2_compliant_tag();
+      check_call(torch_library_def_with_tags(handle_, schema, &tag, 1), schema);
       return;
     }
-    const int32_t tag = torch_tag_pt2_compliant_tag();
-    check_call(torch_library_def_with_tags(handle_, schema, &tag, 1), schema);
+#endif
+    check_call(aoti_torch_library_def(handle_, schema), schema);
   }
 
   TorchLibraryHandle handle_;

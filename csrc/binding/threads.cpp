@@ -1,6 +1,8 @@
 #include "threads.h"
 
+#if !defined(_WIN32)
 #include <pthread.h>
+#endif
 
 #include <thread>
 #include <vector>
@@ -50,7 +52,9 @@ Parallel torch_threads() {
 }
 
 void watch_forks() {
+#if !defined(_WIN32)  // where nothing forks
   pthread_atfork(nullptr, nullptr, [] { forked = true; });
+#endif
 }
 
 }  // namespace nhwc_conv

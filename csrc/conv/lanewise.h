@@ -50,7 +50,7 @@ template <class S, class A> class LanewiseRunner {
     A* const copies = scratch + plan_.layout.elements;
     const LanesView<A> x = read_lanes(o_.kernels, plan_.layout, g, o_.x, n, outputs, scratch);
     Item item = {outputs.channels, x, weights(outputs.channels), {}};
-    const auto run_to = [&, outputs = outputs](const auto& to) {
+    const auto run_to = [&, &outputs = outputs](const auto& to) {
       // Neighbouring pixels must be neighbours in memory.
       const bool abreast = plan_.pixels_abreast > 1 && x.w == g.C && to.w == g.C;
       item.wide = abreast ? repeat(item.weights, copies) : item.weights;
