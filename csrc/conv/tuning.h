@@ -78,6 +78,9 @@ constexpr int64_t kPanelGap = 16;
 // that share the packing of weights; items for each thread, so that none waits for the last.
 constexpr int64_t kItemInputBytes = 192 * kKilobyte, kMostItemPixels = 4096, kFewestTilesToPack = 4,
                   kItemsPerThread = 4;
+// Of results where weights are few: bytes on so many pages as the first-level buffer of addresses holds, but outputs at
+// least.
+constexpr int64_t kItemOutputBytes = 128 * kKilobyte, kFewestItemPixels = 256;
 // Channels of a group so few that other groups use the same pages before they are gone.
 constexpr int64_t kNarrowGroupBytes = 128;
 
