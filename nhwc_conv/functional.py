@@ -23,6 +23,7 @@ from ._geometry import (
 from ._ops import SHORTCUTS, cast_as_active, nothing_listens, ops
 from ._ops.finish import ActivationArgument, finish_argument
 from ._ops.finished import Call, convolve_and_finish
+from ._ops.transposed import short_transposed
 
 Algorithm: TypeAlias = Literal["auto", "im2col", "matmul", "winograd"]
 AUTO: Algorithm = "auto"
@@ -199,6 +200,10 @@ def _transposed(
 ) -> Tensor:
     steps = [(v, v) if isinstance(v, int) else tuple(v) for v in (stride, sides, output_padding, dilation)]
     stride, sides, output_padding, dilation = steps
+    if output_size is None:
+        short = short_transposed(False, x, w, bias, stride, sides, output_padding, groups, dilation, auto_pad)
+        if short is not None:
+            return short
     x, w, bias = cast_as_active(x, w, bias)
     check_tensors(x=x, w=w, bias=bias)
     shapes: Any = (x.shape, w.shape, None if bias is None else bias.shape)

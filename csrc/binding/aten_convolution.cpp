@@ -181,7 +181,9 @@ void register_aten_convolution() {
       .impl("_convolve", TORCH_BOX(&convolve_op))
       .impl("_convolve_packed", TORCH_BOX(&convolve_packed_op))
       .impl("_convolve_finished", TORCH_BOX(&convolve_finished_op))
-      .impl("_convolve_program", TORCH_BOX(&convolve_program));
+      .impl("_convolve_program", TORCH_BOX(&convolve_program))
+      .impl("_pack_transposed", TORCH_BOX(&pack_transposed))
+      .impl("_conv_transpose", TORCH_BOX(&conv_transpose));
   autograd.emplace(StableLibrary::Kind::IMPL, "aten", "AutogradCPU", __FILE__, __LINE__)
       .impl("convolution_backward_overrideable", TORCH_BOX(&recorded_backward));
 }

@@ -19,6 +19,7 @@ bool is_winograd_enabled() { return winograd_enabled.load(std::memory_order_rela
   template class InputGradient<S, A>;  \
   template class WeightGradient<S, A>; \
   template class PackedWeights<S, A>;  \
+  template class PackedPhases<S, A>;   \
   template class ChannelMeans<S, A>;   \
   template class ChannelScale<S, A>;
 #include "../kernels/storage_types.def"

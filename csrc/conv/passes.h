@@ -19,6 +19,7 @@ namespace nhwc_conv {
   extern template class InputGradient<S, A>;  \
   extern template class WeightGradient<S, A>; \
   extern template class PackedWeights<S, A>;  \
+  extern template class PackedPhases<S, A>;   \
   extern template class ChannelMeans<S, A>;   \
   extern template class ChannelScale<S, A>;
 #include "../kernels/storage_types.def"

@@ -16,45 +16,41 @@ namespace nhwc_conv {
 struct AxisPhase {
   Axis axis;
   int64_t first, last_tap, tap_step;
+
+  int64_t first_tap() const { return last_tap - (axis.kernel - 1) * tap_step; }
 };
 
+// Taps so far apart belong to one phase. So each of as many first ones belongs to another phase, if there are so many.
+inline int64_t tap_step(const Axis& forward) { return forward.stride / std::gcd(forward.stride, forward.dilation); }
+inline int64_t first_taps(const Axis& forward) { return clamp(forward.kernel, 0, tap_step(forward)); }
+
 // Input row h gets grad row y through tap i where y*stride = h + pad - i*dilation. With h = phase + t*stride, the taps
-// that divide evenly are i = first_tap + q*step for q < count, and each step moves y back by dilation*step/stride.
-inline AxisPhase input_gradient_phase(const Axis& forward, int64_t phase) {
-  const int64_t common = std::gcd(forward.stride, forward.dilation);
-  const int64_t step = forward.stride / common, dilation = forward.dilation / common;
-  const int64_t candidates = clamp(forward.kernel, 0, step);
-  const auto distance = [&](int64_t tap) { return phase + forward.pad - tap * forward.dilation; };
-  int64_t first_tap = 0;
-  while (first_tap < candidates && distance(first_tap) % forward.stride != 0) ++first_tap;
-  const int64_t count = first_tap < candidates ? ceil_div(forward.kernel - first_tap, step) : 0;
-  const int64_t y = count > 0 ? distance(first_tap) / forward.stride : 0;
+// that divide evenly are i = first_tap + q*step for q < count, and each step moves y back by dilation*step/stride. Of
+// `forward`, the kernel, the stride and the dilation tell which taps these are.
+inline AxisPhase input_gradient_phase(const Axis& forward, int64_t first_tap) {
   AxisPhase result;
+  result.tap_step = tap_step(forward);
+  const int64_t offset = first_tap * forward.dilation - forward.pad, back = floor_div(offset, forward.stride);
+  result.first = offset - back * forward.stride;
   result.axis.input = forward.output;
-  result.axis.output = phase < forward.input ? ceil_div(forward.input - phase, forward.stride) : 0;
-  result.axis.kernel = count;
+  result.axis.output = result.first < forward.input ? ceil_div(forward.input - result.first, forward.stride) : 0;
+  result.axis.kernel = ceil_div(forward.kernel - first_tap, result.tap_step);
   result.axis.stride = 1;
-  result.axis.dilation = dilation;
-  result.axis.pad = (count - 1) * dilation - y;
-  result.first = phase;
-  result.last_tap = first_tap + (count - 1) * step;
-  result.tap_step = step;
+  result.axis.dilation = forward.dilation / (forward.stride / result.tap_step);
+  result.axis.pad = (result.axis.kernel - 1) * result.axis.dilation + back;
+  result.last_tap = first_tap + (result.axis.kernel - 1) * result.tap_step;
   return result;
 }
 
-// Where the stride exceeds the kernel, some input rows meet no tap: they are left out here and stay zero. By taps, of
-// which there are few, and not by phases: a stride may be as long as the image.
+// Where the stride exceeds the kernel, some input rows meet no tap: they are left out here. By taps, of which there are
+// few, and not by phases: a stride may be as long as the image.
 inline std::vector<AxisPhase> phases_with_taps(const Axis& forward) {
-  const int64_t step = forward.stride / std::gcd(forward.stride, forward.dilation);
-  std::vector<int64_t> met;
-  for (int64_t tap = 0; tap < clamp(forward.kernel, 0, step); ++tap) {
-    const int64_t offset = tap * forward.dilation - forward.pad;
-    const int64_t phase = offset - floor_div(offset, forward.stride) * forward.stride;
-    if (phase < forward.input) met.push_back(phase);
-  }
-  std::sort(met.begin(), met.end());
   std::vector<AxisPhase> phases;
-  for (const int64_t phase : met) phases.push_back(input_gradient_phase(forward, phase));
+  for (int64_t tap = 0; tap < first_taps(forward); ++tap) {
+    const AxisPhase phase = input_gradient_phase(forward, tap);
+    if (phase.first < forward.input) phases.push_back(phase);
+  }
+  std::sort(phases.begin(), phases.end(), [](const AxisPhase& a, const AxisPhase& b) { return a.first < b.first; });
   return phases;
 }
 

@@ -8,12 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._geometry import as_pair
+from .._geometry import EXPLICIT, as_pair
 from .._ops import nchw
+from .._ops.transposed import is_short, short_transposed
 from ..functional import REFUSED, conv_transpose2d
 from .drop_in import as_torch, check_convolution
-from .drop_in_1d import as_row, beside
+from .drop_in_1d import as_contiguous_row, as_row, beside
 from .limits import Limited
+from .packed_transposed import PrepackableTransposed
 from .twin import twin
 
 if TYPE_CHECKING:
@@ -36,9 +38,12 @@ def conv_transpose2d_nchw(
     """F.conv_transpose2d by nhwc_conv.conv_transpose2d: NCHW (or CHW) input, weight [C, O/groups, KH, KW]."""
     rest = output_padding, groups, dilation
     try:
+        pair = as_pair("padding", padding)  # torch has neither four sides here nor strings
+        short = short_transposed(True, input, weight, bias, stride, pair, *rest, EXPLICIT)
+        if short is not None:
+            return short
         with nchw.without_views(input, weight, bias):
             x, w = nchw.to_nhwc(input), weight.permute(TRANSPOSED_HWIO)
-            pair = as_pair("padding", padding)  # torch has neither four sides here nor strings
             return nchw.result(conv_transpose2d(x, w, bias, stride, pair, *rest), input, weight)
     except REFUSED:
         # In words that users know, of NCHW shapes.
@@ -62,18 +67,20 @@ def conv_transpose1d_ncl(
         with nchw.without_views(input, weight, bias):
             sizes = beside(1, stride), beside(0, padding), beside(0, output_padding)
             steps = *sizes, groups, beside(1, dilation)
-            out = conv_transpose2d_nchw(as_row(input), weight.unsqueeze(2), bias, *steps)
+            row = as_contiguous_row(input) if is_short(input, weight, bias) else as_row(input)
+            out = conv_transpose2d_nchw(row, weight.unsqueeze(2), bias, *steps)
             return out.squeeze(-2).contiguous()
     except REFUSED:
         F.conv_transpose1d(input, weight, bias, stride, padding, output_padding, groups, dilation)
         raise
 
 
-class TransposedDropIn(Limited):
+class TransposedDropIn(PrepackableTransposed, Limited):
     """What the drop-ins share: `theirs`, a class of torch.nn, `axes` of its images, and `compute`, its function."""
 
     theirs: Any = torch.nn.ConvTranspose2d
     axes = 2
+    oihw = True
     compute = staticmethod(conv_transpose2d_nchw)
 
     @classmethod
@@ -99,15 +106,24 @@ class TransposedDropIn(Limited):
         layer: Any = self
         sizes = layer.stride, layer.padding, layer.kernel_size
         more = layer._output_padding(input, output_size, *sizes, self.axes, layer.dilation)
-        steps = layer.stride, layer.padding, more, layer.groups, layer.dilation
-        return self.compute(input, layer.weight, layer.bias, *steps)
+        weight, bias = self.weight_and_bias()
+        if self._packed is not None:
+            with nchw.without_views(input, weight, bias):
+                images = input if self.axes == 2 else as_contiguous_row(input)
+                out = self.transposed_by_packing(images, weight, bias, more)
+                if out is not None:
+                    return out if self.axes == 2 else out.squeeze(-2)
+        return self.compute(
+            input, weight, bias, layer.stride, layer.padding, more, layer.groups, layer.dilation
+        )
 
 
 class ConvTranspose2d(TransposedDropIn, torch.nn.ConvTranspose2d):
     """torch.nn.ConvTranspose2d computed by nhwc_conv.
 
     Arguments, parameters, initial values, state_dict, shapes, dtypes and memory formats of results are those of
-    torch.nn.ConvTranspose2d; input in channels_last is used in place. `prepack` leaves it as it is.
+    torch.nn.ConvTranspose2d; input in channels_last is used in place. A packed weight (`prepack`) is not used in graphs
+    of torch.compile.
 
     Raises:
         Exception: whatever torch.nn.ConvTranspose2d raises.
@@ -122,7 +138,8 @@ class ConvTranspose1d(TransposedDropIn, torch.nn.ConvTranspose1d):
     """torch.nn.ConvTranspose1d computed by nhwc_conv.
 
     Arguments, parameters, initial values, state_dict, shapes and dtypes of results are those of
-    torch.nn.ConvTranspose1d; results are contiguous. `prepack` leaves it as it is.
+    torch.nn.ConvTranspose1d; results are contiguous. A packed weight (`prepack`) is not used by
+    torch.compile.
 
     Raises:
         Exception: whatever torch.nn.ConvTranspose1d raises.

@@ -8,18 +8,20 @@ import torch
 from torch import Tensor
 
 from .._geometry import as_row
+from .._ops import nchw
 from ..functional_1d import conv_transpose1d
 from . import exchange
 from .drop_in_transposed import ConvTranspose1d
 from .hwio import check_transposed
 from .nwc import NWCLayer
+from .packed_transposed import PrepackableTransposed
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from typing_extensions import Self
 
 
-class NWCConvTranspose1d(NWCLayer):
+class NWCConvTranspose1d(PrepackableTransposed, NWCLayer):
     """torch.nn.ConvTranspose1d for signals [N, W, C], with the weight [K, out_channels/groups, in_channels].
 
     The arguments are those of torch.nn.ConvTranspose1d. `padding` may also be (left, right), "valid", "same" or
@@ -33,6 +35,7 @@ class NWCConvTranspose1d(NWCLayer):
     """
 
     theirs, drop_in = torch.nn.ConvTranspose1d, ConvTranspose1d
+    oihw = False
     shown_unless = dict(padding=(0, 0), output_padding=(0,), dilation=(1,), groups=1)
 
     if TYPE_CHECKING:
@@ -113,10 +116,16 @@ class NWCConvTranspose1d(NWCLayer):
         self.check_reparametrised()
         if isinstance(output_size, (list, tuple)) and len(output_size) == x.dim():
             output_size = output_size[-2]
+        weight, bias = self.weight_and_bias()
+        if self._packed is not None and output_size is None and x.dim() > 1:
+            with nchw.without_views(x, weight, bias):
+                out = self.transposed_by_packing(x.unsqueeze(-3), weight, bias, self.output_padding)
+                if out is not None:
+                    return out.squeeze(-3)
         return conv_transpose1d(
             x,
-            self.weight,
-            self.bias,
+            weight,
+            bias,
             self.stride,
             self.padding,
             self.output_padding if output_size is None else 0,

@@ -16,7 +16,7 @@ from .._ops.finish import NOTHING, ActivationArgument, Finish, finish_argument
 from .._ops.listeners import PLAIN, needs_gradient
 from .._ops.recorded import NOT_COMPUTED
 from .._ops.weight_order import hwio_size
-from .packed_weight import PackedWeight, is_packable
+from .packed_weight import PackedWeight, Packing, is_packable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -29,7 +29,7 @@ class Prepackable(torch.nn.Module):
 
     # The weight is [O, C/groups, KH, KW], else [KH, KW, C/groups, O]; of signals without KH.
     oihw: bool
-    _packed: PackedWeight | None = None
+    _packed: Any = None  # a Packing, of the kind that `_packing` makes
 
     if TYPE_CHECKING:  # at run time torch.jit would read these, and take the text of an annotation for a type
         groups: int
@@ -49,12 +49,24 @@ class Prepackable(torch.nn.Module):
         weight = self._parameters.get("weight")  # a parametrised layer has another one at every access
         self._packed = None
         if self.algorithm == "auto" and is_packable(weight):
-            self._packed = PackedWeight(weight, *self._how_to_pack())
+            self._packed = self._packing(weight)
 
-    def _how_to_pack(self) -> tuple[int, bool, bool]:
-        """What pack_weight takes after the weight."""
+    def _packing(self, weight: torch.nn.Parameter) -> Packing | None:
+        """None where nothing can be packed."""
         may_be_winograd = self.stride == self.dilation == (1, 1)
-        return self.groups, may_be_winograd, self.oihw
+        return PackedWeight(weight, self.groups, may_be_winograd, self.oihw)
+
+    def fresh_packing(self, weight: Tensor) -> Any:
+        """The packing of a weight, made anew if the parameter has changed. None where there is none of `weight`."""
+        packed = self._packed
+        # Another parameter may be gone with the call (torch.func.functional_call), or be written to uncounted.
+        if packed is None or weight is not packed.parameter:
+            return None
+        if packed.is_stale():
+            if not is_packable(weight):
+                return None
+            packed = self._packed = self._packing(weight)
+        return packed
 
     def weight_and_bias(self) -> tuple[Tensor, Tensor | None]:
         """The attributes, from where they are mostly: nn.Module's own lookup takes ten times as long."""
@@ -77,12 +89,9 @@ class Prepackable(torch.nn.Module):
         `steps` are stride, padding, dilation and groups. None where nothing is packed of `weight`, somebody but
         autograd looks, or a gradient is to come.
         """
-        packed = self._packed
         if (
-            packed is None
+            self._packed is None
             or not is_recordable(x, weight, bias)
-            # Another parameter may be gone with the call (torch.func.functional_call), or be written to uncounted.
-            or weight is not packed.parameter
             or needs_gradient(x, weight, bias, residual)
             or self.algorithm != "auto"
             or x.dtype != weight.dtype
@@ -90,12 +99,12 @@ class Prepackable(torch.nn.Module):
             or (residual is not None and type(residual) not in PLAIN)
         ):
             return None
-        if packed.is_stale():
-            if not is_packable(weight):
-                return None
-            packed = self._packed = PackedWeight(weight, *self._how_to_pack())
+        packed = self.fresh_packing(weight)
+        if packed is None:
+            return None
         try:
-            return packed.convolve(x, bias, steps, self.finish, residual)
+            out: Tensor = packed.convolve(x, bias, steps, self.finish, residual)
+            return out
         except NOT_COMPUTED:
             return None  # computed in another way, or refused in words that fit
 

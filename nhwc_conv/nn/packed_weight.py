@@ -18,34 +18,60 @@ from .._geometry.dtypes import COMPUTED
 from .._ops import ops
 from .._ops.finish import Finish
 from .._ops.recorded import convolve_finished, convolve_packed, short_call
+from .._ops.transposed import TransposedCall, convolve_transposed, pack_transposed
 from .._ops.weight_order import hwio_size
 
 
-class PackedWeight:
-    """A packed copy of a parameter, and what the parameter was at that moment."""
+class Packing:
+    """A packed copy of a parameter, `tensor`, and what the parameter was at that moment."""
 
-    def __init__(self, parameter: torch.nn.Parameter, groups: int, winograd: bool, oihw: bool) -> None:
+    tensor: Tensor
+
+    def __init__(self, parameter: torch.nn.Parameter) -> None:
         # Read first: a change while packing makes this copy stale, not the next one.
         self.parameter, self.state = parameter, state_of(parameter)
         self.memory = parameter.detach()  # else the next weight might come to lie at the same address
+        PACKED.add(self)
+        watch_optimizers()
+
+    def is_stale(self) -> bool:
+        return self.state != state_of(self.parameter)
+
+    def of_images(self, oihw: bool) -> Tensor:
+        """The parameter with four dimensions."""
         weight = self.memory
         if (
-            parameter.dim() == 3
+            weight.dim() == 3
         ):  # of signals, [O, C/groups, K] or [K, C/groups, O]: as that of images of one row
-            weight = weight.unsqueeze(2 if oihw else 0)
-        elif parameter.dim() == 2:  # of a linear layer, [O, C]: as HWIO
-            weight = weight.t()[None, None]
+            return weight.unsqueeze(2 if oihw else 0)
+        return weight.t()[None, None] if weight.dim() == 2 else weight  # of a linear layer, [O, C]: as HWIO
+
+
+class PackedTransposed(Packing):
+    """That of a transposed convolution."""
+
+    def __init__(self, parameter: torch.nn.Parameter, call: TransposedCall) -> None:
+        super().__init__(parameter)
+        self.call, self.weight = call, self.of_images(bool(call.nchw))
+        self.tensor = pack_transposed(self.weight, call)
+
+    def convolve(self, x: Tensor, bias: Tensor | None) -> Tensor | None:
+        """The convolution of a tensor that is short; None where it is computed in another way, or refused."""
+        return convolve_transposed(x, self.weight, bias, self.call, self.tensor)
+
+
+class PackedWeight(Packing):
+    """That of a convolution."""
+
+    def __init__(self, parameter: torch.nn.Parameter, groups: int, winograd: bool, oihw: bool) -> None:
+        super().__init__(parameter)
+        weight = self.of_images(oihw)
         self.size = hwio_size(weight, oihw)
         self.tensor = ops.pack_weight(weight, groups, winograd, oihw)
         self.nothing = parameter.new_empty(0)  # no packing: what an exported program holds in its place
         self.nchw = oihw
         self.geometry: tuple[Any, ...] = ()
         self.short_call: tuple[int, ...] = ()
-        PACKED.add(self)
-        watch_optimizers()
-
-    def is_stale(self) -> bool:
-        return self.state != state_of(self.parameter)
 
     def convolve(
         self,
@@ -68,7 +94,7 @@ class PackedWeight:
         return convolve_finished(x, self.tensor, bias, *call)
 
 
-PACKED: weakref.WeakSet[PackedWeight] = weakref.WeakSet()
+PACKED: weakref.WeakSet[Packing] = weakref.WeakSet()
 
 
 def is_packable(parameter: Tensor | None) -> TypeGuard[torch.nn.Parameter]:

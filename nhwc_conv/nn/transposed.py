@@ -12,13 +12,14 @@ from ..functional import conv_transpose2d
 from . import exchange
 from .drop_in_transposed import ConvTranspose2d
 from .hwio import HWIOLayer, check_transposed
+from .packed_transposed import PrepackableTransposed
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from typing_extensions import Self
 
 
-class NHWCConvTranspose2d(HWIOLayer):
+class NHWCConvTranspose2d(PrepackableTransposed, HWIOLayer):
     """torch.nn.ConvTranspose2d for NHWC tensors, with the weight [KH, KW, out_channels/groups, in_channels].
 
     The arguments are those of torch.nn.ConvTranspose2d. `padding` may also be (top, bottom, left, right), "valid",
@@ -37,6 +38,7 @@ class NHWCConvTranspose2d(HWIOLayer):
     """
 
     theirs, drop_in = torch.nn.ConvTranspose2d, ConvTranspose2d
+    oihw = False
     shown_unless = dict(padding=(0, 0, 0, 0), output_padding=(0, 0), dilation=(1, 1), groups=1)
 
     if TYPE_CHECKING:
@@ -134,10 +136,15 @@ class NHWCConvTranspose2d(HWIOLayer):
         self.check_reparametrised()
         if output_size is not None and len(output_size) == x.dim():
             output_size = output_size[-3:-1]
+        weight, bias = self.weight_and_bias()
+        if self._packed is not None and output_size is None:
+            out = self.transposed_by_packing(x, weight, bias, self.output_padding)
+            if out is not None:
+                return out
         return conv_transpose2d(
             x,
-            self.weight,
-            self.bias,
+            weight,
+            bias,
             self.stride,
             self.padding,
             self.output_padding if output_size is None else 0,
