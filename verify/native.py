@@ -25,7 +25,7 @@ class Variant:
 
     `environment` and `place` (of buffers: on the heap, or between guard pages) are for the driver's run. `compiler` is
     the command instead of `compiler()`; `emulator` stands before the driver's own. `instruction_sets` are those whose
-    kernels it has, instead of all that the machine may have.
+    kernels it has, instead of all that the machine may have; `beyond_baseline` are flags for all but the baseline's.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Variant:
     compiler: tuple[str, ...] = ()
     emulator: tuple[str, ...] = ()
     instruction_sets: tuple[str, ...] = ()
+    beyond_baseline: tuple[str, ...] = ()
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -109,7 +110,8 @@ def _units(csrc: Path, variant: Variant, folder: Path):
         if architecture in (machine, "any"):
             macros = dict(NAME=name, VECTOR_BYTES=width, REGISTERS=registers)
             defines = [f"-DNHWC_ISA_{key}={value}" for key, value in macros.items()]
-            own = ["-fno-tree-vectorize", *variant.kernels, *baseline, *flags.split(), *defines]
+            more = variant.beyond_baseline if name != "baseline" else ()
+            own = ["-fno-tree-vectorize", *variant.kernels, *more, *baseline, *flags.split(), *defines]
             yield csrc / "kernels/isa.cpp", f"isa_{name}", [*FLAGS, *own]
 
 
