@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from case import Case
 
 ROOT = Path(__file__).parent.parent
 DISABLED = os.environ.get("NHWC_CONV_DISABLE_EXT", "0") not in ("", "0")
@@ -63,7 +64,10 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """avx512_bf16 is avx512 but for bfloat16: cases of other dtypes would run the same kernels again."""
+    """avx512_bf16 is avx512 but for bfloat16: cases of other dtypes would run the same kernels again.
+
+    A function's tests of one case follow one another, whatever else they have: oracle.py remembers the last answers.
+    """
     parameters = [item.callspec.params if hasattr(item, "callspec") else {} for item in items]
     kept, again = [], []
     for item, p in zip(items, parameters, strict=True):
@@ -71,7 +75,13 @@ def pytest_collection_modifyitems(config, items):
         (again if repeats else kept).append(item)
     if again:
         config.hook.pytest_deselected(items=again)
-        items[:] = kept
+    places = {}
+    items[:] = sorted(kept, key=lambda item: places.setdefault(place_of(item), len(places)))
+
+
+def place_of(item):
+    case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+    return (item.function, case) if isinstance(case, Case) else item
 
 
 def pytest_runtest_setup(item):

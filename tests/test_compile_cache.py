@@ -16,40 +16,48 @@ from torch._dynamo.utils import counters
 
 import nhwc_conv
 
-step, dynamic, freezing = json.loads(sys.argv[1])
+freezing, *kinds = json.loads(sys.argv[1])
 torch._inductor.config.freezing = freezing
-torch.manual_seed(0)
-# Without bias and in channels_last: nothing is left for a C++ compiler.
-model = nn.Sequential(nn.Conv2d(3, 16, 3, stride=2, bias=False), nn.Conv2d(16, 16, 3, padding="same", bias=False))
-model = model.to(memory_format=torch.channels_last)
-compiled = torch.compile(model, backend=nhwc_conv.compile_backend, dynamic=dynamic)
-x = torch.randn(2, 3, 12, 14).contiguous(memory_format=torch.channels_last)
-with torch.set_grad_enabled(step):
-    begin = time.perf_counter()
-    y = compiled(x)
-    if step:
-        y.sum().backward()
-    seconds = time.perf_counter() - begin
-    gradients = [p.grad.clone() for p in model.parameters() if step]
-    expected = model(x)
-    model.zero_grad()
-    if step:
-        expected.sum().backward()
-torch.testing.assert_close(y, expected)
-torch.testing.assert_close(gradients, [p.grad for p in model.parameters() if step], rtol=1e-4, atol=1e-4)
-kept = {name: n for found in counters.values() for name, n in found.items() if "_cache_" in name}
-print(json.dumps([kept, seconds]))
+found = []
+for step, dynamic in kinds:
+    torch.manual_seed(0)
+    # Without bias and in channels_last: nothing is left for a C++ compiler.
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, stride=2, bias=False), nn.Conv2d(16, 16, 3, padding="same", bias=False))
+    model = model.to(memory_format=torch.channels_last)
+    torch._dynamo.reset()
+    counters.clear()
+    compiled = torch.compile(model, backend=nhwc_conv.compile_backend, dynamic=dynamic)
+    x = torch.randn(2, 3, 12, 14).contiguous(memory_format=torch.channels_last)
+    with torch.set_grad_enabled(step):
+        begin = time.perf_counter()
+        y = compiled(x)
+        if step:
+            y.sum().backward()
+        seconds = time.perf_counter() - begin
+        gradients = [p.grad.clone() for p in model.parameters() if step]
+        expected = model(x)
+        model.zero_grad()
+        if step:
+            expected.sum().backward()
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(gradients, [p.grad for p in model.parameters() if step], rtol=1e-4, atol=1e-4)
+    kept = {name: n for parts in counters.values() for name, n in parts.items() if "_cache_" in name}
+    found.append([kept, seconds])
+print(json.dumps(found))
 """
+TRAINING, DYNAMIC, INFERENCE = (True, False), (False, True), (False, False)
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Compiles and calls a small network in a new process: what became of PyTorch's caches, and seconds."""
+    """Compiles and calls a small network in a new process, for each kind anew: what became of PyTorch's caches, and
+    seconds.
+    """
 
-    def run(step=False, dynamic=False, freezing=False, **environment):
+    def run(*kinds, freezing=False, **environment):
         paths = dict(PYTHONPATH=str(ROOT), TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
         done = subprocess.run(
-            [sys.executable, "-c", START, json.dumps([step, dynamic, freezing])],
+            [sys.executable, "-c", START, json.dumps([freezing, *kinds])],
             env={**os.environ, **paths, **environment}, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -58,16 +66,16 @@ def start(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("kind", (dict(step=True), dict(dynamic=True)), ids=("training", "dynamic"))
-def test_a_second_start_compiles_nothing(start, kind):
-    (first, slow), (second, fast) = start(**kind), start(**kind)
-    graphs = 1 + kind.get("step", False)
-    assert first == {"autograd_cache_miss": 1, "autograd_cache_saved": 1, "fxgraph_cache_miss": graphs}
-    assert second == {"autograd_cache_hit": 1, "fxgraph_cache_hit": graphs}
-    assert fast < slow
+def test_a_second_start_compiles_nothing(start):
+    kinds = TRAINING, DYNAMIC
     # Nor is the backward pass of a process without Winograd one for others.
-    other, _ = start(**kind, NHWC_CONV_WINOGRAD="0")
-    assert other == first
+    starts = start(*kinds), start(*kinds), start(*kinds, NHWC_CONV_WINOGRAD="0")
+    for (step, _), (first, slow), (second, fast), (other, _) in zip(kinds, *starts, strict=True):
+        graphs = 1 + step
+        assert first == {"autograd_cache_miss": 1, "autograd_cache_saved": 1, "fxgraph_cache_miss": graphs}
+        assert second == {"autograd_cache_hit": 1, "fxgraph_cache_hit": graphs}
+        assert fast < slow
+        assert other == first
 
 
 @pytest.mark.needs_extension
@@ -76,5 +84,7 @@ def test_a_frozen_graph_serves_every_instruction_set(start):
     from nhwc_conv._extension import module as extension
 
     first, *_, last = 2 * extension.instruction_sets()
-    found = [start(freezing=True, NHWC_CONV_ISA=isa)[0] for isa in (first, last)]
-    assert found == [{"autograd_cache_bypass": 1, f"fxgraph_cache_{what}": 1} for what in ("miss", "hit")]
+    found = [start(INFERENCE, freezing=True, NHWC_CONV_ISA=isa) for isa in (first, last)]
+    assert [kept for ((kept, _),) in found] == [
+        {"autograd_cache_bypass": 1, f"fxgraph_cache_{what}": 1} for what in ("miss", "hit")
+    ]

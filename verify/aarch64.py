@@ -185,7 +185,7 @@ def examine(cases: list) -> list[summary.Line]:
 
 
 def main(arguments=None) -> int:
-    return over_geometries.main("aarch64", __doc__, examine, 100, arguments)
+    return over_geometries.main("aarch64", __doc__, examine, examine, 100, arguments)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ class Variant:
     """Flags of the compiler: for everything (the link as well), and for the kernels alone.
 
     `environment` and `place` (of buffers: on the heap, or between guard pages) are for the driver's run. `compiler` is
-    the command instead of `compiler()`; `emulator` stands before the driver's own.
+    the command instead of `compiler()`; `emulator` stands before the driver's own. `instruction_sets` are those whose
+    kernels it has, instead of all that the machine may have; `beyond_baseline` are flags for all but the baseline's.
     """
 
     name: str
@@ -34,6 +35,8 @@ class Variant:
     place: str = "heap"
     compiler: tuple[str, ...] = ()
     emulator: tuple[str, ...] = ()
+    instruction_sets: tuple[str, ...] = ()
+    beyond_baseline: tuple[str, ...] = ()
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -41,9 +44,9 @@ class Variant:
 
 
 def _sanitizer(name, flags, **environment):
-    # Kernels unoptimised: the compiler takes minutes over their unrolled loops otherwise.
-    common = ("-O1", "-g1", "-fno-omit-frame-pointer", *flags)
-    return Variant(name, common, ("-O0", "-g1", *flags), tuple(environment.items()))
+    # Unoptimised: the compiler takes minutes over the kernels' unrolled loops otherwise, and a minute over the passes.
+    flags = ("-O0", "-g1", *flags)
+    return Variant(name, flags, flags, tuple(environment.items()))
 
 
 def of_setup(name: str):
@@ -86,23 +89,29 @@ def target_of(command: tuple[str, ...]) -> str:
     return of_setup("SPELLINGS").get(name, name)
 
 
-def _units(csrc: Path, variant: Variant):
+def _units(csrc: Path, variant: Variant, folder: Path):
     """(source, object's name, flags) of everything the driver is linked from."""
     machine = target_of(variant.command)
     baseline = ["-march=x86-64"] if machine == "x86_64" else []
+    table = (csrc / "kernels/isa_table.def").read_text()
+    rows = [row for row in ISA_ROW.finditer(table) if row[1] in (variant.instruction_sets or row[1])]
     driver = sorted((csrc.parent / "verify/native").glob("*.cpp"))
     plain = [
         p for p in sorted(csrc.glob("conv/*.cpp")) + sorted(csrc.glob("kernels/*.cpp")) if p.stem != "isa"
     ]
     for path in driver + plain:
-        yield path, path.stem, [*FLAGS, *variant.common, *baseline]
-    for name, architecture, width, registers, flags in ISA_ROW.findall(
-        (csrc / "kernels/isa_table.def").read_text()
-    ):
+        where = []
+        if path.stem == "dispatch" and variant.instruction_sets:
+            # It looks for the table where it stands itself first.
+            path, where = Path(shutil.copy(path, folder)), ["-iquote", str(path.parent)]
+            (folder / "isa_table.def").write_text("\n".join(row[0] for row in rows) + "\n")
+        yield path, path.stem, [*FLAGS, *variant.common, *baseline, *where]
+    for name, architecture, width, registers, flags in (row.groups() for row in rows):
         if architecture in (machine, "any"):
             macros = dict(NAME=name, VECTOR_BYTES=width, REGISTERS=registers)
             defines = [f"-DNHWC_ISA_{key}={value}" for key, value in macros.items()]
-            own = ["-fno-tree-vectorize", *variant.kernels, *baseline, *flags.split(), *defines]
+            more = variant.beyond_baseline if name != "baseline" else ()
+            own = ["-fno-tree-vectorize", *variant.kernels, *more, *baseline, *flags.split(), *defines]
             yield csrc / "kernels/isa.cpp", f"isa_{name}", [*FLAGS, *own]
 
 
@@ -127,7 +136,7 @@ def build(variant: Variant, root: Path = ROOT, folder: Path | None = None, jobs:
     """The driver's executable, in build/verify/<variant>; only what has changed is compiled."""
     folder = folder or ROOT / "build/verify" / variant.name
     folder.mkdir(parents=True, exist_ok=True)
-    units = list(_units(root / "csrc", variant))
+    units = list(_units(root / "csrc", variant, folder))
     # The longest first: vectors of more registers have more kernels.
     units.sort(key=lambda unit: (not unit[1].startswith("isa_"), unit[1] != "isa_avx512"))
     with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from . import report, summary
 from .geometries import quick_cases, random_cases, table_cases
 
+Look = Callable[[list], list[summary.Line]]
 
-def main(
-    name: str, about: str, look: Callable[[list], list[summary.Line]], random: int, arguments=None
-) -> int:
-    """Runs `look` as `python -m verify.<name>`; returns the number of lines that are not as promised.
+
+def main(name: str, about: str, look: Look, quick: Look, random: int, arguments=None) -> int:
+    """Runs `look`, or `quick`, as `python -m verify.<name>`; returns the number of lines that are not as promised.
 
     Args:
         about: the module's docstring.
@@ -27,7 +27,7 @@ def main(
     )
     options = parser.parse_args(arguments)
     if options.quick:
-        return summary.show(look(quick_cases()))
+        return summary.show(quick(quick_cases()))
     lines = look([*table_cases(), *random_cases(options.random, seed=1)])
     summary.keep(name, lines)
     report.write()
