@@ -17,12 +17,12 @@ M = TypeVar("M", bound=torch.nn.Module)
 
 
 def prepack(model: M) -> M:
-    """Packs the weights of all NHWCConv2d, Conv2d, NWCConv1d and Conv1d in `model` into the kernels' own order.
+    """Packs the weights of all convolutions of this package in `model`, transposed ones too, as the kernels read them.
 
     That is for inference: later calls that record no gradient (torch.no_grad, torch.inference_mode) use the packed
-    weights, also in torch.compile (but for those of signals); all others, and calls inside transforms or autocast, work
-    as before. Layers with an explicit `algorithm`, parametrised layers (weight_norm), layers under FSDP and dtypes or
-    devices that aten computes are left as they are. The module of an exported program
+    weights, also in torch.compile (but for those of signals and of transposed layers); all others, and calls inside
+    transforms or autocast, work as before. Layers with an explicit `algorithm`, parametrised layers (weight_norm),
+    layers under FSDP and dtypes or devices that aten computes are left as they are. The module of an exported program
     (`torch.export.load(...).module()`) is packed where it was exported from packed layers.
 
     `.train()`, load_state_dict, `.to()` and its kin, deepcopy and pickle drop the packing, and a parameter that is

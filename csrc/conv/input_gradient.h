@@ -107,11 +107,12 @@ template <class S, class A> class InputGradient {
   };
 
   // Phases across that are channels need pixels with the channels of one followed by those of the next. And each of
-  // several would write every so many values of a channel that is apart.
+  // several would write every so many values of a channel that is apart. The copy of half precision is no faster than
+  // that.
   void arrange_result() {
     if (g_.C == 1) dx_.c = dx_.w;
-    const bool are_apart = merged_ > 1 ? dx_.w != g_.C * dx_.c : dx_.c != 1 && g_.w.stride > 1;
-    if (!are_apart) return;
+    const bool are_strided = std::is_same_v<S, A> && dx_.c != 1 && g_.w.stride > 1;
+    if (merged_ > 1 ? dx_.w == g_.C * dx_.c : !are_strided) return;
     dx_ = {nullptr, g_.h.input * g_.w.input * g_.C, g_.w.input * g_.C, g_.C, 1};
     first_pixel_ = memory_.packed_elements;
     memory_.packed_elements += in_lines(g_.N * dx_.n);

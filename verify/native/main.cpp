@@ -150,7 +150,7 @@ void check(const Problem& p, const nhwc_conv::KernelTable& table, const char* dt
            int64_t turn, Memory& memory) {
   constexpr int kForwards = sizeof(kForward) / sizeof(kForward[0]), kChoices = sizeof(kChosen) / sizeof(kChosen[0]);
   const nhwc_conv::Kernels<T, A>& kernels = nhwc_conv::kernels_of<T, A>(table);
-  Bits<T> y[kForwards], y_packed[kChoices], dx[kChoices], dw[kChoices];
+  Bits<T> y[kForwards], y_packed[kChoices], dx[kChoices], transposed[kChoices], dw[kChoices];
   // Upper bounds of sum |products| of each pass.
   const double unit = std::numeric_limits<A>::epsilon() / 2, image = p.g.N * p.g.h.output * p.g.w.output;
   const double y_size = largest(p.y_sizes);
@@ -195,6 +195,10 @@ void check(const Problem& p, const nhwc_conv::KernelTable& table, const char* dt
         judge_forward(kChosen[a], y_packed[a], [&](Finish finish) { return forward_packed(call, algorithm, finish); });
         enter(p, table.name, dtype, "conv2d_input", count);
         judge(kChosen[a], input_gradient(call, algorithm), p.dx, dx_size, dx[a]);
+        if (algorithm != Algorithm::winograd) {
+          enter(p, table.name, dtype, "transposed, packed", count);
+          judge(kChosen[a], transposed_packed(call, algorithm), p.dx, dx_size, transposed[a]);
+        }
         enter(p, table.name, dtype, "conv2d_weight", count);
         judge(kChosen[a], weight_gradient(call, algorithm), p.dw, dw_size, dw[a]);
       }

@@ -135,7 +135,10 @@ template <class S, class A> S* chain(const Call<S, A>& call, Finish finish = {})
   });
 }
 
-template <class S, class A> S* input_gradient(const Call<S, A>& call, Algorithm algorithm) {
+// With a bias, as a transposed convolution has one, or none; and with the weights of phases, if they are packed.
+template <class S, class A>
+S* input_gradient(const Call<S, A>& call, Algorithm algorithm, const nhwc_conv::BiasView<S>& bias = {},
+                  const std::vector<nhwc_conv::PackedPhase<A>>& packed = {}) {
   const nhwc_conv::ConvGeometry& g = call.g;
   const int64_t sizes[4] = {g.N, g.h.input, g.w.input, g.C};
   const Order order = call.turn % 2 ? Order::transposed : Order::contiguous;
@@ -143,8 +146,28 @@ template <class S, class A> S* input_gradient(const Call<S, A>& call, Algorithm 
   const int64_t* s = layout.strides;
   S* dx = poisoned<S>(call.memory.result, call.place, layout.elements);
   run_pass(call, nhwc_conv::InputGradient<S, A>(call.kernels, g, algorithm, call.threads, call.tensors.grad,
-                                                call.tensors.w, {dx, s[0], s[1], s[2], s[3]}));
+                                                call.tensors.w, {dx, s[0], s[1], s[2], s[3]}, bias, packed));
   return order == Order::contiguous ? dx : gather(call.memory.gathered, call.place, layout, sizes, dx);
+}
+
+// With weights of phases that are packed ahead, and a bias of zeros; null where the headers are not recognised.
+template <class S, class A> S* transposed_packed(const Call<S, A>& call, Algorithm algorithm) {
+  const nhwc_conv::ConvGeometry& g = call.g;
+  const bool merged = nhwc_conv::phases_are_channels(g);
+  const nhwc_conv::PackedPhases<S, A> phases(call.kernels, g, merged);
+  const nhwc_conv::PhaseWeights<S, A> weights(call.kernels, g, call.tensors.w, merged);
+  A* packed = poisoned<A>(call.memory.packed, call.place, phases.elements());
+  std::vector<S> copy(weights.elements());
+  call.memory.inputs_read_only(true);
+  phases.pack(threads(call.threads), weights, {}, packed, copy.data());
+  call.memory.inputs_read_only(false);
+  const auto read = phases.read(packed, phases.elements());
+  if (read.empty()) return nullptr;
+  const std::vector<S> zeros(g.C, stored<S>(0));
+  call.memory.packed.read_only(true);
+  S* dx = input_gradient(call, algorithm, {zeros.data(), 1}, read);
+  call.memory.packed.read_only(false);
+  return dx;
 }
 
 template <class S, class A> S* weight_gradient(const Call<S, A>& call, Algorithm algorithm) {
