@@ -196,23 +196,57 @@ def check_sources() -> list[str]:
     return faults
 
 
-def try_beside(torch: str, wheel: Path, target: Target, python: list[str]) -> str:
-    """Installs the wheel into a new environment with that torch, and does what a newcomer does; returns its name.
+def debian_python() -> list[str]:
+    """The command of Debian's Python for aarch64 under qemu: unpacked into build/, and installed nowhere."""
+    folder = WORK / "debian"
+    if not (folder / "root").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        for name in ("lists/partial", "archives/partial", "unpacked"):
+            (folder / name).mkdir(parents=True)
+        (folder / "status").touch()  # of a system without any package
+        options = {
+            "Dir::State": folder, "Dir::State::status": folder / "status", "Dir::Cache": folder,
+            "APT::Architecture": "arm64", "APT::Architectures": "arm64", "APT::Sandbox::User": "root",
+        }  # fmt: skip
+        apt = ["apt-get", "-qq", *(f"-o{name}={value}" for name, value in options.items())]
+        run(*apt, "update")
+        run(*apt, "install", "--yes", "--download-only", "--no-install-recommends", "python3", "libstdc++6")
+        for package in (folder / "archives").glob("*.deb"):
+            run("dpkg", "--extract", package, folder / "unpacked")
+        (folder / "unpacked").rename(folder / "root")
+    return ["qemu-aarch64", "-L", str(folder / "root"), str(folder / "root/usr/bin/python3")]
 
-    python: the command of an interpreter, behind its emulator if it needs one.
-    """
+
+def python_of(target: Target, emulated: str) -> list[str]:
+    """The command of an interpreter for that platform, behind its emulator if it needs one; none if there is none."""
+    if target.is_here:
+        return [sys.executable]
+    if target is not TARGETS["aarch64"]:
+        return []
+    if emulated:
+        return emulated.split()
+    return debian_python() if all(map(shutil.which, ("qemu-aarch64", "apt-get", "dpkg"))) else []
+
+
+def new_environment(folder: Path, target: Target, python: list[str], *wanted) -> list[str]:
+    """Makes one with a torch and what else is wanted; returns the command of its Python."""
+    run(*python, "-m", "venv", "--without-pip", folder)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-cache-dir", "--target", packages]
+    pip += platform_options(target, packages.parent.name.removeprefix("python"))
+    if target.is_here:
+        run(*pip, *wanted)
+    else:  # pip would take what torch needs on this platform
+        run(*pip, "--no-deps", *wanted)
+        run(*pip, *NEEDED)
+    return [*python[:-1], str(folder / "bin/python")]
+
+
+def try_beside(torch: str, wheel: Path, target: Target, python: list[str]) -> str:
+    """Installs the wheel into a new environment with that torch, and does what a newcomer does; returns its name."""
     wanted = "torch" if torch == "newest" else f"torch=={torch}"
     with tempfile.TemporaryDirectory() as folder:
-        run(*python, "-m", "venv", "--without-pip", folder)
-        inside = [*python[:-1], Path(folder) / "bin/python"]
-        (packages,) = Path(folder).glob("lib/python*/site-packages")
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-cache-dir", "--target", packages]
-        pip += platform_options(target, packages.parent.name.removeprefix("python"))
-        if target.is_here:
-            run(*pip, wanted, wheel)
-        else:  # pip would take what torch needs on this platform
-            run(*pip, "--no-deps", wanted, wheel)
-            run(*pip, *NEEDED)
+        inside = new_environment(Path(folder), target, python, wanted, wheel)
         printed = run(*inside, "-I", ROOT / "verify/newcomer.py")
         return re.search(r"^torch (\S+)$", printed, re.MULTILINE)[1]
 
@@ -231,7 +265,7 @@ def main(arguments=None) -> int:
         "--emulate",
         default="",
         metavar="COMMAND",
-        help="of a Python for aarch64, to try its wheel: 'qemu-aarch64 -L ROOT ROOT/usr/bin/python3'",
+        help="of a Python for aarch64, to try its wheel, instead of Debian's: 'qemu-aarch64 -L ROOT ROOT/bin/python3'",
     )
     options = parser.parse_args(arguments)
     shutil.rmtree(DIST, ignore_errors=True)
@@ -251,10 +285,11 @@ def main(arguments=None) -> int:
         except WheelError as error:
             tell(target.tag, "-", [str(error)], "")
             continue
-        python = [sys.executable] if target.is_here else options.emulate.split() if name == "aarch64" else []
-        for torch in (options.torch if target.is_here else [OLDEST_TORCH]) if python else []:
+        for torch in options.torch if target.is_here else [OLDEST_TORCH]:
             try:
-                tell("a newcomer's path", f"torch {try_beside(torch, wheel, target, python)}", [], "right")
+                if python := python_of(target, options.emulate):
+                    tried = try_beside(torch, wheel, target, python)
+                    tell("a newcomer's path", f"torch {tried}", [], "right")
             except WheelError as error:
                 tell("a newcomer's path", f"torch {torch}", [str(error)], "")
     return summary.show(lines)
