@@ -44,7 +44,6 @@ def test_what_is_said_of_a_slice(arguments, size, result, passed, ok, tree, caps
 
 
 def test_slices_are_of_tests_that_are_there():
-    named = [shlex.split(arguments)[0] for arguments in emulated.SLICES]
-    assert len(set(emulated.SLICES)) == len(named) and all(
-        (ROOT / "tests" / name).is_file() for name in named
-    )
+    named = [word for arguments in emulated.SLICES for word in shlex.split(arguments) if word.endswith(".py")]
+    assert len(named) >= len(emulated.SLICES) == len(set(emulated.SLICES))
+    assert [name for name in named if not (ROOT / "tests" / name).is_file()] == []

@@ -18,19 +18,28 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import ROOT, report, summary, wheels
+from . import ROOT, platforms, report, summary, wheels
 
-TARGET = wheels.TARGETS["aarch64"]
+TARGET = platforms.TARGETS["aarch64"]
 PYTEST = ("pytest>=8", "iniconfig", "packaging", "pluggy", "pygments")
 # What pytest is told; a process each, since the emulator keeps all code that it has translated. No test that compiles,
 # starts processes or asks for times and memory.
 SLICES = (
     "test_ops.py -k 'forward and neon'",
     "test_ops.py -k 'exact and neon'",
-    "test_ops.py -k 'test_gradients and neon and conv2d'",
-    "test_ops.py -k 'gradient_ops and neon'",
+    "test_ops.py -k 'gradients and neon and conv2d or gradient_ops and neon'",
     "test_ops.py -k 'exact and baseline and conv2d'",
     "test_ops.py -k 'not neon and not baseline'",
+    "test_layouts.py -k 'neon or bias or weights or written or aliases'",
+    "test_winograd.py -k 'neon and (forward or gradients or prepacked)'",
+    "test_half.py -k 'not baseline'",
+    "test_out_dtype.py -k 'not baseline and not compiled'",
+    "test_finish.py test_finish_gradients.py -k 'not baseline'",
+    "test_packed_ops.py test_prepack.py -k 'neon or stale or weight'",
+    "test_recorded.py -k 'not baseline and not float64 and not float16'",
+    "test_bad_input.py test_bad_tensors.py test_argument_types.py",
+    "test_nn.py test_nwc.py test_lazy.py test_lazy_drop_ins.py test_drop_in_1d.py test_transposed_drop_in.py",
+    "test_functional.py test_transpose.py test_autograd.py test_exchange.py",
 )
 FEWEST = 3000
 
@@ -49,8 +58,8 @@ def tree_around(wheel: Path, folder: Path) -> Path:
 def run(python: list[str], tree: Path, arguments: str) -> tuple[int, summary.Line]:
     """How many tests passed, and what is to be said of it."""
     start = time.monotonic()
-    command = [*python, "-m", "pytest", "-p", "no:cacheprovider", *shlex.split(f"tests/{arguments}")]
-    done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
+    command = [*python, "-m", "pytest", "-p", "no:cacheprovider", *shlex.split(arguments)]
+    done = subprocess.run(command, cwd=tree / "tests", capture_output=True, text=True)
     last = done.stdout.strip().rpartition("\n")[2]
     print(f"{arguments}: {last}; {time.monotonic() - start:.0f} s with what comes before", flush=True)
     if done.returncode:
@@ -67,7 +76,7 @@ def look(slices: list[str], promised: int) -> list[summary.Line]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         wanted = (f"torch=={wheels.OLDEST_TORCH}", *PYTEST)
-        python = wheels.new_environment(folder / "python", TARGET, wheels.debian_python(), *wanted)
+        python = platforms.new_environment(folder / "python", TARGET, platforms.debian_python(), *wanted)
         tree = tree_around(wheel, folder / "tree")
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             done = list(pool.map(lambda arguments: run(python, tree, arguments), slices))

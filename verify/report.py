@@ -35,8 +35,8 @@ PARTS = {
     ),
     "emulated": (
         "make emulated",
-        "Tests of tests/ for 64-bit Arm: the library of that platform's wheel beside torch 2.10, in Debian's Python, all "
-        "under qemu.",
+        "Tests of tests/ on 64-bit Arm: the library of that platform's wheel beside torch 2.10, in Debian's Python, "
+        "all of it under qemu.",
     ),
     "mutate": (
         "make mutate",
