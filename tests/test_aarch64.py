@@ -177,7 +177,9 @@ def building(monkeypatch):
 @pytest.mark.parametrize("said, architecture", TARGETS)
 def test_the_compiler_says_what_it_compiles_for(said, architecture, building, tmp_path):
     compiler = script(tmp_path / "c++", f'[ "$2" = -dumpmachine ] && echo {said}\n')
-    building.compiler = SimpleNamespace(compiler_so=["none"], compiler_so_cxx=[compiler, "-O2"])
+    building.compiler = SimpleNamespace(
+        compiler_type="unix", compiler_so=["none"], compiler_so_cxx=[compiler, "-O2"]
+    )
     assert building.target() == native.target_of((compiler, "-O2")) == architecture
 
 
@@ -192,15 +194,16 @@ def test_instruction_sets_are_those_of_the_target(building):
     }
 
 
-def test_without_a_unix_compiler_the_platform_says_it(building):
-    building.compiler = SimpleNamespace()
+def test_clang_cl_is_asked_in_its_own_way(building, tmp_path):
+    says = 'case "$1" in /clang:-dumpmachine) echo x86_64-pc-windows-msvc;; /clang:-Werror) exit 0;; *) exit 1;; esac\n'
+    building.compiler = SimpleNamespace(compiler_type="msvc", cc=script(tmp_path / "clang-cl", says))
     assert building.target() == "x86_64"
-    assert not building.takes("-O2")
+    assert building.takes("-O2") and building.spelled(["/O2", "-O2"]) == ["/O2", "/clang:-O2"]
 
 
 def test_a_flag_that_a_compiler_warns_of_is_not_passed(building, tmp_path):
     says = 'case "$*" in *-Werror*-strange*) exit 1;; *-Werror*) exit 0;; esac\nexit 1\n'
-    building.compiler = SimpleNamespace(compiler_so=[script(tmp_path / "c++", says)])
+    building.compiler = SimpleNamespace(compiler_type="unix", compiler_so=[script(tmp_path / "c++", says)])
     assert building.takes("-known") and not building.takes("-strange")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from on_keras import keras
+from on_keras import check, keras
 from spy import OpNames
 
 import nhwc_conv
@@ -18,7 +18,6 @@ POOLS = {
     "adaptive max": lambda x: ops.adaptive_max_pool(x, (3, 2)),
     "adaptive average": lambda x: ops.adaptive_average_pool(x, (3, 2)),
 }
-SAFETY = 4
 COPIES = {"aten::clone", "aten::copy_", "aten::contiguous", "aten::_to_copy"}
 
 
@@ -102,17 +101,6 @@ def exact(layer, x, training):
     out = (x - mean) / (variance + layer.epsilon).sqrt() * trained.get("gamma", 1) + trained.get("beta", 0)
     found = torch.autograd.grad(out, [x, *trained.values()], direction(out).double())
     return {"out": out.detach(), **dict(zip(["x", *trained], found, strict=True)), **moving}
-
-
-def check(actual, theirs, answer):
-    """That errors are no larger than those of the original, or than rounding of the largest element, but for SAFETY."""
-    assert actual.keys() == theirs.keys() == answer.keys()
-    for name, value in answer.items():
-        assert actual[name].dtype == theirs[name].dtype
-        unit = max(
-            (theirs[name] - value).abs().max(), torch.finfo(theirs[name].dtype).eps * value.abs().max()
-        )
-        assert (actual[name] - value).abs().max() <= SAFETY * unit, name
 
 
 def counting(monkeypatch):

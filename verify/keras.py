@@ -29,30 +29,38 @@ from . import ROOT
 
 # Folders and files under keras/src.
 TESTS = (
-    "layers/convolutional", "layers/pooling", "layers/normalization/batch_normalization_test.py", "ops/nn_test.py",
+    "layers/convolutional", "layers/pooling", "layers/normalization", "layers/activations", "layers/merging",
+    "layers/reshaping", "layers/regularization/dropout_test.py", "layers/core/dense_test.py", "layers/layer_test.py",
+    "ops/nn_test.py", "ops/function_test.py", "ops/symbolic_arguments_test.py",
     "models", "trainers", "export/torch_test.py", "export/onnx_test.py",
 )  # fmt: skip
 
 
 class Plugin:
-    """What became of each test, and how many calls of our convolutions it made."""
+    """What became of each test, and how many calls of our convolutions and of layers directly it made."""
 
     def __init__(self, path: str, enable: bool) -> None:
-        self.path, self.calls, self.outcomes = Path(path), Counter[str](), {}
+        self.path, self.outcomes = Path(path), {}
+        self.calls, self.direct = Counter[str](), Counter[str]()
         self.test = "while collecting"
         if enable:
             from nhwc_conv import keras
-            from nhwc_conv.keras import convolutions
+            from nhwc_conv.keras import convolutions, direct
 
-            for table in (convolutions.FORWARD, convolutions.TRANSPOSED):
-                table.update({axes: self.counted(function) for axes, function in table.items()})
+            tables = (
+                (convolutions.FORWARD, self.calls),
+                (convolutions.TRANSPOSED, self.calls),
+                (direct.TABLE, self.direct),
+            )
+            for table, counter in tables:
+                table.update({key: self.counted(function, counter) for key, function in table.items()})
             keras.enable()
 
-    def counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(self, function: Callable[..., Any], counter: Counter[str]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(*args: Any) -> Any:
             result = function(*args)
-            self.calls[self.test] += 1
+            counter[self.test] += result is not None
             return result
 
         return call
@@ -67,7 +75,9 @@ class Plugin:
         self.outcomes[report.nodeid] = report.outcome if before == "passed" else before
 
     def pytest_sessionfinish(self) -> None:
-        self.path.write_text(json.dumps({"outcomes": self.outcomes, "calls": self.calls}))
+        self.path.write_text(
+            json.dumps({"outcomes": self.outcomes, "calls": self.calls, "direct": self.direct})
+        )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -123,6 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
         by_folder.setdefault(test.split("::")[0], Counter()).update(tests=1, calls=calls)
     for path, count in by_folder.items():
         print(f"  {path}: {count['calls']} calls of our convolutions in {count['tests']} tests that pass")
+    direct = {test: n for test, n in after["direct"].items() if test in passed and n}
+    print(f"  {sum(direct.values())} calls of layers were direct, in {len(direct)} tests that pass")
     print(f"{len(passed) - len(lost)} of {len(passed)} tests pass as before; {served.total()} calls served")
     return len(lost) or not served
 

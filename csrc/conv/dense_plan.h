@@ -187,10 +187,10 @@ template <class S, class A> class DensePlanner {
     const int64_t Cg = g_.C_per_group(), OH = max(g_.h.output, 1), OW = max(g_.w.output, 1);
     // Narrow groups of a region read lines next to each other, on pages that all of them use.
     plan.groups_together = g_.groups > 1 && is_viewed() && Cg * kSize <= kNarrowGroupBytes;
-    const int64_t channels = plan.groups_together ? g_.C : Cg;
-    const int64_t pixel_bytes = max(g_.h.stride * g_.w.stride * channels * kSize, 1);
+    const int64_t pixel_bytes = max(g_.h.stride * g_.w.stride * (plan.groups_together ? g_.C : Cg) * kSize, 1);
     const int64_t fewest = kFewestTilesToPack * plan.rows;
     int64_t target = clamp(kItemInputBytes / pixel_bytes, fewest, kMostItemPixels);
+    if (packed_ / g_.groups * kSize <= kItemInputBytes) target = min(target, pixels_on_few_pages(g_.O * kSize));
     if (threads_ > 1) target = clamp(ceil_div(pixels() * g_.groups, threads_ * kItemsPerThread), fewest, target);
     plan.item_height = clamp((target + OW / 2) / OW, 1, OH);
     // The rows between taps are staged too: with fewer outputs than those, most copies would serve few products.

@@ -100,14 +100,23 @@ template <class A> bool pads_rows(const Arithmetic<A>& kernels, const ConvGeomet
 // each row does not foresee the next; where images come from the third-level cache or memory, that is most of the time.
 template <class A> bool goes_in_few_rows(const ConvGeometry& g) { return g.N * image_bytes<A>(g) >= kFewRowsBytes; }
 
+// Lanes of an item whose input is staged. Where the pixels of a channel are neighbours, those of its rows should be
+// read together: as many channels as fit with all of their pixels, down to as many as are transposed at once.
+inline int64_t staged_lanes(const ConvGeometry& g, bool planar, int64_t elements) {
+  if (!planar) return kStagedLanes;
+  return clamp(elements / max(g.h.span(g.h.output) * g.w.span(g.w.output), 1), kFewestPlanarLanes, kStagedLanes);
+}
+
 // Items whose input takes so many bytes, and the scratch that it is staged in, if it is.
 template <class S, class A>
 void choose_items(const ConvGeometry& g, const ImageView<const S>& x, int64_t bytes, int threads, LanewisePlan& plan) {
   const int64_t Cg = g.C_per_group(), Og = g.O_per_group(), OH = max(g.h.output, 1), OW = max(g.w.output, 1);
   LanesLayout& layout = plan.layout;
-  const int64_t groups = layout.staged ? ceil_div(max(kStagedLanes / Cg, kFewestStagedGroups), Og) : g.groups;
+  const int64_t elements = bytes / static_cast<int64_t>(sizeof(A));
+  const int64_t lanes = staged_lanes(g, x.w == 1 && x.c != 1, elements);
+  const int64_t groups = layout.staged ? ceil_div(max(lanes / Cg, kFewestStagedGroups), Og) : g.groups;
   layout.item_channels = min(groups, g.groups) * Og;
-  const int64_t pixel = layout.staged ? layout.pixel<A>(g) : g.O, elements = bytes / static_cast<int64_t>(sizeof(A));
+  const int64_t pixel = layout.staged ? layout.pixel<A>(g) : g.O;
   const int64_t across = clamp(elements / (pixel * (g.h.reach(1) + 1)), 1, 1 << 30);
   const int64_t halo = (g.w.kernel - 1) * g.w.dilation;
   plan.item_width = clamp((across - halo) / g.w.stride, kFewestAcross, max(OW, kFewestAcross));

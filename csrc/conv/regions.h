@@ -18,6 +18,12 @@ struct RegionPlan : DensePlan {
   }
 };
 
+// Outputs of an item whose weights stay in the caches. Each tile of columns writes its piece of all pixels before the
+// next does: on as few pages as the processor knows at once, unless pixels are so large that hardly any would be left.
+inline int64_t pixels_on_few_pages(int64_t pixel_bytes) {
+  return max(kItemOutputBytes / max(pixel_bytes, 1), kFewestItemPixels);
+}
+
 struct RegionItem {
   int64_t group, n;
   Range ys, xs, tiles;

@@ -78,6 +78,9 @@ constexpr int64_t kPanelGap = 16;
 // that share the packing of weights; items for each thread, so that none waits for the last.
 constexpr int64_t kItemInputBytes = 192 * kKilobyte, kMostItemPixels = 4096, kFewestTilesToPack = 4,
                   kItemsPerThread = 4;
+// Of results where weights are few: bytes on so many pages as the first-level buffer of addresses holds, but outputs at
+// least.
+constexpr int64_t kItemOutputBytes = 128 * kKilobyte, kFewestItemPixels = 256;
 // Channels of a group so few that other groups use the same pages before they are gone.
 constexpr int64_t kNarrowGroupBytes = 128;
 
@@ -101,8 +104,9 @@ constexpr int64_t kPieceRowsBytes = 512 * kKilobyte, kWideRowBytes = 1024;
 // cache; read once, it may be larger: rows at its ends, which the next item reads too, weigh less. Outputs in a row, at
 // least.
 constexpr int64_t kLanewiseItemBytes = 192 * kKilobyte, kReadOnceBytes = 4 * kLanewiseItemBytes;
-// Lanes, and groups at least, of a staged pixel: of fewer, items read too short pieces of the image's pixels.
-constexpr int64_t kStagedLanes = 512, kFewestStagedGroups = 16;
+// Lanes, and groups at least, of a staged pixel: of fewer, items read too short pieces of the image's pixels. Lanes at
+// least where channels stand apart, and pixels together.
+constexpr int64_t kStagedLanes = 512, kFewestPlanarLanes = 16, kFewestStagedGroups = 16;
 // So few rows of outputs where images or results take so much. Outputs of a tile row by row. Pixels, at least, of which
 // tiles under dilated kernels take one in so many.
 constexpr int64_t kFewRows = 4, kFewRowsBytes = 512 * kKilobyte, kLargePixels = 4, kSharedPixelBytes = 128;

@@ -36,6 +36,14 @@ def are_ours(x: Tensor, w: Tensor, data_format: str | None) -> bool:
     return channels_last and x.dim() == w.dim() and x.dim() - 2 in FORWARD and on_cpu(x, w)
 
 
+def forward(
+    x: Tensor, w: Tensor, bias: Tensor | None, strides: Any, padding: str, dilation_rate: Any
+) -> Tensor:
+    """A convolution whose groups follow from the sizes, as they do in Keras; padding is "same" or "valid"."""
+    zeros = "same" if padding == "same" else 0
+    return FORWARD[x.dim() - 2](x, w, bias, strides, zeros, dilation_rate, x.shape[-1] // w.shape[-2])
+
+
 def conv(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def convolve(
@@ -48,10 +56,9 @@ def conv(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         x, w = convert_to_tensor(inputs), convert_to_tensor(kernel)
         if are_ours(x, w, data_format) and x.shape[-1] % w.shape[-2] == 0:
-            axes, zeros = x.dim() - 2, "same" if padding == "same" else 0
             try:
-                steps = standardize_tuple(strides, axes, "strides")
-                return FORWARD[axes](x, w, None, steps, zeros, dilation_rate, x.shape[-1] // w.shape[-2])
+                steps = standardize_tuple(strides, x.dim() - 2, "strides")
+                return forward(x, w, None, steps, padding, dilation_rate)
             except REFUSED:
                 pass
         return original(x, w, strides, padding, data_format, dilation_rate)

@@ -1,4 +1,4 @@
-"""Batch normalisation of the last axis by torch's, in one pass where Keras' PyTorch backend takes a row of them."""
+"""Batch normalisation of the last axis in one pass, where Keras' PyTorch backend takes a row of them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,31 @@ def is_ours(x: Tensor, axis: int, tensors: list[Tensor]) -> bool:
     )
 
 
+def normalized(
+    x: Tensor,
+    axis: int,
+    mean: Tensor,
+    variance: Tensor,
+    offset: Tensor | None,
+    scale: Tensor | None,
+    epsilon: float,
+) -> Tensor | None:
+    """By given moments; None where that is for Keras to do."""
+    tensors = [t for t in (mean, variance, offset, scale) if t is not None]
+    if not is_ours(x, axis, tensors):
+        return None
+    if not (torch.is_grad_enabled() and any([t.requires_grad for t in (x, *tensors)])):
+        # torch's takes these steps by itself, but not a vector at a time.
+        factor = (variance + epsilon).rsqrt()
+        factor = factor if scale is None else factor * scale
+        shift = -mean * factor if offset is None else torch.addcmul(offset, mean, factor, value=-1)
+        return torch.addcmul(shift, x, factor)
+    if mean.requires_grad or variance.requires_grad:  # of which torch's has no gradients
+        return None
+    pixels = x.flatten(0, -2)
+    return F.batch_norm(pixels, mean, variance, scale, offset, False, 0.0, epsilon).view(x.shape)
+
+
 def batch_normalization(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def normalize(
@@ -42,13 +67,8 @@ def batch_normalization(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         x, mean, variance = map(convert_to_tensor, (x, mean, variance))
         offset, scale = (None if t is None else convert_to_tensor(t) for t in (offset, scale))
-        # torch's has no gradients of these.
-        given = torch.is_grad_enabled() and (mean.requires_grad or variance.requires_grad)
-        tensors = [t for t in (mean, variance, offset, scale) if t is not None]
-        if given or not is_ours(x, axis, tensors):
-            return original(x, mean, variance, axis, offset, scale, epsilon)
-        pixels = x.flatten(0, -2)
-        return F.batch_norm(pixels, mean, variance, scale, offset, False, 0.0, epsilon).view(x.shape)
+        out = normalized(x, axis, mean, variance, offset, scale, epsilon)
+        return original(x, mean, variance, axis, offset, scale, epsilon) if out is None else out
 
     return normalize
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from keras.src.backend.torch import nn
-from keras.src.layers import BatchNormalization
+from keras.src.layers import BatchNormalization, Layer
+from keras.src.ops.symbolic_arguments import SymbolicArguments
 
+from .calls import fill_in, layer_call
 from .convolutions import conv, conv_transpose
 from .normalization import batch_normalization, call
 from .pooling import transpose_spatial_inputs
@@ -19,4 +21,6 @@ TABLE: list[tuple[Any, str, Callable[[Any], Any]]] = [
     (nn, "_transpose_spatial_inputs", transpose_spatial_inputs),
     (nn, "batch_normalization", batch_normalization),
     (BatchNormalization, "call", call),
+    (Layer, "__call__", layer_call),
+    (SymbolicArguments, "fill_in", fill_in),
 ]

@@ -40,8 +40,10 @@ def enable() -> Enabled:
     That is every 1-D and 2-D conv, depthwise_conv, separable_conv and conv_transpose in channels_last on CPU, of
     float32, float64, bfloat16 and float16, of layers as of keras.ops: kernels as they are, padding inside the kernel,
     any strides, dilation_rate and groups. 2-D pooling of such images no longer copies them, and batch normalisation of
-    the last axis is torch's. All else runs as before. It holds for models that exist and for those to come, for fit(),
-    predict() and export(), in eager mode and under jit_compile. A second call changes nothing.
+    the last axis is one pass. Layers of these and other kinds, not of their subclasses, that a model calls again are
+    called without Keras' work around it where that would change nothing. All else runs as before. It holds for models
+    that exist and for those to come, for fit(), predict() and export(), in eager mode and under jit_compile. A second
+    call changes nothing.
 
     Returns:
         A context manager: `with nhwc_conv.keras.enable():` undoes it at the end of the block, unless it was so before.

@@ -62,6 +62,16 @@ def as_row(t: Tensor) -> Tensor:
     return t.unsqueeze(-2) if t.dim() else t
 
 
+def as_contiguous_row(t: Tensor) -> Tensor:
+    """The same of a tensor that is no view of autograd's, such that results of it are contiguous.
+
+    An image of one row whose channels are neighbours would be taken for one in channels_last. Its rows may be any
+    distance apart.
+    """
+    row = as_row(t)
+    return row.as_strided(row.shape, (*t.stride()[:-1], 0, t.stride(-1))) if row.dim() == 4 else row
+
+
 class Conv1d(Prepackable, WithAlgorithm, torch.nn.Conv1d):
     """torch.nn.Conv1d computed by nhwc_conv.
 
@@ -133,7 +143,7 @@ class Conv1d(Prepackable, WithAlgorithm, torch.nn.Conv1d):
         if self._packed is not None and is_recordable(input, weight, bias):
             with nchw.without_views(input, weight, bias, residual):
                 added = None if residual is None else as_row(residual)
-                out = self.convolve_packed(as_row(input), weight, bias, in_a_row(*steps), added)
+                out = self.convolve_packed(as_contiguous_row(input), weight, bias, in_a_row(*steps), added)
                 if out is not None:
                     return out.squeeze(-2).contiguous()
         return conv1d_ncl(input, weight, bias, *steps, self.algorithm, self.finish, residual)
