@@ -39,7 +39,8 @@ SLICES = (
     "test_recorded.py -k 'not baseline and not float64 and not float16'",
     "test_bad_input.py test_bad_tensors.py test_argument_types.py",
     "test_nn.py test_nwc.py test_lazy.py test_lazy_drop_ins.py test_drop_in_1d.py test_transposed_drop_in.py",
-    "test_functional.py test_transpose.py test_autograd.py test_exchange.py",
+    "test_functional.py test_transpose.py test_exchange.py -k 'not gradients_of_other_dtypes'",
+    "test_autograd.py -k 'not gradgradcheck'",
 )
 FEWEST = 3000
 
@@ -78,7 +79,7 @@ def look(slices: list[str], promised: int) -> list[summary.Line]:
         wanted = (f"torch=={wheels.OLDEST_TORCH}", *PYTEST)
         python = platforms.new_environment(folder / "python", TARGET, platforms.debian_python(), *wanted)
         tree = tree_around(wheel, folder / "tree")
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             done = list(pool.map(lambda arguments: run(python, tree, arguments), slices))
     passed = sum(count for count, _ in done)
     total = summary.Line("all", f"{promised} promised", f"{passed} passed", passed >= promised)
