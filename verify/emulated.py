@@ -73,11 +73,14 @@ def run(python: list[str], tree: Path, arguments: str) -> tuple[int, summary.Lin
 
 
 def look(slices: list[str], promised: int) -> list[summary.Line]:
+    emulated = platforms.python_of(TARGET, "")
+    if not emulated:
+        sys.exit("verify.emulated needs qemu-aarch64, apt-get and dpkg")
     wheel = wheels.build(TARGET)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         wanted = (f"torch=={wheels.OLDEST_TORCH}", *PYTEST)
-        python = platforms.new_environment(folder / "python", TARGET, platforms.debian_python(), *wanted)
+        python = platforms.new_environment(folder / "python", TARGET, emulated, *wanted)
         tree = tree_around(wheel, folder / "tree")
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             done = list(pool.map(lambda arguments: run(python, tree, arguments), slices))

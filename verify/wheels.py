@@ -175,14 +175,16 @@ def main(arguments=None) -> int:
         try:
             wheel = build(target)
             tell(wheel.name, f"{wheel.stat().st_size >> 10} KiB", check(wheel, target), "as it must be")
+            python = python_of(target, options.emulate)
         except WheelError as error:
             tell(target.tag, "-", [str(error)], "")
             continue
+        if not python:
+            lines.append(summary.Line("a newcomer's path", target.tag, "no such machine here", None))
+            continue
         for torch in options.torch if target.is_here else [OLDEST_TORCH]:
             try:
-                if python := python_of(target, options.emulate):
-                    tried = try_beside(torch, wheel, target, python)
-                    tell("a newcomer's path", f"torch {tried}", [], "right")
+                tell("a newcomer's path", f"torch {try_beside(torch, wheel, target, python)}", [], "right")
             except WheelError as error:
                 tell("a newcomer's path", f"torch {torch}", [str(error)], "")
     return summary.show(lines)
