@@ -1,4 +1,4 @@
-# make demo | test | bench | check | docs | verify | sanitize | aarch64 | mutate | wheel | wheels | clean
+# make demo | test | bench | check | docs | verify | sanitize | aarch64 | emulated | mutate | wheel | wheels | clean
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIPFLAGS ?=
@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIPFLA
 INSTALLED := .venv/torch-$(subst /,_,$(subst =,_,$(TORCH)))
 SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
 
-.PHONY: demo test bench check docs verify sanitize aarch64 mutate wheel wheels clean
+.PHONY: demo test bench check docs verify sanitize aarch64 emulated mutate wheel wheels clean
 
 demo: .venv/built
 	$(BIN)/python -m nhwc_conv
@@ -35,6 +35,9 @@ sanitize: $(INSTALLED)
 
 aarch64: $(INSTALLED)
 	$(BIN)/python -m verify.aarch64 $(AARCH64)
+
+emulated: $(INSTALLED) .venv/installed-wheels
+	$(BIN)/python -m verify.emulated
 
 mutate: $(INSTALLED)
 	$(BIN)/python -m verify.mutate $(MUTATE)

@@ -20,11 +20,7 @@ from .functional import conv2d
 
 CPU_INFO = Path("/proc/cpuinfo")
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-CACHES = {
-    "first-level": "SC_LEVEL1_DCACHE_SIZE",
-    "second-level": "SC_LEVEL2_CACHE_SIZE",
-    "third-level": "SC_LEVEL3_CACHE_SIZE",
-}
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 # What kernels/isa_table.def asks for, of the flags that Linux tells.
 NEEDS = {
     "avx512": {"avx512f", "avx512vl", "avx512bw", "avx512dq"},
@@ -56,15 +52,21 @@ class Facts:
     of_peak: float = 0  # of one thread's multiply-adds
 
 
-def processor() -> tuple[str, set[str]]:
-    """Its name, and the flags that Linux tells of it."""
+def told(path: Path, pattern: str = "(.*)") -> str:
+    """The pattern's group in a file of the system; empty where there is none."""
     try:
-        text = CPU_INFO.read_text()
+        match = re.search(pattern, path.read_text(), re.MULTILINE)
     except OSError:
-        return platform.processor() or platform.machine(), set()
-    found = {key: re.search(rf"^{key}\s*: (.*)$", text, re.MULTILINE) for key in ("model name", "flags")}
-    name, flags = (match.group(1) if match else "" for match in found.values())
-    return name or platform.machine(), set(flags.split())
+        return ""
+    return match.group(1) if match else ""
+
+
+def processor() -> tuple[str, set[str]]:
+    """Its name, and the flags that Linux tells of one of x86-64."""
+    name, flags = told(CPU_INFO, r"^model name\s*: (.*)$"), ""
+    if platform.machine() == "x86_64":  # others that are emulated show the file of the machine around them
+        flags = told(CPU_INFO, r"^flags\s*: (.*)$")
+    return name or platform.processor() or platform.machine(), set(flags.split())
 
 
 def cores() -> int:
@@ -75,20 +77,17 @@ def cores() -> int:
 
 def huge_pages() -> str:
     """always, madvise or never."""
-    try:
-        match = re.search(r"\[(\w+)\]", HUGE_PAGES.read_text())
-    except OSError:
-        return ""
-    return match.group(1) if match else ""
+    return told(HUGE_PAGES, r"\[(\w+)\]")
 
 
 def caches() -> str:
-    sizes = {}
-    for name, key in CACHES.items():
-        size = os.sysconf(key) if key in getattr(os, "sysconf_names", {}) else 0
-        if size > 0:
-            sizes[name] = f"{name} {size // 1024:,} KB"
-    return ", ".join(sizes.values()) or "unknown"
+    """Those of the first processor that hold data, as Linux tells them: L1 32K, L2 1024K."""
+    found = []
+    for cache in sorted(CACHES.glob("index*")):
+        level, kind, size = (told(cache / name) for name in ("level", "type", "size"))
+        if size and kind != "Instruction":
+            found.append(f"L{level} {size}")
+    return ", ".join(found) or "unknown"
 
 
 def seconds(functions: list[Callable[[], Tensor]], rounds: int = 15) -> list[float]:
@@ -127,13 +126,13 @@ def examine_layer(facts: Facts) -> str:
         torch.set_num_threads(threads)
     facts.speed = min(theirs) / ours
     flops = 2 * 56 * 56 * 64 * 64 * 9
-    told = "layer: 3x3, 64 to 64 channels, 56x56 pixels, one thread: "
-    told += f"{ours * 1e3:.2f} ms, F.conv2d {min(theirs) * 1e3:.2f}"
+    text = "layer: 3x3, 64 to 64 channels, 56x56 pixels, one thread: "
+    text += f"{ours * 1e3:.2f} ms, F.conv2d {min(theirs) * 1e3:.2f}"
     if _extension.module is not None:
         peak = _extension.module.fma_peak("float32", 0.2)
         facts.of_peak = flops / ours / 1e9 / peak
-        told += f"; {flops / ours / 1e9:.0f} GFLOP/s, where multiply-adds alone reach {peak:.0f}"
-    return f"{told}; its errors are {facts.wrong:.2f} of the bound"
+        text += f"; {flops / ours / 1e9:.0f} GFLOP/s, where multiply-adds alone reach {peak:.0f}"
+    return f"{text}; its errors are {facts.wrong:.2f} of the bound"
 
 
 def advice(facts: Facts) -> list[str]:

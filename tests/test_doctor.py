@@ -8,6 +8,7 @@ import torch
 from nhwc_conv import __main__ as main
 from nhwc_conv import _doctor, _extension
 from nhwc_conv._doctor import Facts, advice
+from verify import summary
 
 ALL = _doctor.NEEDS["avx2"] | _doctor.NEEDS["avx512"]
 GOOD = dict(
@@ -72,13 +73,38 @@ def test_advice(changed, text):
     assert re.search(text, found)
 
 
-def test_what_the_system_does_not_tell(monkeypatch, tmp_path):
-    monkeypatch.setattr(_doctor, "CPU_INFO", tmp_path / "none")
-    monkeypatch.setattr(_doctor, "HUGE_PAGES", tmp_path / "none")
-    monkeypatch.setattr(_doctor, "CACHES", {"first-level": "SC_NONE"})
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """A folder for what Linux tells of a machine of x86-64, empty."""
+    monkeypatch.setattr(_doctor, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(_doctor, "HUGE_PAGES", tmp_path / "enabled")
+    monkeypatch.setattr(_doctor, "CACHES", tmp_path / "cache")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    return tmp_path
+
+
+def test_what_the_system_does_not_tell(machine):
     name, flags = _doctor.processor()
     assert name and flags == set() and _doctor.huge_pages() == "" and _doctor.caches() == "unknown"
-    (tmp_path / "none").write_text("processor : 0\nmodel name\t: Some CPU\nflags\t\t: avx2 fma\n")
-    assert _doctor.processor() == ("Some CPU", {"avx2", "fma"})
-    (tmp_path / "none").write_text("always [madvise] never\n")
+
+
+def test_what_the_system_tells(machine):
+    (machine / "cpuinfo").write_text("processor : 0\nmodel name\t: Some CPU\nflags\t\t: avx2 fma\n")
+    assert _doctor.processor() == ("Some CPU", {"avx2", "fma"}) and summary.processor() == "Some CPU"
+    (machine / "enabled").write_text("always [madvise] never\n")
     assert _doctor.huge_pages() == "madvise"
+    for index, told in enumerate(["1 Data 48K", "1 Instruction 32K", "2 Unified 2048K", "3 Unified"]):
+        folder = machine / f"cache/index{index}"
+        folder.mkdir(parents=True)
+        for name, text in zip(("level", "type", "size"), told.split(), strict=False):
+            (folder / name).write_text(f"{text}\n")
+    assert _doctor.caches() == "L1 48K, L2 2048K"
+
+
+def test_no_advice_about_x86_64_elsewhere(machine, monkeypatch):
+    """Emulators show the file of the machine that they run on."""
+    (machine / "cpuinfo").write_text(f"model name : Some CPU\nflags : {' '.join(ALL)}\n")
+    here = {**GOOD, "instruction_set": "baseline", "usable": ("baseline",)}
+    assert len(advice(Facts(**{**here, "flags": _doctor.processor()[1]}))) == 2
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert advice(Facts(**{**here, "flags": _doctor.processor()[1]})) == []

@@ -135,3 +135,25 @@ def test_the_wheel_works_where_it_is_unpacked(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path)
     out = run(sys.executable, "-c", USE, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}).splitlines()
     assert out == [str(tmp_path / "nhwc_conv" / "__init__.py"), str(9 * 2 * 3 * 4.0)]
+
+
+@pytest.mark.parametrize("failing, told", [
+    ("", "-     a newcomer's path  macosx_11_0_arm64"),
+    ("check_sources", "FAIL  sdist"),
+    ("build", "FAIL  macosx_11_0_arm64"),
+    ("check", "FAIL  some.whl"),
+])  # fmt: skip
+def test_what_make_wheels_says(failing, told, tmp_path, monkeypatch, capsys):
+    def build(target):
+        if failing == "build":
+            raise wheels.WheelError("no compiler")
+        return tmp_path / "some.whl"
+
+    (tmp_path / "some.whl").touch()
+    monkeypatch.setattr(wheels, "DIST", tmp_path / "dist")
+    monkeypatch.setattr(wheels, "build", build)
+    monkeypatch.setattr(wheels, "python_of", lambda *_: [])
+    monkeypatch.setattr(wheels, "check_sources", lambda: ["wrong"] * (failing == "check_sources"))
+    monkeypatch.setattr(wheels, "check", lambda *_: ["wrong"] * (failing == "check"))
+    assert wheels.main(["macos"]) == (failing != "")
+    assert f"\n{told}" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""`python -m verify.report`: docs/reliability.md from what `make verify`, `sanitize`, `aarch64`, `mutate` wrote."""
+"""`python -m verify.report`: docs/reliability.md from what `make verify`, `sanitize`, `aarch64` and others wrote."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ PAGE = ROOT / "docs/reliability.md"
 MARKS = {True: "yes", False: "**no**", None: "-"}
 HEAD = """# Reliability: what was looked at, and what came out
 
-Made by `verify/report.py` from the last full runs of `make verify`, `sanitize`, `aarch64` and `mutate`; do not edit.
+Made by `verify/report.py` from the last full runs of `make verify`, `sanitize`, `aarch64`, `emulated` and `mutate`;
+do not edit.
 Whoever runs these commands writes this page anew. What `convert` makes of models of other packages stands in
 [models.md](models.md).
 """
@@ -31,6 +32,11 @@ PARTS = {
         "csrc/conv and csrc/kernels for 64-bit Arm, by the flags that setup.py has, on a machine of another kind: the "
         "same driver under qemu, and the machine code as llvm-objdump and llvm-mca read it. Times are what the "
         "compilers' models of the cores expect; nothing was measured.",
+    ),
+    "emulated": (
+        "make emulated",
+        "Tests of tests/ on 64-bit Arm: the library of that platform's wheel beside torch 2.10, in Debian's Python, "
+        "all of it under qemu.",
     ),
     "mutate": (
         "make mutate",

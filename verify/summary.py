@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 from dataclasses import asdict, dataclass
 from datetime import date
-from pathlib import Path
 
 from . import ROOT
 
@@ -41,11 +39,9 @@ def show(lines: list[Line]) -> int:
 
 def processor() -> str:
     """As the system names it."""
-    try:
-        rows = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(row.partition(":")[2].strip() for row in rows if row.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.machine()
+    from nhwc_conv import _doctor  # here, since most of those who print tables need no library
+
+    return _doctor.processor()[0]
 
 
 def keep(name: str, lines: list[Line], **more) -> None:

