@@ -25,21 +25,18 @@ PYTEST = ("pytest>=8", "iniconfig", "packaging", "pluggy", "pygments")
 # What pytest is told; a process each, since the emulator keeps all code that it has translated. Of large tables a part
 # is enough for an hour; no test that compiles, starts processes or asks for times and memory.
 SLICES = (
-    "test_ops.py -k 'forward and neon and f32'",
-    "test_ops.py -k 'exact and neon and conv2d'",
-    "test_ops.py -k 'gradients and neon and conv2d and f32 or gradient_ops and neon and f64'",
-    "test_ops.py -k 'exact and baseline and conv2d and f32'",
-    "test_ops.py -k 'not neon and not baseline'",
+    "test_ops.py -k 'exact and conv2d and f32'",
+    "test_ops.py -k 'conv2d and neon and f64 and not exact or not neon and not baseline'",
     "test_layouts.py -k 'neon or bias or weights or written or aliases'",
-    "test_winograd.py -k 'neon and (forward or gradients or prepacked)'",
+    "test_winograd.py -k 'neon and f32 and (forward or gradients or prepacked)'",
     "test_half.py -k 'not baseline'",
     "test_out_dtype.py -k 'not baseline and not compiled'",
     "test_finish.py test_finish_gradients.py -k 'not baseline'",
     "test_packed_ops.py test_prepack.py -k '(neon or stale or weight) and not fake'",
-    "test_recorded.py -k 'neon and (dtype0 and format0 or dtype2 and format1) or not neon and not baseline'",
+    "test_recorded.py -k 'neon and (dtype0 or dtype2) or not neon and not baseline'",
     "test_bad_input.py test_bad_tensors.py test_argument_types.py",
     "test_nn.py test_nwc.py test_lazy.py test_lazy_drop_ins.py test_drop_in_1d.py test_transposed_drop_in.py",
-    "test_functional.py test_transpose.py test_exchange.py -k 'not gradients_of_other_dtypes'",
+    "test_packed_transposed.py test_transpose.py test_functional.py test_exchange.py",
     "test_autograd.py -k 'not gradgradcheck'",
 )
 FEWEST = 3000
