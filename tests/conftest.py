@@ -22,6 +22,8 @@ SHORT_OPS = (
         "_convolve_packed",
         "_convolve_finished",
         "_convolve_program",
+        "_pack_transposed",
+        "_conv_transpose",
         "_convolution_gradients",
         "_convolution_backward",
     }  # fmt: skip

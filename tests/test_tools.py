@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import BY_NAME
-from conftest import DISABLED
+from conftest import DISABLED, SHORT_OPS
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -71,11 +71,9 @@ def test_every_computing_op_has_a_formula():
     from torch.utils.flop_counter import flop_registry
 
     names = {name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if "nhwc_conv::" in name}
-    # Short forms are not called where anything counts; the last consists of others.
-    short = {"_convolve", "_convolve_packed", "_convolve_finished", "_convolve_program"}
-    assert names - short - {"pack_weight", "_convolution_backward"} == {
-        op.__name__ for op in flop_registry if "nhwc_conv" in str(op)
-    }
+    # Short forms are not called where anything counts, but for this one.
+    short = SHORT_OPS - {"_convolution_gradients"}
+    assert names - short - {"pack_weight"} == {op.__name__ for op in flop_registry if "nhwc_conv" in str(op)}
 
 
 def profiled(function):
