@@ -44,7 +44,7 @@ template <class S, class A> class Forward {
 
   // A bias that is not one run of values of type A is staged behind the packed weights, in whole lines.
   PlanMemory memory() const {
-    const int64_t line = kLineBytes / sizeof(A), bias = stages_bias() ? ceil_div(g_.O, line) * line : 0;
+    const int64_t bias = stages_bias() ? whole_lines<A>(g_.O) : 0;
     return {packed_elements() + bias, plan_.memory().scratch_elements};
   }
 

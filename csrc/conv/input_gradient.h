@@ -32,7 +32,6 @@ template <class S, class A> class InputGradient {
     has_gaps_ = static_cast<int64_t>(down.size()) < clamp(g.h.stride, 0, g.h.input) ||
                 static_cast<int64_t>(across.size()) * merged_ < clamp(g.w.stride, 0, g.w.input);
     stage_bias();
-    const PackedPhases<S, A> order(kernels, g, merged_ > 1);
     phases_.reserve(down.size() * across.size());
     for (const AxisPhase& h : down) {
       for (const AxisPhase& a : across) {
@@ -43,7 +42,7 @@ template <class S, class A> class InputGradient {
         phase.dx.y = {dx_.data, dx_.n, g.h.stride * dx_.h, g.w.stride * dx_.w, dx_.c};
         if (bias.data != nullptr) phase.dx.residual = {bias.data, 0, 0, 0, staged_bias_ < 0 ? bias.step : 1};
         phase.first_pixel = h.first * dx_.h + a.first * dx_.w;
-        if (!packed.empty()) phase.given = packed[order.index(h, a)];
+        if (!packed.empty()) phase.given = packed[PackedPhases<S, A>::index(g, merged_ > 1, h, a)];
         const bool is_packed = phase.given.packed != nullptr;
         const WeightView<const S> view = is_packed ? WeightView<const S>{} : weights_.of_phase(h, a, w.data);
         phase.plan = make_plan(kernels, phase.g, grad_, view, phase.dx, algorithm, threads,
@@ -115,19 +114,14 @@ template <class S, class A> class InputGradient {
     if (merged_ > 1 ? dx_.w == g_.C * dx_.c : !are_strided) return;
     dx_ = {nullptr, g_.h.input * g_.w.input * g_.C, g_.w.input * g_.C, g_.C, 1};
     first_pixel_ = memory_.packed_elements;
-    memory_.packed_elements += in_lines(g_.N * dx_.n);
+    memory_.packed_elements += whole_lines<A>(g_.N * dx_.n);
   }
 
   // For phases that are channels, once for each.
   void stage_bias() {
     if (bias_.data == nullptr || merged_ == 1) return;
     staged_bias_ = memory_.packed_elements;
-    memory_.packed_elements += in_lines(merged_ * g_.C);
-  }
-
-  static int64_t in_lines(int64_t elements) {
-    const int64_t line = kLineBytes / sizeof(A);
-    return ceil_div(elements, line) * line;
+    memory_.packed_elements += whole_lines<A>(merged_ * g_.C);
   }
 
   void repeat_bias(S* to) const {

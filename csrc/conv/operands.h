@@ -5,6 +5,7 @@
 
 #include "finish.h"
 #include "geometry.h"
+#include "tuning.h"
 #include "views.h"
 
 namespace nhwc_conv {
@@ -23,6 +24,12 @@ struct Explanation {
   int64_t winograd_tile, block_tiles, partials, phases;
   bool pairs;  // of channels are multiplied; then the reduction counts them
 };
+
+// So many elements, and what the last line of them lacks.
+template <class A> int64_t whole_lines(int64_t elements) {
+  const int64_t line = kLineBytes / sizeof(A);
+  return ceil_div(elements, line) * line;
+}
 
 // The memory that a plan wants.
 struct PlanMemory {

@@ -78,10 +78,10 @@ template <class A> struct PackedPhase {
 template <class S, class A> class PackedPhases {
  public:
   // Of g, kernel sizes, C, O, groups, strides and dilations are read.
-  PackedPhases(const Kernels<S, A>& kernels, const ConvGeometry& g, bool merged) : kernels_(kernels), g_(g) {
-    merged_ = merged;
-    for (int64_t tap = 0; tap < first_taps(g.h) * across(); ++tap) {
-      const AxisPhase h = input_gradient_phase(g.h, tap / across()), w = input_gradient_phase(g.w, tap % across());
+  PackedPhases(const Kernels<S, A>& kernels, const ConvGeometry& g, bool merged) : kernels_(kernels) {
+    const int64_t columns = across(g, merged);
+    for (int64_t tap = 0; tap < first_taps(g.h) * columns; ++tap) {
+      const AxisPhase h = input_gradient_phase(g.h, tap / columns), w = input_gradient_phase(g.w, tap % columns);
       ConvGeometry phase = {};
       phase.C = g.O;
       phase.O = merged ? g.w.stride * g.C : g.C;
@@ -93,7 +93,9 @@ template <class S, class A> class PackedPhases {
   }
 
   // Which of them has these first taps.
-  int64_t index(const AxisPhase& h, const AxisPhase& w) const { return h.first_tap() * across() + w.first_tap(); }
+  static int64_t index(const ConvGeometry& g, bool merged, const AxisPhase& h, const AxisPhase& w) {
+    return h.first_tap() * across(g, merged) + w.first_tap();
+  }
 
   int64_t elements() const {
     int64_t elements = 0;
@@ -133,21 +135,16 @@ template <class S, class A> class PackedPhases {
     AxisPhase h, w;
   };
 
-  int64_t across() const { return merged_ ? 1 : first_taps(g_.w); }
+  static int64_t across(const ConvGeometry& g, bool merged) { return merged ? 1 : first_taps(g.w); }
 
   PackedWeights<S, A> weights_of(const Phase& phase) const {
     const auto suits = [](const Axis& axis) { return axis.kernel == 3 && axis.dilation == 1; };
     return {kernels_, phase.g, suits(phase.g.h) && suits(phase.g.w)};
   }
 
-  static int64_t elements_of(const PackedWeights<S, A>& weights) {
-    const int64_t line = kLineBytes / sizeof(A);
-    return ceil_div(weights.elements(), line) * line;
-  }
+  static int64_t elements_of(const PackedWeights<S, A>& weights) { return whole_lines<A>(weights.elements()); }
 
   const Kernels<S, A>& kernels_;
-  ConvGeometry g_;
-  bool merged_;
   std::vector<Phase> phases_;
 };
 

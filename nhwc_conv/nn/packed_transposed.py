@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._geometry import padding_argument
 from .._ops.recorded import NOT_COMPUTED, available
-from .._ops.transposed import is_short, transposed_call
+from .._ops.transposed import TransposedCall, is_short, transposed_call
 from ..functional import AUTO
 from .packed import Prepackable
 from .packed_weight import PackedTransposed
@@ -23,21 +23,20 @@ class PrepackableTransposed(Prepackable):
 
     algorithm: Algorithm = AUTO  # there is no other, as yet
 
-    def _call(self, output_padding: Any) -> Any:
+    def _call(self) -> TransposedCall:
         """ValueError or TypeError: steps that are no short call's."""
         layer: Any = self
         sides, auto_pad = padding_argument(layer.padding)
-        steps = layer.stride, sides, output_padding, layer.dilation
+        steps = layer.stride, sides, layer.output_padding, layer.dilation
         if len(layer.kernel_size) == 1:  # signals are images of one row
             zeros = sides if auto_pad else (0,) * len(sides) + tuple(sides)
-            steps = (1, *layer.stride), zeros, (0, *output_padding), (1, *layer.dilation)
+            steps = (1, *layer.stride), zeros, (0, *layer.output_padding), (1, *layer.dilation)
         stride, sides, more, dilation = steps
         return transposed_call(self.oihw, stride, sides, more, layer.groups, dilation, auto_pad)
 
     def _packing(self, weight: torch.nn.Parameter) -> PackedTransposed | None:
-        layer: Any = self
         try:
-            return PackedTransposed(weight, self._call(layer.output_padding)) if available else None
+            return PackedTransposed(weight, self._call()) if available else None
         except NOT_COMPUTED:
             return None  # calls say what does not fit
 
