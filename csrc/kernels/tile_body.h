@@ -45,10 +45,12 @@ template <class T, class R, int ROWS> inline int64_t lines_step(const TileArgs<T
 template <class T, class A, int LANES, int VECTORS, int ROWS, bool COLUMNS_OF_A, bool PACKS, class R = A>
 void tile(const TileArgs<T>& t) {
   typedef typename Lanes<A, LANES>::vector V;
-  // Every fourth row of A has a pointer of its own; so three distances serve all rows.
-  const int NEAR = COLUMNS_OF_A ? ROWS : 4, POINTERS = (ROWS + NEAR - 1) / NEAR;
+  // Every fourth row of A has a pointer, which moves with k, and three distances serve all rows. Where the loop over k
+  // makes two steps a turn, each row has one that stays, and k is its index.
+  const bool INDEXED = NHWC_ISA_REGISTERS < 32 && !COLUMNS_OF_A && ROWS <= 6;
+  const int NEAR = INDEXED ? 1 : COLUMNS_OF_A ? ROWS : 4, POINTERS = (ROWS + NEAR - 1) / NEAR;
   // Where the accumulators, all vectors of B and one value of A are one too many for the registers, the last vector
-  // comes after the others, and meets A in memory.
+  // stays in memory. A pointer of its own: products of a vector at two registers' sum are two instructions inside.
   const int TOGETHER = ROWS * VECTORS + VECTORS + 1 > NHWC_ISA_REGISTERS ? VECTORS - 1 : VECTORS;
   // Rows of C with few vectors share a pointer: else stores wait for a chain of additions.
   const int STEP = VECTORS <= 2 ? 4 : VECTORS == 3 ? 2 : 1;
@@ -98,18 +100,22 @@ void tile(const TileArgs<T>& t) {
         const int64_t a_k = COLUMNS_OF_A ? args->a_k : 1;
         const int64_t b_k = args->b_k;
         const T* a[POINTERS];
-        a[0] = at + i * args->a_i + j * args->a_j;
+        const T* const first = at + i * args->a_i + j * args->a_j;
+        a[0] = INDEXED ? first + args->K : first;
         NHWC_POINTER(a[0]);
-        NHWC_UNROLL(4)
+        NHWC_UNROLL(8)
         for (int p = 1; p < POINTERS; ++p) {
           a[p] = a[p - 1] + NEAR * a_m;
           NHWC_POINTER(a[p]);
         }
         const T* b = args->b + (args->tiles - tiles) * args->b_t + i * args->b_i + j * args->b_j;
-        const T* ahead = next == nullptr ? a[0] : next + i * args->ahead_i + j * args->ahead_j;
+        const T* b_last = b + args->columns - LANES;
+        if (TOGETHER < VECTORS) NHWC_POINTER(b_last);
+        const T* ahead = next == nullptr ? first : next + i * args->ahead_i + j * args->ahead_j;
         const int64_t ahead_k = args->ahead_k;
         last = args->columns - LANES;
-        for (int64_t k = args->K; k > 0; --k) {
+        NHWC_UNROLL_K
+        for (int64_t k = -args->K; k < 0; ++k) {
           typename Product<T, LANES>::vector right[VECTORS];
           NHWC_UNROLL(4)
           for (int v = 0; v < TOGETHER; ++v) {
@@ -118,20 +124,21 @@ void tile(const TileArgs<T>& t) {
           }
           NHWC_UNROLL(16)
           for (int m = 0; m < ROWS; ++m) {
-            const T left = a[m / NEAR][m % NEAR * a_m];
+            const T left = a[m / NEAR][INDEXED ? k : m % NEAR * a_m];
             NHWC_UNROLL(4)
             for (int v = 0; v < TOGETHER; ++v) Product<T, LANES>::add(sum[m][v], right[v], left);
+            if (TOGETHER < VECTORS) {
+              NHWC_FORGET_MEMORY();
+              Product<T, LANES>::add(sum[m][VECTORS - 1], Product<T, LANES>::load_b(b_last), left);
+            }
           }
           if (TOGETHER < VECTORS) {
-            NHWC_FORGET_MEMORY();
-            right[VECTORS - 1] = Product<T, LANES>::load_b(b + last);
-            if (PACKS) Product<T, LANES>::store_b(packed + last, right[VECTORS - 1]);
-            NHWC_UNROLL(16)
-            for (int m = 0; m < ROWS; ++m)
-              Product<T, LANES>::add(sum[m][VECTORS - 1], right[VECTORS - 1], a[m / NEAR][m % NEAR * a_m]);
+            if (PACKS) Product<T, LANES>::store_b(packed + last, Product<T, LANES>::load_b(b_last));
+            b_last += b_k;
+            NHWC_COUNTER(b_last);
           }
           NHWC_UNROLL(4)
-          for (int p = 0; p < POINTERS; ++p) {
+          for (int p = 0; p < POINTERS && !INDEXED; ++p) {
             a[p] += a_k;
             NHWC_COUNTER(a[p]);
           }
@@ -235,7 +242,7 @@ template <class R, class T> void enter_families(Arithmetic<T>& kernels) {
   enter_family<T, R, LANES, 2, 14>(kernels);
   enter_family<T, R, LANES, 3, 9>(kernels);
 #if defined(__x86_64__)
-  enter_family<T, R, LANES, 4, 7>(kernels);  // whose value of A is in memory
+  enter_family<T, R, LANES, 4, 7>(kernels);  // whose last vector of B is in memory
 #else
   enter_family<T, R, LANES, 4, 6>(kernels);
 #endif
