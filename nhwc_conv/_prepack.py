@@ -22,7 +22,8 @@ def prepack(model: M) -> M:
     That is for inference: later calls that record no gradient (torch.no_grad, torch.inference_mode) use the packed
     weights, also in torch.compile (but for those of signals and of transposed layers); all others, and calls inside
     transforms or autocast, work as before. Layers with an explicit `algorithm`, parametrised layers (weight_norm),
-    layers under FSDP and dtypes or devices that aten computes are left as they are. The module of an exported program
+    layers under FSDP, parameters made in torch.inference_mode, to which PyTorch does not count writes, and dtypes or
+    devices that aten computes are left as they are. The module of an exported program
     (`torch.export.load(...).module()`) is packed where it was exported from packed layers.
 
     `.train()`, load_state_dict, `.to()` and its kin, deepcopy and pickle drop the packing, and a parameter that is

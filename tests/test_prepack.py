@@ -66,6 +66,16 @@ def test_the_packed_weight_is_what_runs(packed):
         torch.testing.assert_close(layer(x), bias.expand_as(direct(layer, x)))
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_weight_whose_writes_nobody_counts_is_left_as_it_is(kind):
+    with torch.inference_mode():
+        layer, x = make(kind)
+        nhwc_conv.prepack(layer)
+        assert layer._packed is None
+        layer.weight.mul_(2)
+    assert_current(layer, x)
+
+
 def test_calls_that_record_gradients_use_the_weight(packed):
     layer, x = packed
     layer(x).sum().backward()
