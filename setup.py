@@ -32,6 +32,7 @@ KERNEL_FLAGS += ["-falign-functions=64", "-falign-loops=64"]
 # GCC, which need not, and half of a weight gradient's by clang, unless it knows a processor; clang does so for x86 too.
 TARGET_FLAGS = {
     "x86_64": [
+        "-fno-unswitch-loops",
         "-Wa,-mbranches-within-32B-boundaries",
         "-mbranches-within-32B-boundaries",
         "-mllvm=-enable-misched=0",

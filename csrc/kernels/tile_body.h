@@ -1,5 +1,9 @@
 // The body of the broadcast tile kernel; its contract is TileArgs in kernels.h.
 
+// Steps that the loop over k makes in a turn: two count and jump half as often, where both are few enough instructions
+// for the processor to keep them decoded.
+const int kStepsOfTurn = NHWC_ISA_REGISTERS < 32 ? 2 : 1;
+
 // To row m of C. Were the addresses of all rows known at once, the compiler would keep every one of them from the
 // prefetches to the stores, on the stack: a tenth of a tile over 64 channels. So each STEP rows have a pointer of their
 // own.
@@ -45,9 +49,9 @@ template <class T, class R, int ROWS> inline int64_t lines_step(const TileArgs<T
 template <class T, class A, int LANES, int VECTORS, int ROWS, bool COLUMNS_OF_A, bool PACKS, class R = A>
 void tile(const TileArgs<T>& t) {
   typedef typename Lanes<A, LANES>::vector V;
-  // Every fourth row of A has a pointer, which moves with k, and three distances serve all rows. Where the loop over k
-  // makes two steps a turn, each row has one that stays, and k is its index.
-  const bool INDEXED = NHWC_ISA_REGISTERS < 32 && !COLUMNS_OF_A && ROWS <= 6;
+  // Every fourth row of A has a pointer, which moves with k, and three distances serve all rows. Where a turn makes two
+  // steps, each row has one that stays, and k is its index.
+  const bool INDEXED = kStepsOfTurn > 1 && !COLUMNS_OF_A && ROWS <= 6;
   const int NEAR = INDEXED ? 1 : COLUMNS_OF_A ? ROWS : 4, POINTERS = (ROWS + NEAR - 1) / NEAR;
   // Where the accumulators, all vectors of B and one value of A are one too many for the registers, the last vector
   // stays in memory. A pointer of its own: products of a vector at two registers' sum are two instructions inside.
@@ -114,7 +118,7 @@ void tile(const TileArgs<T>& t) {
         const T* ahead = next == nullptr ? first : next + i * args->ahead_i + j * args->ahead_j;
         const int64_t ahead_k = args->ahead_k;
         last = args->columns - LANES;
-        NHWC_UNROLL_K
+        NHWC_UNROLL_BY(kStepsOfTurn)
         for (int64_t k = -args->K; k < 0; ++k) {
           typename Product<T, LANES>::vector right[VECTORS];
           NHWC_UNROLL(4)

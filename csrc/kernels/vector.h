@@ -2,21 +2,14 @@
 // Included inside the namespace of one instruction set: see isa.cpp.
 
 // One spelling for GCC and clang; the bodies depend on full unrolling to keep their accumulators in registers.
+// UNROLL_BY: a loop of any length, so many steps a turn.
 #define NHWC_PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)
 #define NHWC_UNROLL(count) NHWC_PRAGMA(clang loop unroll(full))
-#define NHWC_TWICE NHWC_PRAGMA(clang loop unroll_count(2))
+#define NHWC_UNROLL_BY(steps) NHWC_PRAGMA(clang loop unroll_count(steps))
 #else
 #define NHWC_UNROLL(count) NHWC_PRAGMA(GCC unroll count)
-#define NHWC_TWICE NHWC_PRAGMA(GCC unroll 2)
-#endif
-
-// Before the loop over k of tiles: two steps a turn, which counts and jumps half as often, where both are few enough
-// instructions for the processor to keep them decoded.
-#if NHWC_ISA_REGISTERS < 32
-#define NHWC_UNROLL_K NHWC_TWICE
-#else
-#define NHWC_UNROLL_K
+#define NHWC_UNROLL_BY(steps) NHWC_PRAGMA(GCC unroll steps)
 #endif
 
 // For what takes sums by their address: where it is called instead, they live in memory.
