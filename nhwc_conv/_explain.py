@@ -48,7 +48,8 @@ def explain(
             over rows and pixels of a block), and `reduction_blocks`, how many blocks they are cut into, over kernel
             rows and within one (of Winograd, over channels); those only of dense layers forward and of their input
             gradients;
-        `pairs`: True where products are of pairs of channels, which `reduction` then counts (bfloat16 on avx512_bf16);
+        `pairs`: True where products are of pairs of channels, which `reduction` then counts (bfloat16 on amx_bf16
+            and avx512_bf16);
         `tile`: [rows, columns];
         `packed_weights`: whether a call packs them first, or reads them where they lie;
         `phases`: convolutions of stride 1 that an input gradient consists of, 1 in forward;

@@ -32,7 +32,11 @@ SHORT_OPS = (
 os.environ["KERAS_BACKEND"] = "torch"
 os.environ["KERAS_HOME"] = os.path.join(tempfile.gettempdir(), "nhwc_conv_tests_keras")
 MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
-ISAS_OF = {"x86_64": ("avx512_bf16", "avx512", "avx2", "baseline"), "aarch64": ("neon", "baseline")}
+ISAS_OF = {
+    "x86_64": ("amx_bf16", "avx512_bf16", "avx512", "avx2", "baseline"),
+    "aarch64": ("neon", "baseline"),
+}
+MULTIPLY_PAIRS = ("amx_bf16", "avx512_bf16")  # of bfloat16
 KNOWN_ISAS = ISAS_OF.get(MACHINE, ("baseline",))
 
 
@@ -66,14 +70,14 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """avx512_bf16 is avx512 but for bfloat16: cases of other dtypes would run the same kernels again.
+    """MULTIPLY_PAIRS are avx512 but for bfloat16: cases of other dtypes would run the same kernels again.
 
     A function's tests of one case follow one another, whatever else they have: oracle.py remembers the last answers.
     """
     parameters = [item.callspec.params if hasattr(item, "callspec") else {} for item in items]
     kept, again = [], []
     for item, p in zip(items, parameters, strict=True):
-        repeats = p.get("isa") == "avx512_bf16" and "case" in p and p.get("dtype") != torch.bfloat16
+        repeats = p.get("isa") in MULTIPLY_PAIRS and "case" in p and p.get("dtype") != torch.bfloat16
         (again if repeats else kept).append(item)
     if again:
         config.hook.pytest_deselected(items=again)

@@ -189,7 +189,7 @@ def test_instruction_sets_are_those_of_the_target(building):
     }
     assert rows == {
         "aarch64": ["neon", "baseline"],
-        "x86_64": ["avx512_bf16", "avx512", "avx2", "baseline"],
+        "x86_64": ["amx_bf16", "avx512_bf16", "avx512", "avx2", "baseline"],
         "s390x": ["baseline"],
     }
 

@@ -95,7 +95,7 @@ def test_narrow_groups_whose_channels_fill_a_vector_have_lanes_over_these(channe
 
 def test_few_depthwise_channels_stand_abreast(isa):
     """Until they fill whole vectors, where a row is that long."""
-    lanes = {"avx512_bf16": 16, "avx512": 16, "avx2": 8}.get(isa, 4)
+    lanes = {"amx_bf16": 16, "avx512_bf16": 16, "avx512": 16, "avx2": 8}.get(isa, 4)
     for width, channels in ((64, 3 * lanes), (2, 3)):
         plan = nhwc_conv.explain((1, 9, width, 3), (3, 3, 1, 3), padding=1, groups=3)
         assert plan["tile"] == [8, channels]
@@ -146,7 +146,7 @@ def test_depthwise_layers_whose_pixels_collide_in_the_cache_are_copied(isa):
         for name, (x, w) in shapes.items()
         if nhwc_conv.explain(x, w, padding=w[0] // 2, groups=w[3])["source"] == "lanes"
     ]
-    assert copied == ([] if isa.startswith("avx512") else ["few sets, many lines"])
+    assert copied == ([] if isa.startswith(("avx512", "amx")) else ["few sets, many lines"])
 
 
 def test_depthwise_rows_are_not_copied_with_padding_that_dwarfs_the_image():

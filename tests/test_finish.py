@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import MULTIPLY_PAIRS
 
 import nhwc_conv
 from nhwc_conv._ops.finish import ACTIVATIONS, NAMES, finish_argument
@@ -175,7 +176,7 @@ def test_activations_alone(shape, dtype, isa):
         expected = through_identity(sums, ARGUMENTS[name]).to(dtype)
         for image, weight in (*((i, w) for i in layouts(x)), *((x, other) for other in layouts(w))):
             found = nhwc_conv.conv2d(image, weight, bias, **geometry, activation=ARGUMENTS[name])
-            if isa == "avx512_bf16" and dtype is torch.bfloat16:
+            if isa in MULTIPLY_PAIRS and dtype is torch.bfloat16:
                 torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
             else:
                 assert torch.equal(found, expected), (name, image.stride(), weight.stride())
@@ -192,7 +193,7 @@ def test_halves_are_rounded_once(shape, dtype, isa):
         for r in layouts(residual):
             found = nhwc_conv.conv2d(x, w, bias, **geometry, **finish, residual=r)
             expected = nhwc_conv.conv2d(*wide, **geometry, **finish, residual=r.float())
-            if isa == "avx512_bf16" and dtype is torch.bfloat16:
+            if isa in MULTIPLY_PAIRS and dtype is torch.bfloat16:
                 torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
             else:
                 assert torch.equal(found, expected.to(dtype)), (name, first, r.stride())

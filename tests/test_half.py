@@ -1,6 +1,6 @@
 """bfloat16 and float16: float32's results on the widened inputs, rounded once, by every op on every instruction set.
 
-But for products of pairs of bfloat16 on avx512_bf16: test_pairs.py.
+But for products of pairs of bfloat16 on amx_bf16 and avx512_bf16: test_pairs.py.
 """
 
 import functools
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from case import HALVES
 from cases import BY_NAME, CASES
+from conftest import MULTIPLY_PAIRS
 from torch.profiler import profile
 
 import nhwc_conv
@@ -45,7 +46,7 @@ def arguments(case, dtype):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_is_float32_rounded(case, dtype, isa):
     halves = arguments(case, dtype)
-    multiplies_pairs = isa == "avx512_bf16" and dtype == torch.bfloat16
+    multiplies_pairs = isa in MULTIPLY_PAIRS and dtype == torch.bfloat16
     for name, call in calls(case).items():
         if multiplies_pairs and name not in ("winograd", "weight"):
             continue

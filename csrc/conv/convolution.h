@@ -48,7 +48,7 @@ ConvPlan make_plan(const Kernels<S, A>& kernels, const ConvGeometry& g, const Im
   ConvPlan plan = {};
   const bool lanewise = is_lanewise<A>(kernels, g), transformed = prepacked && keeps_winograd(*prepacked, g);
   const bool pairs = takes_pairs(kernels, g, algorithm);
-  const double direct_cost = pairs ? kPairProductCost : 1;
+  const double direct_cost = pairs ? kernels.pairs->product_cost : 1;
   const auto weights = transformed ? WinogradWeights::prepacked : WinogradWeights::given;
   // Panels of pairs hold nothing that Winograd could transform.
   const bool has_weights = !prepacked || transformed || !pairs;

@@ -82,7 +82,7 @@ template <class S, class A> class DensePlanner {
   // By geometry alone, not by layout: blocks, and with them the bits of the result, follow from it.
   void choose_algorithm(Algorithm algorithm) {
     const bool short_taps = g_.w.kernel > 1 && g_.C_per_group() * kSize <= kShortTapBytes;
-    const bool im2col_suits = rows_run_on() && (g_.groups == 1 || short_taps);
+    const bool im2col_suits = rows_run_on() && ((g_.groups == 1 && kernels_.reduction_step == 1) || short_taps);
     dense_.algorithm = named_ ? algorithm : im2col_suits ? Algorithm::im2col : Algorithm::matmul;
     const int64_t run = has_broken_rows() ? g_.h.output * g_.w.output : run_of_outputs();
     const int64_t inner = dense_.inner_depth(g_);
@@ -158,7 +158,7 @@ template <class S, class A> class DensePlanner {
 
   PiecesPlan pieces() const {
     PiecesPlan plan = {dense_};
-    plan.pack_weights = true;
+    plan.pack_weights = true, plan.step = kernels_.reduction_step;
     const ColumnTiles& columns = plan.form.columns;
     plan.staged = !is_viewed();
     plan.runner = "pieces";

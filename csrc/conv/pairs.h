@@ -11,13 +11,15 @@ namespace nhwc_conv {
 template <class S, class A> constexpr bool kHasPairs = std::is_same_v<S, BFloat16> && std::is_same_v<A, float>;
 
 // Whether a convolution that Winograd does not take is multiplied by pairs. By what is known of weights that are packed
-// ahead of the calls, but for im2col by name where dilation breaks its rows: panels know no pairs.
+// ahead of the calls, but for im2col by name where dilation breaks its rows, since panels know no pairs,
+// or where steps of the reduction, which a row of taps ends within, would move with its borders.
 template <class S, class A> bool takes_pairs(const Kernels<S, A>& kernels, const ConvGeometry& g, Algorithm algorithm) {
   const int64_t Cg = g.C_per_group();
   const bool whole = Cg % 2 == 0 || (Cg > 1 && g.groups == 1);
-  const bool broken_rows = algorithm == Algorithm::im2col && g.w.kernel > 1 && g.w.dilation > 1;
-  return kernels.pairs != nullptr && whole && g.O_per_group() > kMaxDotFamilies && !broken_rows &&
-         !is_lanewise<A>(kernels, g);
+  if (kernels.pairs == nullptr) return false;
+  const bool one_by_one = kernels.pairs->reduction_step == 1;
+  const bool runs = algorithm != Algorithm::im2col || g.w.kernel <= 1 || (g.w.dilation == 1 && one_by_one);
+  return whole && g.O_per_group() > kMaxDotFamilies && runs && !is_lanewise<A>(kernels, g);
 }
 
 inline ConvGeometry in_pairs(ConvGeometry g) {

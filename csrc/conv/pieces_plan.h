@@ -10,6 +10,7 @@ struct PiecesPlan : DensePlan {
   // Weights whose taps are neighbours are packed a tile of columns at once; pieces are parts of that.
   bool whole_tiles;
   int64_t depth;  // products in a row of a piece, at most
+  int64_t step;   // of the reduction: pieces are whole ones
   int64_t column_shares;
   int64_t staged_elements, piece_elements, sum_elements;  // of the scratch; of the result's, the rest
 };
@@ -42,9 +43,9 @@ void each_piece(const PiecesPlan& plan, const ConvGeometry& g, const Block& bloc
       while (im2col && run == all && next < block.rows.end && joins(next)) ++next;
       const int64_t pieces = ceil_div(run.size(), plan.depth);
       for (int64_t p = 0; p < pieces; ++p, piece.opens = false) {
-        const Range share = share_of(run.size(), p, pieces);
-        piece.terms = {
-            {i, next}, im2col ? Range{0, 1} : Range{j, j + 1}, {run.begin + share.begin, run.begin + share.end}};
+        const Range steps = share_of(ceil_div(run.size(), plan.step), p, pieces);
+        const Range share = {run.begin + steps.begin * plan.step, min(run.begin + steps.end * plan.step, run.end)};
+        piece.terms = {{i, next}, im2col ? Range{0, 1} : Range{j, j + 1}, share};
         piece.closes = next == block.rows.end && end == all.end && p + 1 == pieces;
         visit(piece);
       }

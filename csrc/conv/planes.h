@@ -27,6 +27,7 @@ template <class A> int64_t plane_width(const Arithmetic<A>& kernels, const ConvG
 // run along the rows, if enough products share the work of staging x and of transposing results.
 template <class A> bool takes_planes(const Arithmetic<A>& kernels, const ConvGeometry& g) {
   const int64_t lanes = kernels.family[0].lanes, size = sizeof(A);
+  if (kernels.reduction_step > 1) return false;  // steps that end with a group would be short
   if (g.O_per_group() <= kMaxDotFamilies) {
     // Lanes along the reduction are better, but for the end of a run that fills no vector.
     const int64_t run = (g.w.dilation == 1 ? g.w.kernel : 1) * g.C_per_group();

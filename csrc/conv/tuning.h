@@ -45,8 +45,6 @@ constexpr int64_t kLanewiseBlockBytes = 192 * kKilobyte, kFewestSlidingSets = 4;
 // by their bytes.
 constexpr int64_t kFewestWinogradChannels = 8, kFewestWinogradBytes = 32, kFewestWinogradPairs = 256;
 constexpr double kPatchCost = 250, kWinogradMargin = 1.15;
-// What a product costs that is one of a pair, where products of float32 cost one.
-constexpr double kPairProductCost = 0.5;
 constexpr int64_t kWeightCost = 70, kWeightByteCost = 20, kGradientByteCost = 90;
 // More input channels than this are summed in blocks, and patches of the weight gradient: one long chain loses
 // accuracy.

@@ -84,8 +84,8 @@ template <class S, class A> class ViewRunner {
       run_rectangle(args, column, block, x, some_ys, some_xs, taps_h, taps_w);
     };
     walk(o_.g, ys, xs, run, [&](Range border) {
-      // The dot form has no chain to go on with.
-      if (plan_.form.dot) {
+      // The dot form has no chain to go on with, and no other call may end within a step.
+      if (plan_.form.dot || (plan_.im2col() && o_.kernels.reduction_step > 1)) {
         walk_in_rectangles(o_.g, ys, border, run);
       } else if (ys.size() < min(border.size(), column.max_rows)) {
         run_along(run, column, block, x, ys, border);

@@ -35,6 +35,9 @@ namespace {
 #include "rows_body.h"
 #include "winograd_body.h"
 
+#if defined(__AMX_BF16__)
+#include "matrix_tile_body.h"
+#endif
 #if defined(__AVX512BF16__)
 #include "pairs.h"
 #else
@@ -55,6 +58,7 @@ template <class S, class A> void enter(Kernels<S, A>& kernels) {
   kernels.scale_rows = scale_rows<S, A>;
   kernels.add = add<A>;
   kernels.peak = peak<A>;
+  kernels.product_cost = kernels.reduction_step = 1;
   kernels.pairs = nullptr;
 }
 #endif

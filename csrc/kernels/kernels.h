@@ -51,10 +51,10 @@ enum class Mode { fresh, add, go_on };
 // Strides are in elements. C overlaps neither A nor B nor bias. I, J or K may be zero.
 //
 // The order of the sum is fixed: in the first two forms one chain of multiply-adds in the order i, j, k from `start`,
-// of pairs as their instruction has it; in the third one chain per lane, then a fixed tree, then `start`; an old C that
-// is added comes last. So the bits of
-// C[m, n] depend neither on the tile shape nor on where in a tile it stands, and a chain that several calls make, each
-// going on where the one before ended, has the bits of one call.
+// of pairs as their instruction has it, by steps of Arithmetic::reduction_step from k = 0 on; in the third one chain
+// per lane, then a fixed tree, then `start`; an old C that is added comes last. So the bits of C[m, n] depend neither
+// on the tile shape nor on where in a tile it stands, and a chain that several calls make, each going on where the one
+// before ended, has the bits of one call.
 //
 // Columns come in vectors of L lanes. A last vector that is not full stands back from the end and overlaps its
 // neighbour; so columns >= L is required, nothing beyond `columns` is touched, and no mask is needed.
@@ -178,6 +178,10 @@ template <class T> constexpr int narrower(int lanes) {
 // The kernels that compute: all in one type.
 template <class A> struct Arithmetic {
   Machine machine;
+  // What a product costs where one of float32 costs 1, and products of the reduction that an instruction sums in an
+  // order of its own: a chain that several calls make has the bits of one call if they meet at multiples of these.
+  double product_cost;
+  int reduction_step;
   int families;
   TileFamily<A> family[kMaxFamilies];
   int lanewise_families;

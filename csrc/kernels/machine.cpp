@@ -69,7 +69,7 @@ void describe_caches(Machine&) {}
 }  // namespace
 
 Machine describe_machine() {
-  Machine machine;
+  Machine machine = {1024 * 1024, 64, 4096};  // as on most processors
   describe_caches(machine);
 #if defined(_SC_PAGESIZE)
   take(sysconf(_SC_PAGESIZE), machine.page);

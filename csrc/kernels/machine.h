@@ -6,9 +6,9 @@
 namespace nhwc_conv {
 
 // Bytes: of one core's second-level cache, of a cache line, of a page. What the system does not tell is as on most
-// processors.
+// processors. No initializers: dispatch.cpp.
 struct Machine {
-  int64_t second_level_cache = 1024 * 1024, line = 64, page = 4096;
+  int64_t second_level_cache, line, page;
 };
 
 Machine describe_machine();

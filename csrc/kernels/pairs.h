@@ -159,7 +159,15 @@ inline void finish_pairs(const FinishArgs<BFloat16, float>& t) {
 }
 
 inline void enter_pairs(Kernels<BFloat16, BFloat16Pair>& kernels) {
+#if defined(__AMX_BF16__)
+  enter_matrix_families<RoundedAsProducts>(kernels);
+  kernels.product_cost = 0.1;
+  kernels.reduction_step = kMatrixStep;
+#else
   enter_families<RoundedAsProducts>(kernels);
+  kernels.product_cost = 0.5;
+  kernels.reduction_step = 1;
+#endif
   kernels.copy = copy_in_pairs;
   kernels.pack = pack_in_pairs;
   kernels.finish = finish_pairs;
