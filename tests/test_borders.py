@@ -217,7 +217,8 @@ PRODUCTS = {"x86_64": ("vfmadd.*|vdpbf16ps", "vmul[sp][sd]"), "aarch64": (assemb
 @pytest.mark.needs_extension
 def test_every_product_is_fused_with_its_addition():
     """Where an instruction set has fused multiply-add, a tile kernel that multiplies apart would have other bits."""
-    objects = [p for p in isa_objects() if "baseline" not in str(p)]
+    without_tiles = "baseline", "amx_bf16"  # no such instructions; products of matrices alone
+    objects = [p for p in isa_objects() if not any(name in str(p) for name in without_tiles)]
     if not objects or MACHINE not in PRODUCTS or not shutil.which("objdump"):
         pytest.skip("no objects under build/ of a machine with such instructions, or no objdump to read them")
     fused, alone = PRODUCTS[MACHINE]
