@@ -86,7 +86,7 @@ template <class S, class A> class DensePlanner {
     dense_.algorithm = named_ ? algorithm : im2col_suits ? Algorithm::im2col : Algorithm::matmul;
     const int64_t run = has_broken_rows() ? g_.h.output * g_.w.output : run_of_outputs();
     const int64_t inner = dense_.inner_depth(g_);
-    dense_.form = prepacked_ ? *prepacked_ : choose_form<A>(kernels_, g_.O_per_group(), run, inner);
+    dense_.form = prepacked_ ? *prepacked_ : choose_form<A>(kernels_, g_.O_per_group(), run, inner, g_.taps());
     const ColumnTiles& columns = dense_.form.columns;
     dense_.tile_columns = columns.widest();
     dense_.rows =

@@ -69,10 +69,14 @@ enum class TilesOf { outputs, weight_gradient };
 
 // The estimated cycles of tiles of `run` rows of a family's width. A step of the reduction in a tile of m rows and v
 // vectors takes m*v multiply-adds; loads of B and of A run beside them and only count a little.
-template <class A> double cycles_of_run(int64_t run, int64_t max_rows, int64_t vectors) {
+// A load of B is one of a whole step.
+template <class A>
+double cycles_of_run(const Arithmetic<A>& kernels, int64_t run, int64_t max_rows, int64_t vectors) {
   const int64_t tiles = ceil_div(run, max_rows);
   const double products = double(run) / tiles * vectors;
-  return tiles * ((products > kLatency ? products : kLatency) + kVectorCost * vectors + kTileCost) + kOutputCost * run;
+  return tiles * ((products > kLatency ? products : kLatency) + kVectorCost * kernels.reduction_step * vectors +
+                  kTileCost) +
+         kOutputCost * run;
 }
 
 // Vectors per tile for runs of `run` rows: those of the fewest cycles.
@@ -98,7 +102,8 @@ ColumnTiles choose_columns(const Arithmetic<A>& kernels, int64_t columns, int64_
     const int64_t width_bytes = candidate.widest() * static_cast<int64_t>(sizeof(A));
     if (gradient && candidate.tiles > 1 && width_bytes > kGradientColumnsBytes) continue;
     const auto cost_of = [&](int64_t vectors) {
-      return cycles_of_run<A>(run, gradient ? family.max_rows : family_of(kernels, lanes, vectors).max_rows, vectors);
+      return cycles_of_run(kernels, run, gradient ? family.max_rows : family_of(kernels, lanes, vectors).max_rows,
+                           vectors);
     };
     // Tiles have two widths. Adding them up one by one would not end for more columns than any memory holds.
     const int64_t narrow = total / candidate.tiles, wider = total % candidate.tiles;
@@ -112,9 +117,12 @@ ColumnTiles choose_columns(const Arithmetic<A>& kernels, int64_t columns, int64_
   return best;
 }
 
-// run: outputs in a row that share all taps; depth: products in a row.
-template <class A> DenseForm choose_form(const Arithmetic<A>& kernels, int64_t columns, int64_t run, int64_t depth) {
-  const ColumnTiles tiles = choose_columns(kernels, columns, run);
+// run: outputs in a row that share all taps; depth: products in a row. Tiles of more rows than an instruction takes pay
+// where the weights of several taps come anew from the second-level cache for each.
+template <class A>
+DenseForm choose_form(const Arithmetic<A>& kernels, int64_t columns, int64_t run, int64_t depth, int64_t taps) {
+  const bool flat = kernels.reduction_step > 1 && taps == 1;
+  const ColumnTiles tiles = choose_columns(kernels, columns, flat ? min(run, kernels.reduction_step) : run);
   const bool dot = columns <= kMaxDotFamilies && depth >= kernels.dot_lanes;
   return dot ? DenseForm{true, {columns, 1, static_cast<int>(columns), columns, 1}} : DenseForm{false, tiles};
 }

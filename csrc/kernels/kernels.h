@@ -101,7 +101,7 @@ template <class T> using TileFn = void (*)(const TileArgs<T>&);
 // rows[m - 1], and packs B. rounding_rows[m - 1] is rows[m - 1] of mode fresh, whose C is of the type of storage, to
 // which sums are rounded; c_m counts its elements. There are none where storage is the arithmetic's type.
 // transposed_row is rows[0], of B[i*b_i + j*b_j + k + n*b_n]; the widest vectors have it, else it is null.
-constexpr int kMaxTileRows = 16, kMaxTileColumns = 64;
+constexpr int kMaxTileRows = 32, kMaxTileColumns = 64;
 template <class T> struct TileFamily {
   int lanes, vectors, max_rows;
   TileFn<T> rows[kMaxTileRows];

@@ -6,8 +6,10 @@
 
 const int kMatrixStep = 16;
 
-// By number: sums of a vector of columns each, from 0 on; factors of a step; those of the last one, if it is shorter.
-const int kMostSums = 4, kLeft = 4, kRight = 5, kLastLeft = 6, kLastRight = 7;
+// By number: sums, of a vector of columns each, from 0 on; factors of a step; those of the last one, if it is shorter.
+// Tiles of more than 16 rows have two vectors, the sums of the rows below the 16th from kBelow on, and no such last
+// step.
+const int kBelow = 2, kLeft = 4, kRight = 5, kLastLeft = 6, kLastRight = 7, kLeftBelow = 6;
 
 // The operand of the instruction that shapes the registers, as the processor lays it down.
 struct alignas(64) MatrixShapes {
@@ -20,10 +22,14 @@ struct alignas(64) MatrixShapes {
 template <int LANES, int ROWS> inline void shape_matrices(int64_t last) {
   const int PAIR = sizeof(BFloat16Pair);
   MatrixShapes shapes = {1};
-  for (int number = 0; number < kMostSums; ++number) shapes.set(number, ROWS, LANES * sizeof(float));
-  shapes.set(kLeft, ROWS, kMatrixStep * PAIR);
+  const int UPPER = ROWS < 16 ? ROWS : 16;
+  for (int number = 0; number < kLeft; ++number)
+    shapes.set(number, ROWS > UPPER && number >= kBelow ? ROWS - UPPER : UPPER, LANES * sizeof(float));
+  shapes.set(kLeft, UPPER, kMatrixStep * PAIR);
   shapes.set(kRight, kMatrixStep, LANES * PAIR);
-  if (last > 0) {
+  if (ROWS > UPPER) {
+    shapes.set(kLeftBelow, ROWS - UPPER, kMatrixStep * PAIR);
+  } else if (last > 0) {
     shapes.set(kLastLeft, ROWS, last * PAIR);
     shapes.set(kLastRight, last, LANES * PAIR);
   }
@@ -41,43 +47,47 @@ template <int SUMS, int LEFT, int RIGHT> inline void add_matrix_products() {
 }
 template <int NUMBER> inline void clear_matrix() { asm volatile("tilezero %%tmm%c0" : : "i"(NUMBER)); }
 
-// What follows is done for vector V and those after it. `last`: where the last vector begins.
-template <int LANES, int VECTORS, int V = 0>
+// Of vector V of a tile and those after it. `last`: where the last vector begins. FIRST: number of the first sums.
+template <int FIRST, int LANES, int VECTORS, int V = 0>
 inline void load_sum_matrices(const float* from, int64_t row_bytes, int64_t last) {
-  load_matrix<V>(from + (V == VECTORS - 1 ? last : V * LANES), row_bytes);
-  if constexpr (V + 1 < VECTORS) load_sum_matrices<LANES, VECTORS, V + 1>(from, row_bytes, last);
+  load_matrix<FIRST + V>(from + (V == VECTORS - 1 ? last : V * LANES), row_bytes);
+  if constexpr (V + 1 < VECTORS) load_sum_matrices<FIRST, LANES, VECTORS, V + 1>(from, row_bytes, last);
 }
-template <int LANES, int VECTORS, int V = 0>
+template <int FIRST, int LANES, int VECTORS, int V = 0>
 inline void store_sum_matrices(float* to, int64_t row_bytes, int64_t last) {
-  store_matrix<V>(to + (V == VECTORS - 1 ? last : V * LANES), row_bytes);
-  if constexpr (V + 1 < VECTORS) store_sum_matrices<LANES, VECTORS, V + 1>(to, row_bytes, last);
+  store_matrix<FIRST + V>(to + (V == VECTORS - 1 ? last : V * LANES), row_bytes);
+  if constexpr (V + 1 < VECTORS) store_sum_matrices<FIRST, LANES, VECTORS, V + 1>(to, row_bytes, last);
 }
-template <int VECTORS, int V = 0> inline void clear_sum_matrices() {
-  clear_matrix<V>();
-  if constexpr (V + 1 < VECTORS) clear_sum_matrices<VECTORS, V + 1>();
+template <int FIRST, int VECTORS> inline void clear_sum_matrices() {
+  clear_matrix<FIRST>();
+  if constexpr (VECTORS > 1) clear_sum_matrices<FIRST + 1, VECTORS - 1>();
 }
-template <int LANES, int VECTORS, int LEFT, int RIGHT, int V = 0>
+template <int LANES, int VECTORS, int LEFT, int RIGHT, bool TALL, int V = 0>
 inline void multiply_matrices(const BFloat16Pair* b, int64_t row_bytes, int64_t last) {
   load_matrix<RIGHT>(b + (V == VECTORS - 1 ? last : V * LANES), row_bytes);
   add_matrix_products<V, LEFT, RIGHT>();
-  if constexpr (V + 1 < VECTORS) multiply_matrices<LANES, VECTORS, LEFT, RIGHT, V + 1>(b, row_bytes, last);
+  if constexpr (TALL) add_matrix_products<kBelow + V, kLeftBelow, RIGHT>();
+  if constexpr (V + 1 < VECTORS) multiply_matrices<LANES, VECTORS, LEFT, RIGHT, TALL, V + 1>(b, row_bytes, last);
 }
 
 // The products of one tile.
-template <int LANES, int VECTORS> inline void sum_matrices(const TileArgs<BFloat16Pair>& t, const BFloat16Pair* at,
-                                                           const BFloat16Pair* b_at) {
-  const int64_t PAIR = sizeof(BFloat16Pair), last = t.columns - LANES, whole = t.K - t.K % kMatrixStep;
+template <int LANES, int VECTORS, bool TALL>
+inline void sum_matrices(const TileArgs<BFloat16Pair>& t, const BFloat16Pair* at, const BFloat16Pair* b_at) {
+  const int64_t PAIR = sizeof(BFloat16Pair), a_bytes = t.a_m * PAIR, b_bytes = t.b_k * PAIR;
+  const int64_t last = t.columns - LANES, whole = t.K - t.K % kMatrixStep;
   for (int64_t i = 0; i < t.I; ++i) {
     for (int64_t j = 0; j < t.J; ++j) {
       const BFloat16Pair* a = at + i * t.a_i + j * t.a_j;
       const BFloat16Pair* b = b_at + i * t.b_i + j * t.b_j;
       for (int64_t k = 0; k < whole; k += kMatrixStep) {
-        load_matrix<kLeft>(a + k, t.a_m * PAIR);
-        multiply_matrices<LANES, VECTORS, kLeft, kRight>(b + k * t.b_k, t.b_k * PAIR, last);
+        load_matrix<kLeft>(a + k, a_bytes);
+        if constexpr (TALL) load_matrix<kLeftBelow>(a + k + 16 * t.a_m, a_bytes);
+        multiply_matrices<LANES, VECTORS, kLeft, kRight, TALL>(b + k * t.b_k, b_bytes, last);
       }
-      if (whole < t.K) {
-        load_matrix<kLastLeft>(a + whole, t.a_m * PAIR);
-        multiply_matrices<LANES, VECTORS, kLastLeft, kLastRight>(b + whole * t.b_k, t.b_k * PAIR, last);
+      if constexpr (!TALL) {
+        if (whole == t.K) continue;
+        load_matrix<kLastLeft>(a + whole, a_bytes);
+        multiply_matrices<LANES, VECTORS, kLastLeft, kLastRight, false>(b + whole * t.b_k, b_bytes, last);
       }
     }
   }
@@ -103,27 +113,45 @@ inline void finish_matrices(const TileArgs<BFloat16Pair>& t, const float* sums, 
   }
 }
 
+// Of more than 16 rows, each matrix of B is read for 32: weights of many taps come from the second-level cache.
 template <int LANES, int VECTORS, int ROWS, class R> void matrix_tile(const TileArgs<BFloat16Pair>& t) {
-  const bool ROUNDS = sizeof(R) != sizeof(float);
+  const bool TALL = ROWS > 16, ROUNDS = sizeof(R) != sizeof(float);
+  if constexpr (TALL) {
+    // With the shapes of a shorter last step there would be too few registers.
+    if (t.K % kMatrixStep != 0) {
+      TileArgs<BFloat16Pair> part = t;
+      matrix_tile<LANES, VECTORS, 16, R>(part);
+      part.a += 16 * t.a_m;
+      part.c = reinterpret_cast<float*>(reinterpret_cast<R*>(t.c) + 16 * t.c_m);
+      matrix_tile<LANES, VECTORS, ROWS - 16, R>(part);
+      return;
+    }
+  }
   const bool goes_on = !ROUNDS && t.mode == Mode::go_on, as_they_stand = !ROUNDS && !t.clamps && t.mode != Mode::add;
-  const int64_t last = t.columns - LANES, c_bytes = t.c_m * sizeof(float);
+  const int64_t last = t.columns - LANES, c_bytes = t.c_m * sizeof(float), row = VECTORS * LANES;
   alignas(64) float sums[ROWS * VECTORS * LANES];
   shape_matrices<LANES, ROWS>(t.K % kMatrixStep);
   int64_t tile = 0;
   do {
     R* const c = reinterpret_cast<R*>(t.c) + tile * t.c_t;
+    float* const as_sums = reinterpret_cast<float*>(c);  // where they are
     if (goes_on) {
-      load_sum_matrices<LANES, VECTORS>(reinterpret_cast<const float*>(c), c_bytes, last);
+      load_sum_matrices<0, LANES, VECTORS>(as_sums, c_bytes, last);
+      if constexpr (TALL) load_sum_matrices<kBelow, LANES, VECTORS>(as_sums + 16 * t.c_m, c_bytes, last);
     } else if (t.bias != nullptr) {
-      load_sum_matrices<LANES, VECTORS>(t.bias, 0, last);
+      load_sum_matrices<0, LANES, VECTORS>(t.bias, 0, last);
+      if constexpr (TALL) load_sum_matrices<kBelow, LANES, VECTORS>(t.bias, 0, last);
     } else {
-      clear_sum_matrices<VECTORS>();
+      clear_sum_matrices<0, VECTORS>();
+      if constexpr (TALL) clear_sum_matrices<kBelow, VECTORS>();
     }
-    sum_matrices<LANES, VECTORS>(t, t.a + tile * t.a_t, t.b + tile * t.b_t);
+    sum_matrices<LANES, VECTORS, TALL>(t, t.a + tile * t.a_t, t.b + tile * t.b_t);
     if (as_they_stand) {
-      store_sum_matrices<LANES, VECTORS>(reinterpret_cast<float*>(c), c_bytes, last);
+      store_sum_matrices<0, LANES, VECTORS>(as_sums, c_bytes, last);
+      if constexpr (TALL) store_sum_matrices<kBelow, LANES, VECTORS>(as_sums + 16 * t.c_m, c_bytes, last);
     } else {
-      store_sum_matrices<LANES, VECTORS>(sums, VECTORS * LANES * sizeof(float), (VECTORS - 1) * LANES);
+      store_sum_matrices<0, LANES, VECTORS>(sums, row * sizeof(float), row - LANES);
+      if constexpr (TALL) store_sum_matrices<kBelow, LANES, VECTORS>(sums + 16 * row, row * sizeof(float), row - LANES);
       finish_matrices<LANES, VECTORS, ROWS>(t, sums, c);
     }
   } while (++tile < t.tiles);
@@ -142,8 +170,7 @@ template <int LANES, int VECTORS, class R> struct MatrixRows<LANES, VECTORS, 0, 
   static void enter(TileFamily<BFloat16Pair>&) {}
 };
 
-template <int LANES, int VECTORS, class R> void enter_matrix_family(Arithmetic<BFloat16Pair>& kernels) {
-  const int ROWS = 16;
+template <int LANES, int VECTORS, int ROWS, class R> void enter_matrix_family(Arithmetic<BFloat16Pair>& kernels) {
   TileFamily<BFloat16Pair>& family = kernels.family[kernels.families++];
   family.lanes = LANES;
   family.vectors = VECTORS;
@@ -153,12 +180,12 @@ template <int LANES, int VECTORS, class R> void enter_matrix_family(Arithmetic<B
 
 template <class R> void enter_matrix_families(Arithmetic<BFloat16Pair>& kernels) {
   kernels.families = 0;
-  enter_matrix_family<16, 1, R>(kernels);
-  enter_matrix_family<16, 2, R>(kernels);
-  enter_matrix_family<16, 3, R>(kernels);
-  enter_matrix_family<16, 4, R>(kernels);
-  enter_matrix_family<8, 1, R>(kernels);
-  enter_matrix_family<8, 2, R>(kernels);
-  enter_matrix_family<4, 1, R>(kernels);
-  enter_matrix_family<4, 2, R>(kernels);
+  enter_matrix_family<16, 1, 16, R>(kernels);
+  enter_matrix_family<16, 2, 32, R>(kernels);
+  enter_matrix_family<16, 3, 16, R>(kernels);
+  enter_matrix_family<16, 4, 16, R>(kernels);
+  enter_matrix_family<8, 1, 16, R>(kernels);
+  enter_matrix_family<8, 2, 16, R>(kernels);
+  enter_matrix_family<4, 1, 16, R>(kernels);
+  enter_matrix_family<4, 2, 16, R>(kernels);
 }
