@@ -26,11 +26,12 @@ ROOT = Path(__file__).parent.resolve()
 KERNEL_FLAGS = ["-std=c++17", "-O3", "-g0", "-fno-tree-vectorize", "-fno-exceptions", "-fvisibility=hidden"]
 # Else the speed of a loop depends on what the compiler put before it, by up to a tenth where reductions are short.
 KERNEL_FLAGS += ["-falign-functions=64", "-falign-loops=64"]
-# More of them by the target, where the compiler knows them. Copies of loops, for what stays the same in them, are a tenth
-# of the code and a fifth of the build by GCC, and none is faster for it. On Intel's sixth to tenth generation, a loop whose last
-# jump meets a boundary of 32 bytes is decoded anew in every turn: up to a tenth; GCC leaves that to its assembler. On
-# Arm, compilers order instructions before they give them registers, and then lack some: a quarter of a tile's speed by
-# GCC, which need not, and half of a weight gradient's by clang, unless it knows a processor; clang does so for x86 too.
+# More of them by the target, where the compiler knows them. Copies of loops, for what stays the same in them, are a
+# tenth of the code and a fifth of the build by GCC, and none is faster for it. On Intel's sixth to tenth generation, a
+# loop whose last jump meets a boundary of 32 bytes is decoded anew in every turn: up to a tenth; GCC leaves that to its
+# assembler. On Arm, compilers order instructions before they give them registers, and then lack some: a quarter of a
+# tile's speed by GCC, which need not, and half of a weight gradient's by clang, unless it knows a processor; clang does
+# so for x86 too.
 TARGET_FLAGS = {
     "x86_64": [
         "-fno-unswitch-loops",
