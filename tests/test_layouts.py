@@ -207,3 +207,18 @@ def test_output_aliases_no_input():
     x = torch.randn(1, 4, 5, 1)
     out = torch.ops.nhwc_conv.conv2d(x, torch.ones(1, 1, 1, 1))
     assert torch.equal(out, x) and out.data_ptr() != x.data_ptr()
+
+
+@pytest.mark.needs_extension
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weight_gradients_of_groups_have_the_same_bits(dtype, isa):
+    """Of NCHW images other items would suit: their ends show in the last bits."""
+    torch.manual_seed(0)
+    x, grad = torch.randn(3, 10, 19, 80, dtype=dtype), torch.randn(3, 4, 4, 80, dtype=dtype)
+    options = dict(stride=[5, 5], padding=[2, 7, 3, 0], dilation=[3, 2], groups=40)
+    results = [
+        torch.ops.nhwc_conv.conv2d_weight(g, image, [2, 4], **options)
+        for image in (x, transposed(0, 3, 1, 2)(x), transposed(1, 2, 3, 0)(x), cut_out(x), sliced(x))
+        for g in (grad, transposed(0, 3, 1, 2)(grad), sliced(grad))
+    ]
+    assert all(torch.equal(results[0], result) for result in results)

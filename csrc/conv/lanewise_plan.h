@@ -107,13 +107,14 @@ inline int64_t staged_lanes(const ConvGeometry& g, bool planar, int64_t elements
   return clamp(elements / max(g.h.span(g.h.output) * g.w.span(g.w.output), 1), kFewestPlanarLanes, kStagedLanes);
 }
 
-// Items whose input takes so many bytes, and the scratch that it is staged in, if it is.
+// Items whose input takes so many bytes, and the scratch that it is staged in, if it is. planar: as for staged_lanes.
 template <class S, class A>
-void choose_items(const ConvGeometry& g, const ImageView<const S>& x, int64_t bytes, int threads, LanewisePlan& plan) {
+void choose_items(const ConvGeometry& g, const ImageView<const S>& x, bool planar, int64_t bytes, int threads,
+                  LanewisePlan& plan) {
   const int64_t Cg = g.C_per_group(), Og = g.O_per_group(), OH = max(g.h.output, 1), OW = max(g.w.output, 1);
   LanesLayout& layout = plan.layout;
   const int64_t elements = bytes / static_cast<int64_t>(sizeof(A));
-  const int64_t lanes = staged_lanes(g, x.w == 1 && x.c != 1, elements);
+  const int64_t lanes = staged_lanes(g, planar, elements);
   const int64_t groups = layout.staged ? ceil_div(max(lanes / Cg, kFewestStagedGroups), Og) : g.groups;
   layout.item_channels = min(groups, g.groups) * Og;
   const int64_t pixel = layout.staged ? layout.pixel<A>(g) : g.O;
@@ -146,7 +147,8 @@ LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry
   plan.by_rows = goes_by_rows<A>(g);
   plan.layout.padded = pads_rows<A>(kernels, g, padding);
   plan.layout.staged = plan.layout.padded || !groups_are_channels(g) || !can_view<A>(x);
-  choose_items<S, A>(g, x, plan.layout.staged ? kLanewiseItemBytes : kReadOnceBytes, threads, plan);
+  const bool planar = x.w == 1 && x.c != 1;
+  choose_items<S, A>(g, x, planar, plan.layout.staged ? kLanewiseItemBytes : kReadOnceBytes, threads, plan);
   if (!plan.layout.staged && goes_in_few_rows<A>(g)) plan.item_height = min(plan.item_height, kFewRows);
   const int64_t taps = g.taps(), lanes = kernels.lanewise[0].lanes;
   plan.pack_weights = !lanes_in_order || (plan.layout.staged && collides<A>(kernels, g, g.O));

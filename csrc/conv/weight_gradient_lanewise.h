@@ -28,7 +28,7 @@ template <class S, class A> LanewiseGradientPlan make_lanewise_gradient_plan(con
   LanewiseGradientPlan plan = {};
   // As for one thread and contiguous channels, whatever they are: blocks of pixels show in the last bits.
   plan.layout.staged = !groups_are_channels(g);
-  choose_items<S, A>(g, o.x, kLanewiseBlockBytes, 1, plan);
+  choose_items<S, A>(g, o.x, false, kLanewiseBlockBytes, 1, plan);
   plan.stages_grad = !can_view<A>(o.grad);
   plan.slides = g.C_per_group() == 1 && g.h.kernel == 3 && g.w.kernel == 3 && g.w.stride == g.w.dilation &&
                 cache_sets(pixel_bytes<A>(g)) >= kFewestSlidingSets;
