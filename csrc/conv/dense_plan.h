@@ -85,8 +85,7 @@ template <class S, class A> class DensePlanner {
     const bool im2col_suits = rows_run_on() && ((g_.groups == 1 && kernels_.reduction_step == 1) || short_taps);
     dense_.algorithm = named_ ? algorithm : im2col_suits ? Algorithm::im2col : Algorithm::matmul;
     const int64_t run = has_broken_rows() ? g_.h.output * g_.w.output : run_of_outputs();
-    const int64_t inner = dense_.inner_depth(g_);
-    dense_.form = prepacked_ ? *prepacked_ : choose_form<A>(kernels_, g_.O_per_group(), run, inner, g_.taps());
+    dense_.form = prepacked_ ? *prepacked_ : choose_form<A>(kernels_, g_, run, dense_.inner_depth(g_));
     const ColumnTiles& columns = dense_.form.columns;
     dense_.tile_columns = columns.widest();
     dense_.rows =
@@ -158,7 +157,8 @@ template <class S, class A> class DensePlanner {
 
   PiecesPlan pieces() const {
     PiecesPlan plan = {dense_};
-    plan.pack_weights = true, plan.step = kernels_.reduction_step;
+    plan.pack_weights = true;
+    plan.step = kernels_.reduction_step;
     const ColumnTiles& columns = plan.form.columns;
     plan.staged = !is_viewed();
     plan.runner = "pieces";

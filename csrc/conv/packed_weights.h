@@ -61,8 +61,8 @@ template <class S, class A> class PackedWeights {
       return;
     }
     const int64_t row = g_.w.kernel * g_.C_per_group();
-    layout_.form = in_pairs_ ? choose_form(*kernels.pairs, g_.O_per_group(), kPackedRun, row, g_.taps())
-                             : choose_form<A>(kernels, g_.O_per_group(), kPackedRun, row, g_.taps());
+    layout_.form =
+        in_pairs_ ? choose_form(*kernels.pairs, g_, kPackedRun, row) : choose_form<A>(kernels, g_, kPackedRun, row);
     const int64_t depth = in_pairs_ ? in_pairs(g_).depth() : g_.depth();
     layout_.direct_elements = g_.groups * depth * layout_.form.columns.padded_columns();
     if (with_winograd && !layout_.form.dot) {

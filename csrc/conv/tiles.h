@@ -69,7 +69,7 @@ enum class TilesOf { outputs, weight_gradient };
 
 // The estimated cycles of tiles of `run` rows of a family's width. A step of the reduction in a tile of m rows and v
 // vectors takes m*v multiply-adds; loads of B and of A run beside them and only count a little.
-// A load of B is one of a whole step.
+// A vector of B is loaded for a whole step.
 template <class A>
 double cycles_of_run(const Arithmetic<A>& kernels, int64_t run, int64_t max_rows, int64_t vectors) {
   const int64_t tiles = ceil_div(run, max_rows);
@@ -120,9 +120,10 @@ ColumnTiles choose_columns(const Arithmetic<A>& kernels, int64_t columns, int64_
 // run: outputs in a row that share all taps; depth: products in a row. Tiles of more rows than an instruction takes pay
 // where the weights of several taps come anew from the second-level cache for each.
 template <class A>
-DenseForm choose_form(const Arithmetic<A>& kernels, int64_t columns, int64_t run, int64_t depth, int64_t taps) {
-  const bool flat = kernels.reduction_step > 1 && taps == 1;
-  const ColumnTiles tiles = choose_columns(kernels, columns, flat ? min(run, kernels.reduction_step) : run);
+DenseForm choose_form(const Arithmetic<A>& kernels, const ConvGeometry& g, int64_t run, int64_t depth) {
+  const int64_t columns = g.O_per_group();
+  const bool flat = kernels.reduction_step > 1 && g.taps() == 1;
+  const ColumnTiles tiles = choose_columns(kernels, columns, flat ? min(run, kMatrixRows) : run);
   const bool dot = columns <= kMaxDotFamilies && depth >= kernels.dot_lanes;
   return dot ? DenseForm{true, {columns, 1, static_cast<int>(columns), columns, 1}} : DenseForm{false, tiles};
 }

@@ -63,7 +63,7 @@ bool neon() { return true; }  // part of the architecture
 constexpr int kMaxTables = 8;
 // Libraries may be initialized in any order, and these are filled before this file's turn: an initializer of a member
 // would overwrite what is filled in.
-static_assert(std::is_trivially_default_constructible_v<KernelTable>, "");
+static_assert(std::is_trivially_default_constructible_v<KernelTable>);
 KernelTable tables[kMaxTables];
 int table_count = 0;
 const KernelTable* usable[kMaxTables];  // best first

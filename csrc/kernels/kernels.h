@@ -102,6 +102,8 @@ template <class T> using TileFn = void (*)(const TileArgs<T>&);
 // which sums are rounded; c_m counts its elements. There are none where storage is the arithmetic's type.
 // transposed_row is rows[0], of B[i*b_i + j*b_j + k + n*b_n]; the widest vectors have it, else it is null.
 constexpr int kMaxTileRows = 32, kMaxTileColumns = 64;
+// Rows, and pairs of the reduction, that an instruction for matrices takes at most.
+constexpr int kMatrixRows = 16, kMatrixStep = 16;
 template <class T> struct TileFamily {
   int lanes, vectors, max_rows;
   TileFn<T> rows[kMaxTileRows];

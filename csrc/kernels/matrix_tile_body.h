@@ -4,8 +4,6 @@
 // sum; each is rounded to nearest even, and denormal numbers count as zero. It takes the same time however much of that
 // is used.
 
-const int kMatrixStep = 16;
-
 // By number: sums, of a vector of columns each, from 0 on; factors of a step; those of the last one, if it is shorter.
 // Tiles of more than 16 rows have two vectors, the sums of the rows below the 16th from kBelow on, and no such last
 // step.
@@ -22,7 +20,7 @@ struct alignas(64) MatrixShapes {
 template <int LANES, int ROWS> inline void shape_matrices(int64_t last) {
   const int PAIR = sizeof(BFloat16Pair);
   MatrixShapes shapes = {1};
-  const int UPPER = ROWS < 16 ? ROWS : 16;
+  const int UPPER = ROWS < kMatrixRows ? ROWS : kMatrixRows;
   for (int number = 0; number < kLeft; ++number)
     shapes.set(number, ROWS > UPPER && number >= kBelow ? ROWS - UPPER : UPPER, LANES * sizeof(float));
   shapes.set(kLeft, UPPER, kMatrixStep * PAIR);
@@ -47,20 +45,25 @@ template <int SUMS, int LEFT, int RIGHT> inline void add_matrix_products() {
 }
 template <int NUMBER> inline void clear_matrix() { asm volatile("tilezero %%tmm%c0" : : "i"(NUMBER)); }
 
-// Of vector V of a tile and those after it. `last`: where the last vector begins. FIRST: number of the first sums.
-template <int FIRST, int LANES, int VECTORS, int V = 0>
-inline void load_sum_matrices(const float* from, int64_t row_bytes, int64_t last) {
-  load_matrix<FIRST + V>(from + (V == VECTORS - 1 ? last : V * LANES), row_bytes);
-  if constexpr (V + 1 < VECTORS) load_sum_matrices<FIRST, LANES, VECTORS, V + 1>(from, row_bytes, last);
+// Of vector V of a tile and those after it. `last`: where the last vector begins; TALL: there are rows below the 16th.
+template <int LANES, int VECTORS, bool TALL, int V = 0>
+inline void load_sum_matrices(const float* from, int64_t row, int64_t last) {
+  const float* const at = from + (V == VECTORS - 1 ? last : V * LANES);
+  load_matrix<V>(at, row * sizeof(float));
+  if constexpr (TALL) load_matrix<kBelow + V>(at + kMatrixRows * row, row * sizeof(float));
+  if constexpr (V + 1 < VECTORS) load_sum_matrices<LANES, VECTORS, TALL, V + 1>(from, row, last);
 }
-template <int FIRST, int LANES, int VECTORS, int V = 0>
-inline void store_sum_matrices(float* to, int64_t row_bytes, int64_t last) {
-  store_matrix<FIRST + V>(to + (V == VECTORS - 1 ? last : V * LANES), row_bytes);
-  if constexpr (V + 1 < VECTORS) store_sum_matrices<FIRST, LANES, VECTORS, V + 1>(to, row_bytes, last);
+template <int LANES, int VECTORS, bool TALL, int V = 0>
+inline void store_sum_matrices(float* to, int64_t row, int64_t last) {
+  float* const at = to + (V == VECTORS - 1 ? last : V * LANES);
+  store_matrix<V>(at, row * sizeof(float));
+  if constexpr (TALL) store_matrix<kBelow + V>(at + kMatrixRows * row, row * sizeof(float));
+  if constexpr (V + 1 < VECTORS) store_sum_matrices<LANES, VECTORS, TALL, V + 1>(to, row, last);
 }
-template <int FIRST, int VECTORS> inline void clear_sum_matrices() {
-  clear_matrix<FIRST>();
-  if constexpr (VECTORS > 1) clear_sum_matrices<FIRST + 1, VECTORS - 1>();
+template <int VECTORS, bool TALL, int V = 0> inline void clear_sum_matrices() {
+  clear_matrix<V>();
+  if constexpr (TALL) clear_matrix<kBelow + V>();
+  if constexpr (V + 1 < VECTORS) clear_sum_matrices<VECTORS, TALL, V + 1>();
 }
 template <int LANES, int VECTORS, int LEFT, int RIGHT, bool TALL, int V = 0>
 inline void multiply_matrices(const BFloat16Pair* b, int64_t row_bytes, int64_t last) {
@@ -81,7 +84,7 @@ inline void sum_matrices(const TileArgs<BFloat16Pair>& t, const BFloat16Pair* at
       const BFloat16Pair* b = b_at + i * t.b_i + j * t.b_j;
       for (int64_t k = 0; k < whole; k += kMatrixStep) {
         load_matrix<kLeft>(a + k, a_bytes);
-        if constexpr (TALL) load_matrix<kLeftBelow>(a + k + 16 * t.a_m, a_bytes);
+        if constexpr (TALL) load_matrix<kLeftBelow>(a + k + kMatrixRows * t.a_m, a_bytes);
         multiply_matrices<LANES, VECTORS, kLeft, kRight, TALL>(b + k * t.b_k, b_bytes, last);
       }
       if constexpr (!TALL) {
@@ -115,20 +118,20 @@ inline void finish_matrices(const TileArgs<BFloat16Pair>& t, const float* sums, 
 
 // Of more than 16 rows, each matrix of B is read for 32: weights of many taps come from the second-level cache.
 template <int LANES, int VECTORS, int ROWS, class R> void matrix_tile(const TileArgs<BFloat16Pair>& t) {
-  const bool TALL = ROWS > 16, ROUNDS = sizeof(R) != sizeof(float);
+  const bool TALL = ROWS > kMatrixRows, ROUNDS = sizeof(R) != sizeof(float);
   if constexpr (TALL) {
     // With the shapes of a shorter last step there would be too few registers.
     if (t.K % kMatrixStep != 0) {
       TileArgs<BFloat16Pair> part = t;
-      matrix_tile<LANES, VECTORS, 16, R>(part);
-      part.a += 16 * t.a_m;
-      part.c = reinterpret_cast<float*>(reinterpret_cast<R*>(t.c) + 16 * t.c_m);
-      matrix_tile<LANES, VECTORS, ROWS - 16, R>(part);
+      matrix_tile<LANES, VECTORS, kMatrixRows, R>(part);
+      part.a += kMatrixRows * t.a_m;
+      part.c = reinterpret_cast<float*>(reinterpret_cast<R*>(t.c) + kMatrixRows * t.c_m);
+      matrix_tile<LANES, VECTORS, ROWS - kMatrixRows, R>(part);
       return;
     }
   }
   const bool goes_on = !ROUNDS && t.mode == Mode::go_on, as_they_stand = !ROUNDS && !t.clamps && t.mode != Mode::add;
-  const int64_t last = t.columns - LANES, c_bytes = t.c_m * sizeof(float), row = VECTORS * LANES;
+  const int64_t last = t.columns - LANES, row = VECTORS * LANES;
   alignas(64) float sums[ROWS * VECTORS * LANES];
   shape_matrices<LANES, ROWS>(t.K % kMatrixStep);
   int64_t tile = 0;
@@ -136,22 +139,17 @@ template <int LANES, int VECTORS, int ROWS, class R> void matrix_tile(const Tile
     R* const c = reinterpret_cast<R*>(t.c) + tile * t.c_t;
     float* const as_sums = reinterpret_cast<float*>(c);  // where they are
     if (goes_on) {
-      load_sum_matrices<0, LANES, VECTORS>(as_sums, c_bytes, last);
-      if constexpr (TALL) load_sum_matrices<kBelow, LANES, VECTORS>(as_sums + 16 * t.c_m, c_bytes, last);
+      load_sum_matrices<LANES, VECTORS, TALL>(as_sums, t.c_m, last);
     } else if (t.bias != nullptr) {
-      load_sum_matrices<0, LANES, VECTORS>(t.bias, 0, last);
-      if constexpr (TALL) load_sum_matrices<kBelow, LANES, VECTORS>(t.bias, 0, last);
+      load_sum_matrices<LANES, VECTORS, TALL>(t.bias, 0, last);
     } else {
-      clear_sum_matrices<0, VECTORS>();
-      if constexpr (TALL) clear_sum_matrices<kBelow, VECTORS>();
+      clear_sum_matrices<VECTORS, TALL>();
     }
     sum_matrices<LANES, VECTORS, TALL>(t, t.a + tile * t.a_t, t.b + tile * t.b_t);
     if (as_they_stand) {
-      store_sum_matrices<0, LANES, VECTORS>(as_sums, c_bytes, last);
-      if constexpr (TALL) store_sum_matrices<kBelow, LANES, VECTORS>(as_sums + 16 * t.c_m, c_bytes, last);
+      store_sum_matrices<LANES, VECTORS, TALL>(as_sums, t.c_m, last);
     } else {
-      store_sum_matrices<0, LANES, VECTORS>(sums, row * sizeof(float), row - LANES);
-      if constexpr (TALL) store_sum_matrices<kBelow, LANES, VECTORS>(sums + 16 * row, row * sizeof(float), row - LANES);
+      store_sum_matrices<LANES, VECTORS, TALL>(sums, row, row - LANES);
       finish_matrices<LANES, VECTORS, ROWS>(t, sums, c);
     }
   } while (++tile < t.tiles);
@@ -171,11 +169,7 @@ template <int LANES, int VECTORS, class R> struct MatrixRows<LANES, VECTORS, 0, 
 };
 
 template <int LANES, int VECTORS, int ROWS, class R> void enter_matrix_family(Arithmetic<BFloat16Pair>& kernels) {
-  TileFamily<BFloat16Pair>& family = kernels.family[kernels.families++];
-  family.lanes = LANES;
-  family.vectors = VECTORS;
-  family.max_rows = ROWS;
-  MatrixRows<LANES, VECTORS, ROWS, R>::enter(family);
+  MatrixRows<LANES, VECTORS, ROWS, R>::enter(next_family<LANES, VECTORS, ROWS>(kernels));
 }
 
 template <class R> void enter_matrix_families(Arithmetic<BFloat16Pair>& kernels) {

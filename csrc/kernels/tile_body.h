@@ -208,14 +208,19 @@ template <class T, class R, int LANES, int VECTORS> struct TileRows<T, R, LANES,
   static void enter(TileFamily<T>&) {}
 };
 
-template <class T, class R, int LANES, int VECTORS, int ROWS> void enter_family(Arithmetic<T>& kernels) {
+// The next family of these kernels, still without functions.
+template <int LANES, int VECTORS, int ROWS, class T> TileFamily<T>& next_family(Arithmetic<T>& kernels) {
   static_assert(ROWS <= kMaxTileRows && LANES * VECTORS <= kMaxTileColumns,
                 "callers keep tiles in buffers of that size");
   TileFamily<T>& family = kernels.family[kernels.families++];
   family.lanes = LANES;
   family.vectors = VECTORS;
   family.max_rows = ROWS;
-  TileRows<T, R, LANES, VECTORS, ROWS>::enter(family);
+  return family;
+}
+
+template <class T, class R, int LANES, int VECTORS, int ROWS> void enter_family(Arithmetic<T>& kernels) {
+  TileRows<T, R, LANES, VECTORS, ROWS>::enter(next_family<LANES, VECTORS, ROWS>(kernels));
 }
 
 // Vectors narrower than the widest serve fewer output channels than the widest has lanes.
