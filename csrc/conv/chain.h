@@ -30,10 +30,11 @@ template <class S, class A> bool takes_strips(const Kernels<S, A>& kernels, cons
   return has_rows_apart(g) && weights <= kernels.machine.second_level_cache / kCachesOfWeights;
 }
 
-// Whether its results are gone from the second-level cache before they are read.
+// Whether its results take more of the second-level cache than a strip may: beside what they are made of, and what is
+// made of them, they would be gone before they are read.
 template <class S, class A> bool leaves_cache(const Kernels<S, A>& kernels, const ConvGeometry& g) {
   const int64_t results = g.N * g.h.output * g.w.output * g.O * sizeof(S);
-  return results > kernels.machine.second_level_cache;
+  return results > kernels.machine.second_level_cache / kCachesOfStrip;
 }
 
 template <class S, class A> class Chain {

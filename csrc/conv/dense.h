@@ -117,11 +117,10 @@ template <class S, class A> class DenseWeights {
 };
 
 // A tile of columns of one group: its kernels and, of their arguments, weights and bias; and where its sums are made.
-template <class A> struct Column {
+template <class A> struct Column : TileHeights {
   const TileFn<A>* kernels;           // by rows
   const TileFn<A>* packing_kernels;   // likewise; the dot form has none,
   const TileFn<A>* rounding_kernels;  // nor of these
-  int max_rows;
   TileArgs<A> args;
   ImageView<Sum<A>> sums;  // of an image, from the tile's first channel on
 };
@@ -165,14 +164,14 @@ template <class S, class A> class DenseProduct {
     Column<A> column = {};
     if (dot) {
       column.kernels = o_.kernels.dot[tiles.columns - 1].rows;
-      column.max_rows = o_.kernels.dot[tiles.columns - 1].max_rows;
+      column.max_rows = column.rows_of_many = o_.kernels.dot[tiles.columns - 1].max_rows;
     } else {
       const TileFamily<A>& family = family_of(o_.kernels, tiles, tile);
       column.kernels = family.rows;
       column.packing_kernels = family.packing_rows;
       column.rounding_kernels = family.rounding_rows;
-      column.max_rows = family.max_rows;
-      if (plan_.transposed) column.kernels = &family.transposed_row, column.max_rows = 1;
+      static_cast<TileHeights&>(column) = family;
+      if (plan_.transposed) column.kernels = &family.transposed_row, column.max_rows = column.rows_of_many = 1;
     }
     const int64_t Cg = g.C_per_group(), k = dot ? 1 : tiles.padded(tile);
     if (plan_.pack_weights) {

@@ -136,23 +136,17 @@ template <class S, class A> class DensePlanner {
 
   // Such an item needs the whole input: staged, if it is small. Pieces of the weights are deep enough to make up for
   // going back to the sums after each: of one tap, or of several. What counts are the weights of one group, since items
-  // take one after the other. Those packed ahead are read one line after the other, so that one region needs no pieces;
-  // several would each read all of them.
+  // take one after the other.
   bool takes_pieces() const {
     const bool whole_input = is_viewed() || (!has_broken_rows() && inputs() * kSize <= kManyWeightBytes);
     const bool packs = dense_.pack_weights || (layout_.weights_usable && !dense_.transposed);
     const bool deep = (dense_.im2col() && all_inside() ? g_.depth() : g_.C_per_group()) >= kFlatPiece / 2;
     const int64_t of_group = packed_ / g_.groups * kSize;
     const bool very_many = of_group >= kVeryManyWeightBytes;
-    const int64_t most_pixels = very_many ? kSharingPixels : prepacked_ ? kVeryFewPixels : kFewPixels;
+    const int64_t most_pixels = very_many ? kSharingPixels : kFewPixels;
     return packs && !dense_.form.dot && whole_input && deep && pixels() <= most_pixels &&
            of_group >= kManyWeightBytes && packed_ < kImpossibleBytes / kSize &&
-           g_.groups * dense_.form.columns.tiles >= threads_ && !(prepacked_ && is_one_region());
-  }
-
-  bool is_one_region() const {
-    const ViewPlan plan = view();
-    return g_.N == 1 && plan.item_height >= g_.h.output && plan.item_width >= g_.w.output;
+           g_.groups * dense_.form.columns.tiles >= threads_;
   }
 
   PiecesPlan pieces() const {
@@ -163,7 +157,8 @@ template <class S, class A> class DensePlanner {
     plan.staged = !is_viewed();
     plan.runner = "pieces";
     plan.source = plan.staged ? "pixels" : "view";
-    plan.depth = pixels() <= kVeryFewPixels || inputs() * kSize <= kSmallInputBytes ? kFlatPiece : kDeepPiece;
+    const bool flat = pixels() <= kVeryFewPixels || inputs() * kSize <= kSmallInputBytes;
+    plan.depth = prepacked_ ? kPackedPieceBytes / (columns.widest() * kSize) : flat ? kFlatPiece : kDeepPiece;
     if (!prepacked_) plan.packed_elements = 0;
     // Rows of weights in the order of memory are so short that the sums of their columns stay in the cache.
     const bool in_order = !prepacked_ && layout_.weights_usable && plan.depth == kFlatPiece;

@@ -144,7 +144,7 @@ template <class S, class A> Kernels<S, A> kernel_widths(int64_t vector_bytes) {
       TileFamily<A>& family = kernels.family[kernels.families++];
       family.lanes = lanes;
       family.vectors = vectors;
-      family.max_rows = 1;
+      family.max_rows = family.rows_of_many = 1;
     }
     kernels.lanewise[kernels.lanewise_families++].lanes = lanes;
   }

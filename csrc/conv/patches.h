@@ -110,7 +110,7 @@ void multiply_points(const Arithmetic<A>& kernels, int64_t points, const ColumnT
       const int64_t before = columns.begin(t) - columns.begin(tiles.begin);
       args.set_b(b.data + before, 0, 0, b.row);
       args.columns = columns.size(t);
-      in_equal_tiles(c.rows, family.max_rows, [&](int64_t row, int64_t rows, int64_t equal) {
+      in_equal_tiles(c.rows, family.most_rows(c.rows), [&](int64_t row, int64_t rows, int64_t equal) {
         args.set_tiles(equal, rows * a.row, rows * c.row);
         args.set_a(a.data + row * a.row, a.row, 0, 0, a.column);
         args.c = c.data + row * c.row + before;

@@ -117,6 +117,12 @@ template <class S, class A> class PiecesRunner {
     }
   }
 
+  // The outputs that a piece's taps have.
+  Range outputs_h(const Terms& terms) const { return o_.g.h.outputs(terms.rows.begin); }
+  Range outputs_w(const Terms& terms) const {
+    return o_.g.w.outputs(terms.taps.begin + terms.inner.begin / o_.g.C_per_group());
+  }
+
   // While tiles ask for the next piece, if there is one.
   void multiply_held(Item& item, const Piece* next) const {
     if (!item.held) return;
@@ -141,7 +147,13 @@ template <class S, class A> class PiecesRunner {
     const Column<A> column = product_.column(item.group, next.tile, sums(item, 0));
     const int64_t columns = column.args.columns;
     if (plan_.prepacked) {
-      return {product_.weights_of(column, next.terms), 1, 0, line, depth * line, ceil_div(column.args.b_k, line)};
+      const Terms& held = item.held->terms;
+      const int64_t terms = max(held.rows.size() * depth, 1);
+      const int64_t elements = next.terms.rows.size() * next.terms.inner.size() * column.args.b_k;
+      const int64_t across = outputs_w(held).size(), in_row = ceil_div(across, column.most_rows(across));
+      const int64_t tiles = max(o_.g.N * outputs_h(held).size() * in_row, 1);
+      const int64_t step = ceil_div(ceil_div(elements, tiles), terms);
+      return {product_.weights_of(column, next.terms), 1, 0, step, step * terms, tiles};
     }
     const A* const from = in_place<A>(unpacked(item, next, next.terms.rows.begin, next.terms.inner.begin));
     if (o_.w.o == 1) return {from, 1, 0, in_elements<S, A>(o_.w.c), line, ceil_div(in_elements<S, A>(columns), line)};
@@ -160,8 +172,8 @@ template <class S, class A> class PiecesRunner {
     const int64_t columns = column.args.columns;
     const ImageView<Sum<A>> later = {apart, 0, w.output * columns, columns, 1};
     const ImageView<Sum<A>>& sums = piece.first_block ? column.sums : later;
-    const Range xs = w.outputs(piece.terms.taps.begin + piece.terms.inner.begin / o_.g.C_per_group());
-    const Range ys = xs.empty() ? Range{0, 0} : h.outputs(piece.terms.rows.begin);
+    const Range xs = outputs_w(piece.terms);
+    const Range ys = xs.empty() ? Range{0, 0} : outputs_h(piece.terms);
     bool packs = n == 0 && item.packed_by_tile;
     TileArgs<A> args = product_.args(column, {{}, {}, piece.first_block});
     args.mode = piece.opens ? Mode::fresh : Mode::go_on;
@@ -180,7 +192,7 @@ template <class S, class A> class PiecesRunner {
       args.a_j = args.K;
       args.set_b(column.args.b, column.args.b_i, args.K * column.args.b_k, column.args.b_k);
       args.c = sums.data + y * sums.h + xs.begin * sums.w;
-      in_tiles(xs.size(), column.max_rows, [&](int64_t, int64_t m) {
+      in_tiles(xs.size(), column.most_rows(xs.size()), [&](int64_t, int64_t m) {
         ahead.ask(args, piece.terms.inner.size());
         packs ? run_packing(column, item, args, m) : column.kernels[m - 1](args);
         packs = false;

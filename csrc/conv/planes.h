@@ -132,7 +132,7 @@ template <class S, class A> class PlanesRunner {
     for (int64_t tile = 0; tile < plan_.across.tiles; ++tile) {
       const int64_t x = plan_.across.begin(tile);
       const TileFamily<A>& family = family_of(o_.kernels, plan_.across, tile);
-      in_tiles(Og, family.max_rows, [&](int64_t o, int64_t m) {
+      in_tiles(Og, family.most_rows(Og), [&](int64_t o, int64_t m) {
         const TileFn<A> kernel = (plan_.form.dot ? family.rows : family.columns_of_a)[m - 1];
         TileArgs<A> args = first;
         args.columns = plan_.across.end(tile) - x;

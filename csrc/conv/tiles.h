@@ -67,15 +67,17 @@ template <class A> int64_t rows_together(int64_t apart) {
 // none is wider than kGradientColumnsBytes.
 enum class TilesOf { outputs, weight_gradient };
 
-// The estimated cycles of tiles of `run` rows of a family's width. A step of the reduction in a tile of m rows and v
-// vectors takes m*v multiply-adds; loads of B and of A run beside them and only count a little.
-// A vector of B is loaded for a whole step.
+// The estimated cycles of tiles of `run` rows, of so many at most, of a family's width. A step of the reduction in a
+// tile of m rows and v vectors takes m*v multiply-adds; loads of B and of A run beside them and only count a little. A
+// vector of B is loaded for a whole step. Rows of A are lines of memory each, but those of a weight gradient are one
+// line, and matrices of them load as vectors of B do.
 template <class A>
-double cycles_of_run(const Arithmetic<A>& kernels, int64_t run, int64_t max_rows, int64_t vectors) {
+double cycles_of_run(const Arithmetic<A>& kernels, int64_t run, int64_t max_rows, int64_t vectors, TilesOf whose) {
   const int64_t tiles = ceil_div(run, max_rows);
-  const double products = double(run) / tiles * vectors;
+  const double rows = double(run) / tiles, products = rows * vectors;
+  const bool far_rows = whose == TilesOf::outputs && kernels.reduction_step == 1;
   return tiles * ((products > kLatency ? products : kLatency) + kVectorCost * kernels.reduction_step * vectors +
-                  kTileCost) +
+                  (far_rows ? kRowCost * rows : 0) + kTileCost) +
          kOutputCost * run;
 }
 
@@ -102,8 +104,8 @@ ColumnTiles choose_columns(const Arithmetic<A>& kernels, int64_t columns, int64_
     const int64_t width_bytes = candidate.widest() * static_cast<int64_t>(sizeof(A));
     if (gradient && candidate.tiles > 1 && width_bytes > kGradientColumnsBytes) continue;
     const auto cost_of = [&](int64_t vectors) {
-      return cycles_of_run(kernels, run, gradient ? family.max_rows : family_of(kernels, lanes, vectors).max_rows,
-                           vectors);
+      return cycles_of_run(kernels, run, (gradient ? family : family_of(kernels, lanes, vectors)).most_rows(run),
+                           vectors, whose);
     };
     // Tiles have two widths. Adding them up one by one would not end for more columns than any memory holds.
     const int64_t narrow = total / candidate.tiles, wider = total % candidate.tiles;

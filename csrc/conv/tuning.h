@@ -65,8 +65,9 @@ constexpr int64_t kPartialElements = 16 * 1024, kLargePartials = 4, kMaxPartials
 
 // ---- Moves speed only ----
 
-// Multiply-adds in flight that keep one unit busy; and, in those, what a vector of weights, a tile and an output cost.
-constexpr double kLatency = 5, kVectorCost = 0.05, kTileCost = 0.5, kOutputCost = 0.02;
+// Multiply-adds in flight that keep one unit busy; and, in those, what a vector of weights, a row of a tile, a tile and
+// an output cost.
+constexpr double kLatency = 5, kVectorCost = 0.05, kRowCost = 0.15, kTileCost = 0.5, kOutputCost = 0.02;
 // Bytes of a row of a weight gradient's columns, which stays in the first-level cache for all tiles of rows.
 constexpr int64_t kGradientColumnsBytes = 128;
 // Rows of a panel stand a multiple of so many elements apart and as many more, so that they do not share cache sets.
@@ -83,8 +84,7 @@ constexpr int64_t kItemOutputBytes = 128 * kKilobyte, kFewestItemPixels = 256;
 constexpr int64_t kNarrowGroupBytes = 128;
 
 // Pieces: weights that fill a second-level cache, for fewer pixels than would share them. For more than a few, they
-// must be many times that to be worth it. Packed ahead of the call they are read one line after the other, which
-// processors foresee: there it takes few pixels too.
+// must be many times that to be worth it.
 constexpr int64_t kManyWeightBytes = kMegabyte, kVeryManyWeightBytes = 4 * kMegabyte;
 constexpr int64_t kVeryFewPixels = 128, kFewPixels = 256, kSharingPixels = 1024;
 // More than any memory holds: a view of stride 0. To pack it at once fails at once; piece by piece would not end.
@@ -92,6 +92,8 @@ constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
 // Products in a row of a piece. Flat ones stay in the first-level cache; but with a large input, which is read anew for
 // each, as deep ones as blocks of the reduction are allowed to be.
 constexpr int64_t kFlatPiece = 128, kDeepPiece = 1536, kSmallInputBytes = 512 * kKilobyte;
+// Of weights packed ahead of the call, what stays in the first-level cache.
+constexpr int64_t kPackedPieceBytes = 32 * kKilobyte;
 // Rows of weights that are streamed together: as many as pages that prefetchers follow; more, if they are short.
 constexpr int64_t kStreamRows = 8, kStreamBytes = 32 * kKilobyte;
 // What the sums of an item may take where all its columns take a piece before the next; bytes of a row of weights that

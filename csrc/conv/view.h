@@ -108,7 +108,7 @@ template <class S, class A> class ViewRunner {
     product_.aim(args, column, left, x, ys.begin, xs.begin, down);
     const auto run_to = [&](const auto& to, const TileFn<A>* kernels) {
       args.c_m = down ? to.h : to.w;
-      const int64_t most = min(column.max_rows, rows_together<A>(args.a_m));
+      const int64_t most = min(column.most_rows(count), rows_together<A>(args.a_m));
       const A* a = args.a;
       auto* c = to.data + ys.begin * to.h + xs.begin * to.w;
       for (int64_t line = 0; line < lines; ++line, a += o_.g.h.stride * x.h, c += to.h) {

@@ -74,7 +74,7 @@ void choose_gradient_tiles(const Arithmetic<A>& kernels, const ConvGeometry& g, 
       !swapped && g.groups == 1 && g.w.kernel > 1 && g.w.dilation == 1 && x.channels < kMergedTapChannels;
   plan.all_rows = plan.merges_taps ? g.w.kernel * x.channels : plan.by_rows.channels;
   plan.columns = choose_columns(kernels, plan.by_columns.channels, plan.all_rows, TilesOf::weight_gradient);
-  plan.rows = widest_family(kernels, plan.columns).max_rows;
+  plan.rows = widest_family(kernels, plan.columns).most_rows(plan.all_rows);
   plan.row_tiles = ceil_div(plan.all_rows, plan.rows);
 }
 

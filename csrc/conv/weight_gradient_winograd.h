@@ -63,7 +63,7 @@ WinogradGradientPlan make_winograd_gradient_plan(const Kernels<S, A>& kernels, c
   WinogradGradientPlan plan = {};
   plan.patch = patch_size(g);
   plan.columns = choose_columns<A>(kernels, g.O_per_group(), Cg);
-  plan.rows = widest_family<A>(kernels, plan.columns).max_rows;
+  plan.rows = widest_family<A>(kernels, plan.columns).most_rows(Cg);
   const int64_t points = winograd_points(plan.patch), patches = Patches(g, plan.patch).count;
   plan.blocks = max(ceil_div(patches, kPatchBlock), 1);
   plan.block_patches = min(kPatchBlock, patches);

@@ -104,8 +104,14 @@ template <class T> using TileFn = void (*)(const TileArgs<T>&);
 constexpr int kMaxTileRows = 32, kMaxTileColumns = 64;
 // Rows, and pairs of the reduction, that an instruction for matrices takes at most.
 constexpr int kMatrixRows = 16, kMatrixStep = 16;
-template <class T> struct TileFamily {
-  int lanes, vectors, max_rows;
+// Rows that a tile has at most, and that are worth asking for where there are more than those.
+struct TileHeights {
+  int max_rows, rows_of_many;
+
+  int most_rows(int64_t of) const { return of <= max_rows ? max_rows : rows_of_many; }
+};
+template <class T> struct TileFamily : TileHeights {
+  int lanes, vectors;
   TileFn<T> rows[kMaxTileRows];
   TileFn<T> packing_rows[kMaxTileRows];
   TileFn<T> rounding_rows[kMaxTileRows];

@@ -215,7 +215,7 @@ template <int LANES, int VECTORS, int ROWS, class T> TileFamily<T>& next_family(
   TileFamily<T>& family = kernels.family[kernels.families++];
   family.lanes = LANES;
   family.vectors = VECTORS;
-  family.max_rows = ROWS;
+  family.max_rows = family.rows_of_many = ROWS;
   return family;
 }
 
@@ -251,7 +251,9 @@ template <class R, class T> void enter_families(Arithmetic<T>& kernels) {
   enter_family<T, R, LANES, 2, 14>(kernels);
   enter_family<T, R, LANES, 3, 9>(kernels);
 #if defined(__x86_64__)
-  enter_family<T, R, LANES, 4, 7>(kernels);  // whose last vector of B is in memory
+  enter_family<T, R, LANES, 4, 7>(kernels);
+  // Seven rows keep the last vector of B in memory, and load it for each.
+  kernels.family[kernels.families - 1].rows_of_many = 6;
 #else
   enter_family<T, R, LANES, 4, 6>(kernels);
 #endif
