@@ -52,7 +52,7 @@ ConvPlan make_plan(const Kernels<S, A>& kernels, const ConvGeometry& g, const Im
   const auto weights = transformed ? WinogradWeights::prepacked : WinogradWeights::given;
   // Panels of pairs hold nothing that Winograd could transform.
   const bool has_weights = !prepacked || transformed || !pairs;
-  if (has_weights && takes_winograd<A>(algorithm, g, weights, 1, direct_cost)) {
+  if (has_weights && takes_winograd<A>(algorithm, g, weights, 1, direct_cost, kernels.weight_cost)) {
     plan.kind = make_winograd_plan(kernels, g, threads, result, prepacked);
     if (transformed) plan.prepacked_offset = prepacked->direct_elements;
     return plan;

@@ -51,7 +51,7 @@ constexpr int64_t kWeightCost = 70, kWeightByteCost = 20, kGradientByteCost = 90
 constexpr int64_t kWinogradDepth = 64, kPatchBlock = 64;
 // Transformed weights that are worth keeping ahead of the calls: reading more of them costs more than transforming
 // again.
-constexpr int64_t kKeptWinogradBytes = 12 * kMegabyte;
+constexpr int64_t kKeptWinogradBytes = 3 * kMegabyte;
 
 // Weight gradients. Channels of a group so few that the taps of a kernel row share a tile, and bytes of those so many
 // that they can be its columns where outputs are fewer than a vector.

@@ -49,10 +49,11 @@ inline bool winograd_fits(const ConvGeometry& g) {
 }
 
 // Whether that is clearly the faster way, counted in products of an input and an output channel, of the pass: C is what
-// the products are summed over; direct_cost is that of a product of the direct path. Narrow outputs have no lanes over
-// them, and packings that it cannot read.
+// the products are summed over; direct_cost is that of a product of the direct path, weight_cost that of the weights by
+// kWeightCost. Narrow outputs have no lanes over them, and packings that it cannot read.
 template <class A>
-bool winograd_wins(const ConvGeometry& g, WinogradWeights weights, int64_t images, double direct_cost) {
+bool winograd_wins(const ConvGeometry& g, WinogradWeights weights, int64_t images, double direct_cost,
+                   double weight_cost) {
   const int64_t C = g.C_per_group(), O = g.O_per_group(), size = sizeof(A), patch = patch_size(g);
   if (!winograd_fits(g) || C < kFewestWinogradChannels || C * O < kFewestWinogradPairs) return false;
   if (O * size < kFewestWinogradBytes) return false;
@@ -61,7 +62,7 @@ bool winograd_wins(const ConvGeometry& g, WinogradWeights weights, int64_t image
                                                                 : kGradientByteCost * size;
   const Patches patches(g, patch);
   const double count = double(images) * (patches.down * patches.across), pairs = double(C) * O;
-  const double winograd = count * (winograd_points(patch) * pairs + kPatchCost * (C + O)) + per_pair * pairs;
+  const double winograd = count * (winograd_points(patch) * pairs + kPatchCost * (C + O)) + weight_cost * per_pair * pairs;
   const auto taps_inside = [](const Axis& axis) {
     return axis.outputs(0).size() + axis.outputs(1).size() + axis.outputs(2).size();
   };
@@ -73,10 +74,10 @@ bool winograd_wins(const ConvGeometry& g, WinogradWeights weights, int64_t image
 // is one, so that the batch shows in no bit.
 template <class A>
 bool takes_winograd(Algorithm algorithm, const ConvGeometry& g, WinogradWeights weights, int64_t images = 1,
-                    double direct_cost = 1) {
+                    double direct_cost = 1, double weight_cost = 1) {
   if (algorithm == Algorithm::winograd) return true;
   return algorithm == Algorithm::automatic && is_winograd_enabled() &&
-         winograd_wins<A>(g, weights, images, direct_cost);
+         winograd_wins<A>(g, weights, images, direct_cost, weight_cost);
 }
 
 inline int64_t depth_blocks_of(const ConvGeometry& g) { return max(ceil_div(g.C_per_group(), kWinogradDepth), 1); }

@@ -59,6 +59,7 @@ template <class S, class A> void enter(Kernels<S, A>& kernels) {
   kernels.add = add<A>;
   kernels.peak = peak<A>;
   kernels.product_cost = kernels.reduction_step = 1;
+  kernels.weight_cost = NHWC_ISA_VECTOR_BYTES > 32 ? 2 : 1;
   kernels.pairs = nullptr;
 }
 #endif

@@ -190,6 +190,8 @@ template <class A> struct Arithmetic {
   // order of its own: a chain that several calls make has the bits of one call if they meet at multiples of these.
   double product_cost;
   int reduction_step;
+  // What it takes to transform weights, in products: wider vectors multiply faster, and memory is what it is.
+  double weight_cost;
   int families;
   TileFamily<A> family[kMaxFamilies];
   int lanewise_families;
