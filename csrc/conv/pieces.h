@@ -140,8 +140,9 @@ template <class S, class A> class PiecesRunner {
     }
   }
 
-  // What the tiles of the piece that is held ask for. Of packed weights one line after the other, else each tile for
-  // one line of every row of weights, or for some of every column where these lie along the reduction.
+  // What the tiles of the piece that is held ask for. Of packed weights an equal part each, one line after the other:
+  // memory keeps pace with the products. Else each tile asks for one line of every row of weights, or for some of every
+  // column where these lie along the reduction.
   Coming coming(const Item& item, const Piece& next) const {
     const int64_t line = o_.kernels.machine.line / sizeof(A), depth = item.held->terms.inner.size();
     const Column<A> column = product_.column(item.group, next.tile, sums(item, 0));

@@ -62,7 +62,8 @@ bool winograd_wins(const ConvGeometry& g, WinogradWeights weights, int64_t image
                                                                 : kGradientByteCost * size;
   const Patches patches(g, patch);
   const double count = double(images) * (patches.down * patches.across), pairs = double(C) * O;
-  const double winograd = count * (winograd_points(patch) * pairs + kPatchCost * (C + O)) + weight_cost * per_pair * pairs;
+  const double winograd =
+      count * (winograd_points(patch) * pairs + kPatchCost * (C + O)) + weight_cost * per_pair * pairs;
   const auto taps_inside = [](const Axis& axis) {
     return axis.outputs(0).size() + axis.outputs(1).size() + axis.outputs(2).size();
   };
