@@ -136,7 +136,7 @@ template <class S, class A> class DensePlanner {
 
   // Such an item needs the whole input: staged, if it is small. Pieces of the weights are deep enough to make up for
   // going back to the sums after each: of one tap, or of several. What counts are the weights of one group, since items
-  // take one after the other.
+  // take one after the other. Products of matrices would wait for the sums: their panels are read whole.
   bool takes_pieces() const {
     const bool whole_input = is_viewed() || (!has_broken_rows() && inputs() * kSize <= kManyWeightBytes);
     const bool packs = dense_.pack_weights || (layout_.weights_usable && !dense_.transposed);
@@ -146,7 +146,7 @@ template <class S, class A> class DensePlanner {
     const int64_t most_pixels = very_many ? kSharingPixels : kFewPixels;
     return packs && !dense_.form.dot && whole_input && deep && pixels() <= most_pixels &&
            of_group >= kManyWeightBytes && packed_ < kImpossibleBytes / kSize &&
-           g_.groups * dense_.form.columns.tiles >= threads_;
+           g_.groups * dense_.form.columns.tiles >= threads_ && !(prepacked_ && kernels_.reduction_step > 1);
   }
 
   PiecesPlan pieces() const {
