@@ -106,6 +106,14 @@ def test_batches_of_single_pixels_are_one_image():
     assert plan["reduction"][2] > 1
 
 
+@pytest.mark.parametrize(("pixels", "channels"), [(7, 512), (14, 256)])
+def test_winograd_where_products_outweigh_the_weights(pixels, channels, isa):
+    """With vectors of 64 bytes, products are cheap and weights are not; seven rows of pixels share them too little."""
+    plan = nhwc_conv.explain((1, pixels, pixels, channels), (3, 3, channels, channels), padding=1)
+    few = pixels == 7 and isa.startswith(("amx", "avx512"))
+    assert plan["algorithm"] == ("im2col" if few else "winograd")
+
+
 def test_weight_gradients_take_winograd_where_pixels_outweigh_the_sums_of_its_points(isa):
     algorithms = [
         nhwc_conv.explain((n, 7, 7, 512), (3, 3, 512, 512), padding=1, direction="weight_gradient")[

@@ -44,6 +44,12 @@ GROUPED = [
 
 
 @pytest.mark.needs_extension
+def test_transformed_weights_are_kept_of_few_channels():
+    sizes = {c: ops.pack_weight(torch.ones(3, 3, c, c), 1).numel() / (9 * c * c) for c in (128, 256)}
+    assert sizes[128] > 5 and sizes[256] < 1.1
+
+
+@pytest.mark.needs_extension
 @pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
 @pytest.mark.parametrize(("shape", "groups"), [(shape, 1) for shape in SHAPES] + GROUPED)
 def test_one_size_for_all_instruction_sets(shape, groups, dtype):
