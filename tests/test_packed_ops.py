@@ -1,6 +1,7 @@
 """pack_weight and conv2d_packed: one size on every machine, and results of the weight as it is."""
 
 import contextlib
+import copy
 
 import pytest
 import torch
@@ -41,6 +42,31 @@ GROUPED = [
     ((3, 3, 4, 32), 8),
     ((1, 1, 8, 8), 2),
 ]
+
+
+PIECES = {  # x, channels and kernel of layers with megabytes of weights, each piece of which meets several tiles
+    "rows of tiles": ((1, 14, 14, 1030), 260, 1, {}),
+    "images": ((3, 7, 7, 700), 390, 1, {}),
+    "taps": ((1, 15, 15, 130), 300, 3, dict(stride=2, padding=1)),
+    "groups": ((1, 13, 13, 1030), 1030, 1, dict(groups=2)),
+}
+
+
+@pytest.mark.needs_extension
+@pytest.mark.parametrize("name", PIECES)
+def test_weights_in_pieces(name, isa, threads):
+    """Packed ones are cut elsewhere than those that a call packs; bits are the same, and right."""
+    shape, outputs, kernel, arguments = PIECES[name]
+    torch.manual_seed(0)
+    x, layer = torch.randn(shape), nhwc_conv.NHWCConv2d(shape[-1], outputs, kernel, **arguments).eval()
+    packed = nhwc_conv.prepack(copy.deepcopy(layer))
+    with torch.no_grad():
+        expected = copy.deepcopy(layer).double()(x.double())
+        for count in (1, 2):
+            threads(count)
+            y = packed(x)
+            assert torch.equal(y, layer(x))
+            assert (y - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 @pytest.mark.needs_extension
