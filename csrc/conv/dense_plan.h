@@ -161,7 +161,7 @@ template <class S, class A> class DensePlanner {
     plan.depth = prepacked_ ? kPackedPieceBytes / (columns.widest() * kSize) : flat ? kFlatPiece : kDeepPiece;
     if (!prepacked_) plan.packed_elements = 0;
     // Rows of weights in the order of memory are so short that the sums of their columns stay in the cache.
-    const bool in_order = !prepacked_ && layout_.weights_usable && plan.depth == kFlatPiece;
+    const bool in_order = !prepacked_ && layout_.weights_usable && flat;
     const int64_t fewest = in_order ? ceil_div(columns.columns * plan.depth * kSize, kPieceRowsBytes) : 1;
     // More shares than threads, lest one wait for the other, but no thin ones of weights as they come: they leave gaps
     // between their rows.

@@ -151,7 +151,8 @@ template <class S, class A> class PiecesRunner {
       const Terms& held = item.held->terms;
       const int64_t terms = max(held.rows.size() * depth, 1);
       const int64_t elements = next.terms.rows.size() * next.terms.inner.size() * column.args.b_k;
-      const int64_t across = outputs_w(held).size(), in_row = ceil_div(across, column.most_rows(across));
+      const TileFamily<A>& family = family_of(o_.kernels, plan_.form.columns, item.held->tile);
+      const int64_t across = outputs_w(held).size(), in_row = ceil_div(across, family.most_rows(across));
       const int64_t tiles = max(o_.g.N * outputs_h(held).size() * in_row, 1);
       const int64_t step = ceil_div(ceil_div(elements, tiles), terms);
       return {product_.weights_of(column, next.terms), 1, 0, step, step * terms, tiles};

@@ -96,20 +96,22 @@ template <class T> struct TileArgs {
 
 template <class T> using TileFn = void (*)(const TileArgs<T>&);
 
-// Broadcast kernels of one column shape, (vectors - 1)*lanes < columns <= vectors*lanes, for 1 to max_rows rows:
-// rows[m - 1] takes a_k = 1 and columns_of_a[m - 1] takes a_m = 1, whatever the fields say. packing_rows[m - 1] is
-// rows[m - 1], and packs B. rounding_rows[m - 1] is rows[m - 1] of mode fresh, whose C is of the type of storage, to
-// which sums are rounded; c_m counts its elements. There are none where storage is the arithmetic's type.
-// transposed_row is rows[0], of B[i*b_i + j*b_j + k + n*b_n]; the widest vectors have it, else it is null.
 constexpr int kMaxTileRows = 32, kMaxTileColumns = 64;
 // Rows, and pairs of the reduction, that an instruction for matrices takes at most.
 constexpr int kMatrixRows = 16, kMatrixStep = 16;
+
 // Rows that a tile has at most, and that are worth asking for where there are more than those.
 struct TileHeights {
   int max_rows, rows_of_many;
 
   int most_rows(int64_t of) const { return of <= max_rows ? max_rows : rows_of_many; }
 };
+
+// Broadcast kernels of one column shape, (vectors - 1)*lanes < columns <= vectors*lanes, for 1 to max_rows rows:
+// rows[m - 1] takes a_k = 1 and columns_of_a[m - 1] takes a_m = 1, whatever the fields say. packing_rows[m - 1] is
+// rows[m - 1], and packs B. rounding_rows[m - 1] is rows[m - 1] of mode fresh, whose C is of the type of storage, to
+// which sums are rounded; c_m counts its elements. There are none where storage is the arithmetic's type.
+// transposed_row is rows[0], of B[i*b_i + j*b_j + k + n*b_n]; the widest vectors have it, else it is null.
 template <class T> struct TileFamily : TileHeights {
   int lanes, vectors;
   TileFn<T> rows[kMaxTileRows];

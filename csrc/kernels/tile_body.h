@@ -219,8 +219,11 @@ template <int LANES, int VECTORS, int ROWS, class T> TileFamily<T>& next_family(
   return family;
 }
 
-template <class T, class R, int LANES, int VECTORS, int ROWS> void enter_family(Arithmetic<T>& kernels) {
-  TileRows<T, R, LANES, VECTORS, ROWS>::enter(next_family<LANES, VECTORS, ROWS>(kernels));
+template <class T, class R, int LANES, int VECTORS, int ROWS, int ROWS_OF_MANY = ROWS>
+void enter_family(Arithmetic<T>& kernels) {
+  TileFamily<T>& family = next_family<LANES, VECTORS, ROWS>(kernels);
+  family.rows_of_many = ROWS_OF_MANY;
+  TileRows<T, R, LANES, VECTORS, ROWS>::enter(family);
 }
 
 // Vectors narrower than the widest serve fewer output channels than the widest has lanes.
@@ -251,9 +254,7 @@ template <class R, class T> void enter_families(Arithmetic<T>& kernels) {
   enter_family<T, R, LANES, 2, 14>(kernels);
   enter_family<T, R, LANES, 3, 9>(kernels);
 #if defined(__x86_64__)
-  enter_family<T, R, LANES, 4, 7>(kernels);
-  // Seven rows keep the last vector of B in memory, and load it for each.
-  kernels.family[kernels.families - 1].rows_of_many = 6;
+  enter_family<T, R, LANES, 4, 7, 6>(kernels);  // seven rows keep the last vector of B in memory, and load it for each
 #else
   enter_family<T, R, LANES, 4, 6>(kernels);
 #endif
