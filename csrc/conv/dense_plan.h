@@ -138,15 +138,16 @@ template <class S, class A> class DensePlanner {
   // going back to the sums after each: of one tap, or of several. What counts are the weights of one group, since items
   // take one after the other. Products of matrices would wait for the sums: their panels are read whole.
   bool takes_pieces() const {
-    const bool whole_input = is_viewed() || (!has_broken_rows() && inputs() * kSize <= kManyWeightBytes);
+    const bool whole_input = is_viewed() || (!has_broken_rows() && inputs() * kSize <= kPiecesInputBytes);
     const bool packs = dense_.pack_weights || (layout_.weights_usable && !dense_.transposed);
-    const bool deep = (dense_.im2col() && all_inside() ? g_.depth() : g_.C_per_group()) >= kFlatPiece / 2;
-    const int64_t of_group = packed_ / g_.groups * kSize;
-    const bool very_many = of_group >= kVeryManyWeightBytes;
-    const int64_t most_pixels = very_many ? kSharingPixels : kFewPixels;
+    const bool deep = (dense_.im2col() && all_inside() ? g_.depth() : g_.C_per_group()) >= kFlatPiece;
+    const int64_t of_group = packed_ / g_.groups * kSize, tiles = g_.groups * dense_.form.columns.tiles;
+    const bool are_shared = tiles >= kItemsPerThread * threads_ || tiles % threads_ == 0;
+    const bool long_panels = g_.depth() * dense_.tile_columns * kSize >= kBlockWeightBytes;
+    const int64_t most_pixels = long_panels ? kSharingPixels : kFewPixels;
     return packs && !dense_.form.dot && whole_input && deep && pixels() <= most_pixels &&
-           of_group >= kManyWeightBytes && packed_ < kImpossibleBytes / kSize &&
-           g_.groups * dense_.form.columns.tiles >= threads_ && !(prepacked_ && kernels_.reduction_step > 1);
+           of_group >= kManyWeightBytes && packed_ < kImpossibleBytes / kSize && are_shared &&
+           !(prepacked_ && kernels_.reduction_step > 1);
   }
 
   PiecesPlan pieces() const {
@@ -181,7 +182,7 @@ template <class S, class A> class DensePlanner {
   void choose_items(RegionPlan& plan, bool staged) const {
     const int64_t Cg = g_.C_per_group(), OH = max(g_.h.output, 1), OW = max(g_.w.output, 1);
     // Narrow groups of a region read lines next to each other, on pages that all of them use.
-    plan.groups_together = g_.groups > 1 && is_viewed() && Cg * kSize <= kNarrowGroupBytes;
+    plan.groups_together = g_.groups > 1 && Cg * kSize <= kNarrowGroupBytes;
     const int64_t pixel_bytes = max(g_.h.stride * g_.w.stride * (plan.groups_together ? g_.C : Cg) * kSize, 1);
     const int64_t fewest = kFewestTilesToPack * plan.rows;
     int64_t target = clamp(kItemInputBytes / pixel_bytes, fewest, kMostItemPixels);
@@ -200,6 +201,9 @@ template <class S, class A> class DensePlanner {
     const int64_t items = g_.groups * g_.N * ceil_div(OH, plan.item_height) * ceil_div(OW, plan.item_width);
     const int64_t shares = ceil_div(kItemsPerThread * threads_, max(items, 1));
     plan.column_shares = threads_ > 1 ? clamp(shares, 1, max(plan.form.columns.tiles, 1)) : 1;
+    // Staged, all groups of a region are; but all threads have some.
+    const int64_t group_shares = threads_ > 1 ? ceil_div(kItemsPerThread * threads_, max(items / g_.groups, 1)) : 1;
+    plan.item_groups = staged && plan.groups_together ? ceil_div(g_.groups, group_shares) : 1;
   }
 
   PanelPlan panel() const {
@@ -224,7 +228,8 @@ template <class S, class A> class DensePlanner {
     // form does not ask.
     const bool are_new = g_.taps() == 1 || g_.w.stride > 1;
     plan.prefetch = are_new && !plan.form.dot && g_.w.stride * g_.C * kSize < kPageBytes;
-    const int64_t inputs = g_.h.reach(plan.item_height) * g_.w.reach(plan.item_width) * g_.C_per_group();
+    const int64_t pixels = g_.h.reach(plan.item_height) * g_.w.reach(plan.item_width);
+    const int64_t inputs = plan.item_groups * (pixels * g_.C_per_group() + kLineBytes / kSize);
     const int64_t outputs = plan.item_height * plan.item_width * min(plan.tile_columns, plan.form.columns.columns);
     plan.finishes = plan.blocks() == 1 && !plan.form.dot && !plan.transposed && result_.takes_finished_sums();
     plan.scratch_elements = (plan.staged ? inputs : 0) + (plan.finishes ? 0 : result_.scratch_elements(outputs));

@@ -25,14 +25,14 @@ template <class S, class A> class PanelRunner {
 
   void run(int64_t item, A* scratch) const {
     const RegionItem at = region_item(plan_, o_.g, item);
-    const Region outputs = {at.ys, at.xs, outputs_of(o_.g, at.group, plan_.form.columns.of(at.tiles))};
+    const Region outputs = {at.ys, at.xs, outputs_of(o_.g, at.groups.begin, plan_.form.columns.of(at.tiles))};
     const ImageView<A> sums = o_.result.sums(at.n, outputs, scratch + plan_.panel_elements());
     for (int64_t y = at.ys.begin; y < at.ys.end; ++y) {
       Panel panel = {scratch, 0, {}, {}};
       for (int64_t x = at.xs.begin; x < at.xs.end; x += panel.rows) {
         fill(panel, at, y, x);
         for (int64_t tile = at.tiles.begin; tile < at.tiles.end; ++tile) {
-          multiply(panel, product_.column(at.group, tile, sums), y * sums.h + x * sums.w);
+          multiply(panel, product_.column(at.groups.begin, tile, sums), y * sums.h + x * sums.w);
         }
       }
     }
@@ -49,7 +49,7 @@ template <class S, class A> class PanelRunner {
   // With the outputs from (y, x) on, as many as a tile has rows, or of the dot form those that have the same taps.
   void fill(Panel& panel, const RegionItem& at, int64_t y, int64_t x) const {
     const Axis &h = o_.g.h, &w = o_.g.w;
-    const ImageView<const S> image = from_group(of_image(o_.x, at.n), o_.g, at.group);
+    const ImageView<const S> image = from_group(of_image(o_.x, at.n), o_.g, at.groups.begin);
     const Range rows = h.taps(y);
     panel.taps_h = plan_.form.dot ? rows : Range{0, h.kernel};
     panel.taps_w = plan_.form.dot ? w.taps(x) : Range{0, w.kernel};

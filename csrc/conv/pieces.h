@@ -68,7 +68,7 @@ template <class S, class A> class PiecesRunner {
     Item item = {};
     item.group = index / plan_.column_shares;
     item.tiles = share_of(plan_.form.columns.tiles, index % plan_.column_shares, plan_.column_shares);
-    item.inputs = {{0, g.h.input}, {0, g.w.input}, channels_of(item.group, g.C_per_group())};
+    item.inputs = {{0, g.h.input}, {0, g.w.input}, channels_of({item.group, item.group + 1}, g.C_per_group())};
     item.outputs = {{0, g.h.output}, {0, g.w.output}, outputs_of(g, item.group, plan_.form.columns.of(item.tiles))};
     item.x = from_group(plan_.staged ? staged_pixels<A>(item.inputs, elements_in<A>(scratch)) : in_place<A>(o_.x), g,
                         item.group);
@@ -160,7 +160,10 @@ template <class S, class A> class PiecesRunner {
     const A* const from = in_place<A>(unpacked(item, next, next.terms.rows.begin, next.terms.inner.begin));
     if (o_.w.o == 1) return {from, 1, 0, in_elements<S, A>(o_.w.c), line, ceil_div(in_elements<S, A>(columns), line)};
     if (o_.w.c != 1 || plan_.whole_tiles) return {};
-    const int64_t lines = depth % columns == 0 ? depth / columns : 1;
+    // Runs of as many products as there are columns, or a few more; elsewhere no memory may be.
+    int64_t lines = max(depth / columns, 1);
+    while (lines > 1 && depth % (lines * plan_.step) != 0) --lines;
+    if (depth >= 2 * lines * columns) return {};
     const int64_t of_tap = o_.g.C_per_group() - next.terms.inner.begin % o_.g.C_per_group();
     const int64_t run = in_elements<S, A>(min(next.terms.inner.size(), of_tap));
     return {from, lines, line, in_elements<S, A>(o_.w.o), lines * line, ceil_div(run, lines * line)};
@@ -190,7 +193,8 @@ template <class S, class A> class PiecesRunner {
     }
     for (int64_t y = ys.begin; y < ys.end; ++y) {
       product_.aim(args, column, piece.terms, x, y, xs.begin, false);
-      args.set_sums(args.I, ahead.lines, piece.terms.inner.size() / ahead.lines);
+      const int64_t lines = ahead.tiles > 0 ? ahead.lines : 1;
+      args.set_sums(args.I, lines, piece.terms.inner.size() / lines);
       args.a_j = args.K;
       args.set_b(column.args.b, column.args.b_i, args.K * column.args.b_k, column.args.b_k);
       args.c = sums.data + y * sums.h + xs.begin * sums.w;

@@ -1,4 +1,4 @@
-// Items that are regions: a part of one image's outputs, of one group, by a share of its tiles of columns.
+// Items that are regions: a part of one image's outputs, of a group or some, by a share of a group's tiles of columns.
 #pragma once
 
 #include "dense.h"
@@ -7,7 +7,7 @@ namespace nhwc_conv {
 
 struct RegionPlan : DensePlan {
   int64_t item_height, item_width;  // outputs
-  int64_t column_shares;
+  int64_t column_shares, item_groups;
   // All groups of a region before the next region, else all regions of a group before the next group.
   bool groups_together;
 
@@ -25,23 +25,24 @@ inline int64_t pixels_on_few_pages(int64_t pixel_bytes) {
 }
 
 struct RegionItem {
-  int64_t group, n;
-  Range ys, xs, tiles;
+  int64_t n;
+  Range groups, ys, xs, tiles;
 };
 
 inline int64_t region_items(const RegionPlan& plan, const ConvGeometry& g) {
-  return g.groups * g.N * ceil_div(g.h.output, plan.item_height) * ceil_div(g.w.output, plan.item_width) *
-         plan.column_shares;
+  return ceil_div(g.groups, plan.item_groups) * g.N * ceil_div(g.h.output, plan.item_height) *
+         ceil_div(g.w.output, plan.item_width) * plan.column_shares;
 }
 
 inline RegionItem region_item(const RegionPlan& plan, const ConvGeometry& g, int64_t item) {
   const int64_t across = ceil_div(g.w.output, plan.item_width), down = ceil_div(g.h.output, plan.item_height);
   const int64_t share = item % plan.column_shares, of_any_share = item / plan.column_shares;
-  const int64_t regions = g.N * down * across;
-  const int64_t group = plan.groups_together ? of_any_share % g.groups : of_any_share / regions;
-  const int64_t region = plan.groups_together ? of_any_share / g.groups : of_any_share % regions;
+  const int64_t regions = g.N * down * across, group_shares = ceil_div(g.groups, plan.item_groups);
+  const int64_t groups = plan.groups_together ? of_any_share % group_shares : of_any_share / regions;
+  const int64_t region = plan.groups_together ? of_any_share / group_shares : of_any_share % regions;
   const int64_t x = region % across * plan.item_width;
-  return {group, region / across / down, share_of(g.h.output, region / across % down, down),
+  return {region / across / down, share_of(g.groups, groups, group_shares),
+          share_of(g.h.output, region / across % down, down),
           Range{x, x + plan.item_width}.within({0, g.w.output}),
           share_of(plan.form.columns.tiles, share, plan.column_shares)};
 }

@@ -61,6 +61,27 @@ ImageView<const A> stage_pixels(const Kernels<S, A>& kernels, const ImageView<co
   return staged_pixels<A>(region, to);
 }
 
+// A region of several groups, one after the other and so far apart. Pixel by pixel: memory is read in its order, where
+// one group has but a few bytes of each.
+template <class S, class A>
+void stage_groups(const Kernels<S, A>& kernels, const ImageView<const S>& x, int64_t n, const Region& region,
+                  int64_t groups, A* to, int64_t apart) {
+  const int64_t channels = region.channels.size() / groups, first = region.channels.begin;
+  if (groups == 1 || x.c != 1) {
+    for (int64_t group = 0; group < groups; ++group, to += apart) {
+      const Range own = {first + group * channels, first + (group + 1) * channels};
+      stage_pixels(kernels, x, n, {region.ys, region.xs, own}, to);
+    }
+    return;
+  }
+  for (int64_t y = region.ys.begin; y < region.ys.end; ++y) {
+    const S* from = x.data + n * x.n + y * x.h + region.xs.begin * x.w + first;
+    for (int64_t pixel = 0; pixel < region.xs.size(); ++pixel, from += x.w, to += channels) {
+      kernels.copy({from, channels, 1, to, apart, groups, channels});
+    }
+  }
+}
+
 // These rows and channels of image n, in planes of so many elements a row, with the zeros left and right of the image.
 template <class S, class A>
 void stage_planes(const Kernels<S, A>& kernels, const Axis& w, const ImageView<const S>& x, int64_t n, Range rows,

@@ -83,9 +83,10 @@ constexpr int64_t kItemOutputBytes = 128 * kKilobyte, kFewestItemPixels = 256;
 // Channels of a group so few that other groups use the same pages before they are gone.
 constexpr int64_t kNarrowGroupBytes = 128;
 
-// Pieces: weights that fill a second-level cache, for fewer pixels than would share them. For more than a few, they
-// must be many times that to be worth it.
-constexpr int64_t kManyWeightBytes = kMegabyte, kVeryManyWeightBytes = 4 * kMegabyte;
+// Pieces: weights for which the first-level cache has no room beside the pixels, for fewer pixels than would share them;
+// for more than a few, only if a panel of the weights would not stay in the second-level cache. The input that each
+// item then stages whole.
+constexpr int64_t kManyWeightBytes = 128 * kKilobyte, kPiecesInputBytes = kMegabyte;
 constexpr int64_t kVeryFewPixels = 128, kFewPixels = 256, kSharingPixels = 1024;
 // More than any memory holds: a view of stride 0. To pack it at once fails at once; piece by piece would not end.
 constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
@@ -95,7 +96,7 @@ constexpr int64_t kFlatPiece = 128, kDeepPiece = 1536, kSmallInputBytes = 512 * 
 // Of weights packed ahead of the call, what stays in the first-level cache.
 constexpr int64_t kPackedPieceBytes = 32 * kKilobyte;
 // Rows of weights that are streamed together: as many as pages that prefetchers follow; more, if they are short.
-constexpr int64_t kStreamRows = 8, kStreamBytes = 32 * kKilobyte;
+constexpr int64_t kStreamRows = 16, kStreamBytes = 32 * kKilobyte;
 // What the sums of an item may take where all its columns take a piece before the next; bytes of a row of weights that
 // one item should read at least.
 constexpr int64_t kPieceRowsBytes = 512 * kKilobyte, kWideRowBytes = 1024;

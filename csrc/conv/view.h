@@ -25,30 +25,16 @@ template <class S, class A> class ViewRunner {
   void run(int64_t item, Sum<A>* scratch) const {
     const ConvGeometry& g = o_.g;
     const RegionItem at = region_item(plan_, g, item);
-    const Region inputs = {g.h.inputs(at.ys), g.w.inputs(at.xs), channels_of(at.group, g.C_per_group())};
-    const ImageView<const A> image = plan_.staged
-                                         ? stage_pixels(o_.kernels, o_.x, at.n, inputs, elements_in<A>(scratch))
-                                         : of_image(in_place<A>(o_.x), at.n);
-    const ImageView<const A> x = from_group(image, g, at.group);
-    Sum<A>* const room = scratch + (plan_.staged ? inputs.elements() : 0);
-    for (int64_t tile = at.tiles.begin; tile < at.tiles.end; ++tile) {
-      const Region outputs = {at.ys, at.xs, outputs_of(g, at.group, plan_.form.columns.of({tile, tile + 1}))};
-      const ImageView<Sum<A>> sums = plan_.finishes ? ImageView<Sum<A>>{} : o_.result.sums(at.n, outputs, room);
-      ItemColumn column = {product_.column(at.group, tile, sums), of_image(o_.result.y, at.n), {at.ys, at.xs, {}}};
-      if (plan_.finishes) o_.result.finish_in_tiles(column.args);
-      if (asks_for_weights(at, tile)) {
-        column.next = product_.weights.panel(at.group, tile + 1);
-        column.next_elements = g.depth() * plan_.form.columns.padded(tile + 1);
-      }
-      column.result.data += outputs.channels.begin * column.result.c;
-      for (int64_t b = 0; b < plan_.blocks(); ++b) run_block(column, product_.block(b), x, at.ys, at.xs);
-      if (!plan_.finishes && !o_.result.holds_sums()) o_.result.finish(o_.kernels, at.n, outputs, sums);
-    }
-    // Sums that stand in the result are finished over all tiles: rows of one tile are short, and a residual's would
-    // come from memory in as short pieces.
-    if (!plan_.finishes && o_.result.holds_sums()) {
-      const Region outputs = {at.ys, at.xs, outputs_of(g, at.group, plan_.form.columns.of(at.tiles))};
-      o_.result.finish(o_.kernels, at.n, outputs, o_.result.sums(at.n, outputs, room));
+    const Region inputs = {g.h.inputs(at.ys), g.w.inputs(at.xs), channels_of(at.groups, g.C_per_group())};
+    const int64_t apart = spread<A>(inputs.pixels() * g.C_per_group());
+    A* const staged = elements_in<A>(scratch);
+    if (plan_.staged) stage_groups(o_.kernels, o_.x, at.n, inputs, at.groups.size(), staged, apart);
+    Sum<A>* const room = scratch + (plan_.staged ? at.groups.size() * apart : 0);
+    for (int64_t group = at.groups.begin; group < at.groups.end; ++group) {
+      const Region own = {inputs.ys, inputs.xs, channels_of({group, group + 1}, g.C_per_group())};
+      const ImageView<const A> image = plan_.staged ? staged_pixels<A>(own, staged + (group - at.groups.begin) * apart)
+                                                    : of_image(in_place<A>(o_.x), at.n);
+      run_group(at, group, from_group(image, g, group), room);
     }
   }
 
@@ -66,6 +52,29 @@ template <class S, class A> class ViewRunner {
   bool asks_for_weights(const RegionItem& at, int64_t tile) const {
     return plan_.pack_weights && !plan_.form.dot && tile + 1 < at.tiles.end &&
            !(plan_.prefetch && tile == at.tiles.begin);
+  }
+
+  void run_group(const RegionItem& at, int64_t group, const ImageView<const A>& x, Sum<A>* room) const {
+    const ConvGeometry& g = o_.g;
+    for (int64_t tile = at.tiles.begin; tile < at.tiles.end; ++tile) {
+      const Region outputs = {at.ys, at.xs, outputs_of(g, group, plan_.form.columns.of({tile, tile + 1}))};
+      const ImageView<Sum<A>> sums = plan_.finishes ? ImageView<Sum<A>>{} : o_.result.sums(at.n, outputs, room);
+      ItemColumn column = {product_.column(group, tile, sums), of_image(o_.result.y, at.n), {at.ys, at.xs, {}}};
+      if (plan_.finishes) o_.result.finish_in_tiles(column.args);
+      if (asks_for_weights(at, tile)) {
+        column.next = product_.weights.panel(group, tile + 1);
+        column.next_elements = g.depth() * plan_.form.columns.padded(tile + 1);
+      }
+      column.result.data += outputs.channels.begin * column.result.c;
+      for (int64_t b = 0; b < plan_.blocks(); ++b) run_block(column, product_.block(b), x, at.ys, at.xs);
+      if (!plan_.finishes && !o_.result.holds_sums()) o_.result.finish(o_.kernels, at.n, outputs, sums);
+    }
+    // Sums that stand in the result are finished over all tiles: rows of one tile are short, and a residual's would
+    // come from memory in as short pieces.
+    if (!plan_.finishes && o_.result.holds_sums()) {
+      const Region outputs = {at.ys, at.xs, outputs_of(g, group, plan_.form.columns.of(at.tiles))};
+      o_.result.finish(o_.kernels, at.n, outputs, o_.result.sums(at.n, outputs, room));
+    }
   }
 
   // Asks for the part of the next weights that `m` outputs a tile bring, from output (y, x) on.
