@@ -53,6 +53,20 @@ def test_the_runner_is_a_file_of_conv(runner, isa):
     assert (ROOT / f"csrc/conv/{runner}.h").is_file()
 
 
+def test_weights_go_in_pieces_where_few_pixels_share_them(isa, threads):
+    def in_pieces(pixels, channels, outputs):
+        plan = nhwc_conv.explain((1, pixels, pixels, channels), (1, 1, channels, outputs))
+        return plan["runner"] == "pieces"
+
+    threads(1)
+    assert in_pieces(7, 128, 256) and in_pieces(7, 384, 96)
+    assert not in_pieces(7, 64, 512), "sums would be read too often"
+    assert not in_pieces(7, 128, 96), "the weights stay in the cache anyway"
+    assert not in_pieces(32, 1280, 1280), "so does a panel of them, and many pixels share it"
+    threads(5)
+    assert not in_pieces(7, 384, 96), "some threads would have more tiles than others"
+
+
 def test_dilated_im2col_goes_through_a_panel():
     plan = nhwc_conv.explain((1, 20, 20, 8), (3, 3, 8, 16), dilation=2, algorithm="im2col")
     assert (plan["runner"], plan["source"], plan["reduction"]) == ("panel", "fields", (3, 1, 24))

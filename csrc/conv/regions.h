@@ -42,8 +42,7 @@ inline RegionItem region_item(const RegionPlan& plan, const ConvGeometry& g, int
   const int64_t region = plan.groups_together ? of_any_share / group_shares : of_any_share % regions;
   const int64_t x = region % across * plan.item_width;
   return {region / across / down, share_of(g.groups, groups, group_shares),
-          share_of(g.h.output, region / across % down, down),
-          Range{x, x + plan.item_width}.within({0, g.w.output}),
+          share_of(g.h.output, region / across % down, down), Range{x, x + plan.item_width}.within({0, g.w.output}),
           share_of(plan.form.columns.tiles, share, plan.column_shares)};
 }
 

@@ -83,9 +83,9 @@ constexpr int64_t kItemOutputBytes = 128 * kKilobyte, kFewestItemPixels = 256;
 // Channels of a group so few that other groups use the same pages before they are gone.
 constexpr int64_t kNarrowGroupBytes = 128;
 
-// Pieces: weights for which the first-level cache has no room beside the pixels, for fewer pixels than would share them;
-// for more than a few, only if a panel of the weights would not stay in the second-level cache. The input that each
-// item then stages whole.
+// Pieces: weights for which the first-level cache has no room beside the pixels, for fewer pixels than would share
+// them; for more than a few, only if a panel of the weights would not stay in the second-level cache. The input that
+// each item then stages whole.
 constexpr int64_t kManyWeightBytes = 128 * kKilobyte, kPiecesInputBytes = kMegabyte;
 constexpr int64_t kVeryFewPixels = 128, kFewPixels = 256, kSharingPixels = 1024;
 // More than any memory holds: a view of stride 0. To pack it at once fails at once; piece by piece would not end.
