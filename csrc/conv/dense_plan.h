@@ -143,11 +143,11 @@ template <class S, class A> class DensePlanner {
     const bool deep = (dense_.im2col() && all_inside() ? g_.depth() : g_.C_per_group()) >= kFlatPiece;
     const int64_t of_group = packed_ / g_.groups * kSize, tiles = g_.groups * dense_.form.columns.tiles;
     const bool are_shared = tiles >= kItemsPerThread * threads_ || tiles % threads_ == 0;
-    const bool long_panels = g_.depth() * dense_.tile_columns * kSize >= kBlockWeightBytes;
-    const int64_t most_pixels = long_panels ? kSharingPixels : kFewPixels;
-    return packs && !dense_.form.dot && whole_input && deep && pixels() <= most_pixels &&
-           of_group >= kManyWeightBytes && packed_ < kImpossibleBytes / kSize && are_shared &&
-           !(prepacked_ && kernels_.reduction_step > 1);
+    const bool long_panel = g_.depth() * dense_.tile_columns * kSize >= kBlockWeightBytes;
+    const int64_t most_pixels = long_panel ? kSharingPixels : kFewPixels;
+    const int64_t many = kernels_.reduction_step > 1 ? kManyMatrixBytes : kManyWeightBytes;
+    return packs && !dense_.form.dot && whole_input && deep && pixels() <= most_pixels && of_group >= many &&
+           packed_ < kImpossibleBytes / kSize && are_shared && !(prepacked_ && kernels_.reduction_step > 1);
   }
 
   PiecesPlan pieces() const {

@@ -84,9 +84,9 @@ constexpr int64_t kItemOutputBytes = 128 * kKilobyte, kFewestItemPixels = 256;
 constexpr int64_t kNarrowGroupBytes = 128;
 
 // Pieces: weights for which the first-level cache has no room beside the pixels, for fewer pixels than would share
-// them; for more than a few, only if a panel of the weights would not stay in the second-level cache. The input that
-// each item then stages whole.
-constexpr int64_t kManyWeightBytes = 128 * kKilobyte, kPiecesInputBytes = kMegabyte;
+// them; for more than a few, only if a panel of the weights would not stay in the second-level cache. Where matrices
+// are multiplied, many more. The input that each item then stages whole.
+constexpr int64_t kManyWeightBytes = 128 * kKilobyte, kManyMatrixBytes = kMegabyte, kPiecesInputBytes = kMegabyte;
 constexpr int64_t kVeryFewPixels = 128, kFewPixels = 256, kSharingPixels = 1024;
 // More than any memory holds: a view of stride 0. To pack it at once fails at once; piece by piece would not end.
 constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
