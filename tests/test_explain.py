@@ -187,6 +187,12 @@ def test_pixels_of_a_pointwise_layer_are_one_row(isa):
     assert image["tile"] == row["tile"] == nhwc_conv.explain((1, 1, 56, 64), (1, 1, 64, 200))["tile"]
 
 
+def test_groups_between_far_taps_are_not_staged_all_at_once(threads):
+    threads(1)
+    plan = nhwc_conv.explain((1, 128, 128, 1024), (3, 2, 8, 2048), dilation=(60, 1), groups=128)
+    assert plan["source"] == "pixels" and plan["workspace_per_thread"] < 1.5 * 2**20
+
+
 def test_rows_between_far_taps_are_not_copied():
     def workspace(dilation, **arguments):
         plan = nhwc_conv.explain(

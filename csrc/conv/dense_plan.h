@@ -199,11 +199,9 @@ template <class S, class A> class DensePlanner {
     // Wide rows are cut at multiples of the tile; narrow ones are left whole.
     plan.item_width = OW <= 2 * target ? OW : ceil_div(target, plan.rows) * plan.rows;
     const int64_t items = g_.groups * g_.N * ceil_div(OH, plan.item_height) * ceil_div(OW, plan.item_width);
-    const int64_t shares = ceil_div(kItemsPerThread * threads_, max(items, 1));
-    plan.column_shares = threads_ > 1 ? clamp(shares, 1, max(plan.form.columns.tiles, 1)) : 1;
-    // Staged, all groups of a region are; but all threads have some.
-    const int64_t group_shares = threads_ > 1 ? ceil_div(kItemsPerThread * threads_, max(items / g_.groups, 1)) : 1;
-    plan.item_groups = staged && plan.groups_together ? ceil_div(g_.groups, group_shares) : 1;
+    const auto shares = [&](int64_t of) { return threads_ > 1 ? ceil_div(kItemsPerThread * threads_, max(of, 1)) : 1; };
+    plan.column_shares = clamp(shares(items), 1, max(plan.form.columns.tiles, 1));
+    plan.item_groups = staged && plan.groups_together ? ceil_div(g_.groups, shares(items / g_.groups)) : 1;
   }
 
   PanelPlan panel() const {
@@ -229,10 +227,12 @@ template <class S, class A> class DensePlanner {
     const bool are_new = g_.taps() == 1 || g_.w.stride > 1;
     plan.prefetch = are_new && !plan.form.dot && g_.w.stride * g_.C * kSize < kPageBytes;
     const int64_t pixels = g_.h.reach(plan.item_height) * g_.w.reach(plan.item_width);
-    const int64_t inputs = plan.item_groups * (pixels * g_.C_per_group() + kLineBytes / kSize);
+    const int64_t group = pixels * g_.C_per_group() + kLineBytes / kSize;
+    plan.item_groups = clamp(kStagedGroupsBytes / kSize / group, 1, plan.item_groups);
     const int64_t outputs = plan.item_height * plan.item_width * min(plan.tile_columns, plan.form.columns.columns);
     plan.finishes = plan.blocks() == 1 && !plan.form.dot && !plan.transposed && result_.takes_finished_sums();
-    plan.scratch_elements = (plan.staged ? inputs : 0) + (plan.finishes ? 0 : result_.scratch_elements(outputs));
+    plan.scratch_elements = plan.finishes ? 0 : result_.scratch_elements(outputs);
+    if (plan.staged) plan.scratch_elements += plan.item_groups * group;
     return plan;
   }
 

@@ -7,7 +7,8 @@ namespace nhwc_conv {
 
 struct RegionPlan : DensePlan {
   int64_t item_height, item_width;  // outputs
-  int64_t column_shares, item_groups;
+  int64_t column_shares;
+  int64_t item_groups;  // one; of narrow groups that are staged, as many as leave some to all threads
   // All groups of a region before the next region, else all regions of a group before the next group.
   bool groups_together;
 

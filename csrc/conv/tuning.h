@@ -80,8 +80,9 @@ constexpr int64_t kItemInputBytes = 192 * kKilobyte, kMostItemPixels = 4096, kFe
 // Of results where weights are few: bytes on so many pages as the first-level buffer of addresses holds, but outputs at
 // least.
 constexpr int64_t kItemOutputBytes = 128 * kKilobyte, kFewestItemPixels = 256;
-// Channels of a group so few that other groups use the same pages before they are gone.
-constexpr int64_t kNarrowGroupBytes = 128;
+// Channels of a group so few that other groups use the same pages before they are gone; so much of them is staged at
+// once, at most.
+constexpr int64_t kNarrowGroupBytes = 128, kStagedGroupsBytes = kMegabyte;
 
 // Pieces: weights for which the first-level cache has no room beside the pixels, for fewer pixels than would share
 // them; for more than a few, only if a panel of the weights would not stay in the second-level cache. Where matrices
