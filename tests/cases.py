@@ -258,7 +258,7 @@ MANY_WEIGHTS = [
     # The input gradient sums over 9*520 values: blocks end within a kernel row, and within a tap.
     Case("many_weights_split_rows", (1, 3, 4, 70), (3, 3, 70, 520), padding=1),
     Case("many_weights_split_taps", (1, 3, 4, 70), (3, 3, 70, 520), padding=2, dilation=2),
-    Case("many_weights_rows", (1, 6, 6, 1024), (1, 1, 1024, 512)),
+    Case("many_weights_rows", (1, 6, 6, 1600), (1, 1, 1600, 512)),
     Case("many_weights_groups", (1, 6, 6, 520), (2, 1, 260, 600), groups=2, bias=True),
     # Pieces of several kernel rows, and of several taps of one.
     Case("many_weights_patches", (5, 32, 48, 3), (16, 16, 3, 400), stride=16, bias=True),

@@ -2,8 +2,9 @@
 // inference, weights packed ahead it is a transposed convolution.
 #pragma once
 
-#include "convolution.h"
-#include "parallel.h"
+#include <optional>
+
+#include "forward.h"
 #include "phase_weights.h"
 
 namespace nhwc_conv {
@@ -24,6 +25,12 @@ template <class S, class A> class InputGradient {
         result_(dx),
         dx_(dx),
         bias_(bias) {
+    const ConvGeometry back = {g.N, g.O, g.C, g.groups, g.h, g.w};
+    if (bias.data == nullptr && packed.empty() && exchanges_roles<S, A>(kernels, back, grad, {dx})) {
+      const GivenWeights<S, A> turned = {{w.data, w.i, w.j, w.o, w.c, w.group}, nullptr, {}};
+      exchanged_.emplace(kernels, back, Algorithm::automatic, threads, grad, turned, BiasView<S>{}, Result<S, A>{dx});
+      return;
+    }
     if (packed.empty()) memory_.packed_elements = weights_.elements();
     arrange_result();
     const std::vector<AxisPhase> down = phases_with_taps(g.h);
@@ -55,9 +62,10 @@ template <class S, class A> class InputGradient {
     }
   }
 
-  PlanMemory memory() const { return memory_; }
+  PlanMemory memory() const { return exchanged_ ? exchanged_->memory() : memory_; }
 
   void run(const Parallel& parallel, A* workspace) const {
+    if (exchanged_) return exchanged_->run(parallel, workspace);
     if (staged_bias_ >= 0) repeat_bias(reinterpret_cast<S*>(workspace + staged_bias_));
     if (has_gaps_) fill(parallel, workspace);
     if (!phases_.empty() && phases_.front().given.packed == nullptr) {
@@ -88,6 +96,7 @@ template <class S, class A> class InputGradient {
 
   // Of the first phase. Where every tap meets padding only, the gradient is zero.
   Explanation explain() const {
+    if (exchanged_) return exchanged_->explain();
     if (phases_.empty()) return {"", "zero", ""};
     Explanation plan = phases_.front().plan.explain(phases_.front().g);
     plan.phases = phases_.size();
@@ -191,6 +200,7 @@ template <class S, class A> class InputGradient {
   bool has_gaps_;                                // places of dx that no phase reaches
   std::vector<Phase> phases_;
   PlanMemory memory_;
+  std::optional<Forward<S, A>> exchanged_;  // all of it, where images and weights exchange roles: pointwise.h
 };
 
 }  // namespace nhwc_conv
