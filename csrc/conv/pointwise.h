@@ -29,9 +29,9 @@ void join_pixels(ConvGeometry& g, const ImageView<const S>& x, const Result<S, A
 }
 
 // Whether images and weights may exchange roles. Of an image in NCHW memory, pixels are neighbours as the outputs of a
-// weight are: its transpose is the weights times the image, and nothing is copied. Each sum has the same products in
-// the same order, where it is one block and not of the dot form either way. Small images of a batch are joined instead,
-// lest each read the weights anew.
+// weight are: its transpose is the weights times the image. Each sum has the same products in the same order, where it
+// is one block and not of the dot form either way. Not images so large that to pack them takes much memory, nor a batch
+// of small ones, each of which would read the weights anew.
 template <class S, class A>
 bool exchanges_roles(const Arithmetic<A>& kernels, const ConvGeometry& g, const ImageView<const S>& x,
                      const Result<S, A>& result) {
@@ -39,8 +39,8 @@ bool exchanges_roles(const Arithmetic<A>& kernels, const ConvGeometry& g, const 
   if (!std::is_same_v<S, A> || g.groups != 1 || !is_pointwise(g) || !is_planar(x) || !is_planar(result.y)) return false;
   if (result.residual.data != nullptr && !is_planar(result.residual)) return false;
   const int64_t pixels = g.h.input * g.w.input;
-  if (g.N > 1 && pixels <= kVeryFewPixels) return false;
-  const int64_t row_bytes = kWidestTile * kernels.family[0].lanes * static_cast<int64_t>(sizeof(A));
+  const int64_t size = sizeof(A), row_bytes = kWidestTile * kernels.family[0].lanes * size;
+  if ((g.N > 1 && pixels <= kVeryFewPixels) || g.C * pixels * size > kExchangedBytes) return false;
   return min(pixels, g.O) > kMaxDotFamilies && g.C > 0 && g.C * row_bytes <= kBlockWeightBytes;
 }
 

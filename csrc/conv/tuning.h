@@ -89,6 +89,8 @@ constexpr int64_t kNarrowGroupBytes = 128, kStagedGroupsBytes = kMegabyte;
 // are multiplied, many more. The input that each item then stages whole.
 constexpr int64_t kManyWeightBytes = 128 * kKilobyte, kManyMatrixBytes = kMegabyte, kPiecesInputBytes = kMegabyte;
 constexpr int64_t kVeryFewPixels = 128, kFewPixels = 256, kSharingPixels = 1024;
+// An image that is packed as weights are: see pointwise.h.
+constexpr int64_t kExchangedBytes = 4 * kMegabyte;
 // More than any memory holds: a view of stride 0. To pack it at once fails at once; piece by piece would not end.
 constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
 // Products in a row of a piece. Flat ones stay in the first-level cache; but with a large input, which is read anew for
