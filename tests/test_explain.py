@@ -63,6 +63,8 @@ def test_weights_go_in_pieces_where_few_pixels_share_them(isa, threads):
     assert not in_pieces(7, 64, 512), "sums would be read too often"
     assert not in_pieces(7, 128, 96), "the weights stay in the cache anyway"
     assert not in_pieces(32, 1280, 1280), "so does a panel of them, and many pixels share it"
+    lacks_taps = nhwc_conv.explain((1, 1, 1, 256), (3, 3, 256, 84), padding=1)
+    assert lacks_taps["runner"] != "pieces", "eight of nine taps would be packed for nothing"
     threads(5)
     assert not in_pieces(7, 384, 96), "some threads would have more tiles than others"
 

@@ -86,7 +86,7 @@ constexpr int64_t kNarrowGroupBytes = 128, kStagedGroupsBytes = kMegabyte;
 
 // Pieces: weights for which the first-level cache has no room beside the pixels, for fewer pixels than would share
 // them; for more than a few, only if a panel of the weights would not stay in the second-level cache. Where matrices
-// are multiplied, many more. The input that each item then stages whole.
+// are multiplied, or every output lacks taps, many more. The input that each item then stages whole.
 constexpr int64_t kManyWeightBytes = 128 * kKilobyte, kManyMatrixBytes = kMegabyte, kPiecesInputBytes = kMegabyte;
 constexpr int64_t kVeryFewPixels = 128, kFewPixels = 256, kSharingPixels = 1024;
 // An image that is packed as weights are: see pointwise.h.
