@@ -232,8 +232,8 @@ template <class S, class A> class DenseProduct {
   const Operands<S, A>& o_;
 };
 
-// Channels of groups, counted in the tensor.
-inline Range channels_of(Range groups, int64_t per_group) { return {groups.begin * per_group, groups.end * per_group}; }
+// Channels of a group, counted in the tensor.
+inline Range channels_of(int64_t group, int64_t per_group) { return {group * per_group, (group + 1) * per_group}; }
 inline Range outputs_of(const ConvGeometry& g, int64_t group, Range columns) {
   return {group * g.O_per_group() + columns.begin, group * g.O_per_group() + columns.end};
 }

@@ -145,7 +145,7 @@ template <class S, class A> class DensePlanner {
     const bool are_shared = tiles >= kItemsPerThread * threads_ || tiles % threads_ == 0;
     const bool long_panel = g_.depth() * dense_.tile_columns * kSize >= kBlockWeightBytes;
     const int64_t most_pixels = long_panel ? kSharingPixels : kFewPixels;
-    const int64_t many = kernels_.reduction_step > 1 || interior() == 0 ? kManyMatrixBytes : kManyWeightBytes;
+    const int64_t many = kernels_.reduction_step > 1 || interior() == 0 ? kVeryManyWeightBytes : kManyWeightBytes;
     return packs && !dense_.form.dot && whole_input && deep && pixels() <= most_pixels && of_group >= many &&
            packed_ < kImpossibleBytes / kSize && are_shared && !(prepacked_ && kernels_.reduction_step > 1);
   }

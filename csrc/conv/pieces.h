@@ -68,7 +68,7 @@ template <class S, class A> class PiecesRunner {
     Item item = {};
     item.group = index / plan_.column_shares;
     item.tiles = share_of(plan_.form.columns.tiles, index % plan_.column_shares, plan_.column_shares);
-    item.inputs = {{0, g.h.input}, {0, g.w.input}, channels_of({item.group, item.group + 1}, g.C_per_group())};
+    item.inputs = {{0, g.h.input}, {0, g.w.input}, channels_of(item.group, g.C_per_group())};
     item.outputs = {{0, g.h.output}, {0, g.w.output}, outputs_of(g, item.group, plan_.form.columns.of(item.tiles))};
     item.x = from_group(plan_.staged ? staged_pixels<A>(item.inputs, elements_in<A>(scratch)) : in_place<A>(o_.x), g,
                         item.group);

@@ -87,10 +87,8 @@ constexpr int64_t kNarrowGroupBytes = 128, kStagedGroupsBytes = kMegabyte;
 // Pieces: weights for which the first-level cache has no room beside the pixels, for fewer pixels than would share
 // them; for more than a few, only if a panel of the weights would not stay in the second-level cache. Where matrices
 // are multiplied, or every output lacks taps, many more. The input that each item then stages whole.
-constexpr int64_t kManyWeightBytes = 128 * kKilobyte, kManyMatrixBytes = kMegabyte, kPiecesInputBytes = kMegabyte;
+constexpr int64_t kManyWeightBytes = 128 * kKilobyte, kVeryManyWeightBytes = kMegabyte, kPiecesInputBytes = kMegabyte;
 constexpr int64_t kVeryFewPixels = 128, kFewPixels = 256, kSharingPixels = 1024;
-// An image that is packed as weights are: see pointwise.h.
-constexpr int64_t kExchangedBytes = 4 * kMegabyte;
 // More than any memory holds: a view of stride 0. To pack it at once fails at once; piece by piece would not end.
 constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
 // Products in a row of a piece. Flat ones stay in the first-level cache; but with a large input, which is read anew for
@@ -98,6 +96,8 @@ constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
 constexpr int64_t kFlatPiece = 128, kDeepPiece = 1536, kSmallInputBytes = 512 * kKilobyte;
 // Of weights packed ahead of the call, what stays in the first-level cache.
 constexpr int64_t kPackedPieceBytes = 32 * kKilobyte;
+// An image that is packed as weights are: see pointwise.h.
+constexpr int64_t kExchangedBytes = 4 * kMegabyte;
 // Rows of weights that are streamed together: as many as pages that prefetchers follow; more, if they are short.
 constexpr int64_t kStreamRows = 16, kStreamBytes = 32 * kKilobyte;
 // What the sums of an item may take where all its columns take a piece before the next; bytes of a row of weights that

@@ -25,13 +25,14 @@ template <class S, class A> class ViewRunner {
   void run(int64_t item, Sum<A>* scratch) const {
     const ConvGeometry& g = o_.g;
     const RegionItem at = region_item(plan_, g, item);
-    const Region inputs = {g.h.inputs(at.ys), g.w.inputs(at.xs), channels_of(at.groups, g.C_per_group())};
-    const int64_t apart = spread<A>(inputs.pixels() * g.C_per_group());
+    const int64_t Cg = g.C_per_group();
+    const Region inputs = {g.h.inputs(at.ys), g.w.inputs(at.xs), {at.groups.begin * Cg, at.groups.end * Cg}};
+    const int64_t apart = spread<A>(inputs.pixels() * Cg);
     A* const staged = elements_in<A>(scratch);
     if (plan_.staged) stage_groups(o_.kernels, o_.x, at.n, inputs, at.groups.size(), staged, apart);
     Sum<A>* const room = scratch + (plan_.staged ? at.groups.size() * apart : 0);
     for (int64_t group = at.groups.begin; group < at.groups.end; ++group) {
-      const Region own = {inputs.ys, inputs.xs, channels_of({group, group + 1}, g.C_per_group())};
+      const Region own = {inputs.ys, inputs.xs, channels_of(group, Cg)};
       const ImageView<const A> image = plan_.staged ? staged_pixels<A>(own, staged + (group - at.groups.begin) * apart)
                                                     : of_image(in_place<A>(o_.x), at.n);
       run_group(at, group, from_group(image, g, group), room);

@@ -131,8 +131,7 @@ template <class S, class A> class WinogradRunner {
     A* const field = v.data + points * v.point;
     A* const sums = field + points * Cg;
     A* const weights = sums + points * (block.size() * plan_.columns.widest() + kPointGap);
-    const Squares<S> squares = {
-        o_.x, channels_of({group, group + 1}, Cg), g.h.input, g.w.input, g.h.pad, g.w.pad, plan_.patch + 2};
+    const Squares<S> squares = {o_.x, channels_of(group, Cg), g.h.input, g.w.input, g.h.pad, g.w.pad, plan_.patch + 2};
     transform_squares(o_.kernels, transforms_.input, squares, patches_, block, field, v);
     for (int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
       const PointMatrices<A> m = point_matrices(sums, block.size(), plan_.columns.padded(tile));
