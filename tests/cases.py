@@ -177,8 +177,8 @@ DEPTHWISE = [
     Case("depthwise_2x2_wide", (1, 6, 19, 37), (2, 2, 1, 37), groups=37, bias=True),
     Case("depthwise_2x2_stride2_wide", (1, 9, 23, 37), (2, 2, 1, 37), 2, groups=37),
     Case("depthwise_3x1_wide", (1, 7, 19, 37), (3, 1, 1, 37), padding=(1, 0), groups=37, bias=True),
-    Case("depthwise_by_rows", (2, 5, 11, 516), (2, 2, 1, 516), groups=516, bias=True),
-    Case("depthwise_by_rows_padded", (1, 4, 9, 520), (1, 3, 1, 520), (2, 1), 1, groups=520),
+    Case("depthwise_by_rows", (2, 5, 11, 516), (2, 2, 1, 516), 2, groups=516, bias=True),
+    Case("depthwise_by_rows_padded", (1, 4, 9, 512), (1, 3, 1, 512), (2, 1), 1, groups=512),
     Case("depthwise_5x5_wide", (1, 9, 15, 36), (5, 5, 1, 36), padding=2, groups=36, bias=True),
     Case("depthwise_5x5_stride2", (1, 11, 21, 34), (5, 5, 1, 34), 2, 2, groups=34),
     Case("depthwise_stride2x1", (1, 9, 8, 18), (3, 3, 1, 18), (2, 1), 1, groups=18),
@@ -186,30 +186,28 @@ DEPTHWISE = [
     Case("depthwise_stride1x2", (1, 6, 20, 18), (3, 3, 1, 18), (1, 2), 1, groups=18, bias=True),
     Case("depthwise_5x5", (1, 9, 10, 7), (5, 5, 1, 7), padding=2, groups=7, bias=True),
     Case("depthwise_7x7", (1, 9, 8, 20), (7, 7, 1, 20), padding=3, groups=20),
-    # pixels of 128 channels fall into few sets of a first-level cache
-    Case("depthwise_7x7_of_128", (1, 8, 20, 128), (7, 7, 1, 128), padding=3, groups=128, bias=True),
+    # pixels of 512 channels fall into few sets of a first-level cache
+    Case("depthwise_7x7_of_512", (1, 5, 20, 512), (7, 7, 1, 512), padding=3, groups=512, bias=True),
     Case("depthwise_dilation", (1, 10, 11, 6), (3, 3, 1, 6), padding=(2, 3), dilation=(2, 3), groups=6),
     Case("depthwise_dilation3x2", (1, 17, 19, 37), (3, 3, 1, 37), 1, (2, 3), (2, 3), 37, bias=True),
     Case("depthwise_dilation4_stride2", (1, 19, 23, 36), (3, 2, 1, 36), 2, 2, 4, 36),
     Case("depthwise_far", (1, 46, 47, 65), (3, 3, 1, 65), padding=1, groups=65),
     Case("depthwise_large_pixels_stride2", (1, 7, 9, 516), (3, 3, 1, 516), 2, 1, groups=516, bias=True),
-    Case("depthwise_multiplier2", (1, 7, 6, 5), (3, 3, 1, 10), padding=1, groups=5),
+    Case("depthwise_2k_pixels_stride2", (1, 7, 9, 512), (3, 3, 1, 512), 2, 1, groups=512),
+    *(
+        Case(f"groups_{g}_of_{c}_{o}", (1, 7, 6, g * c), (3, 3, c, g * o), (1, 2), 1, groups=g)
+        for g, c, o in ((5, 1, 2), (21, 1, 2), (18, 1, 4), (11, 2, 4))
+    ),
     Case("depthwise_multiplier3", (2, 7, 6, 6), (3, 2, 1, 18), stride=2, padding=1, groups=6, bias=True),
     Case("depthwise_1x1", (1, 5, 6, 11), (1, 1, 1, 11), groups=11),
     Case("depthwise_same", (1, 7, 8, 5), (4, 4, 1, 5), stride=2, groups=5, auto_pad=1),
 ]
 
-KERNELS_AND_STRIDES = [
-    ((3, 3), (1, 1)),
-    ((2, 4), (1, 1)),
-    ((4, 3), (2, 2)),
-    ((5, 2), (2, 3)),
-    ((1, 2), (3, 3)),
-]
+KERNELS_AND_STRIDES = [(3, 3, 1, 1), (2, 4, 1, 1), (4, 3, 2, 2), (5, 2, 2, 3), (1, 2, 3, 3)]
 AUTO_PADS = [
     Case(f"{name}_{kh}x{kw}_s{sh}x{sw}", (1, 8, 11, 3), (kh, kw, 3, 5), stride=(sh, sw), auto_pad=auto_pad)
     for auto_pad, name in ((1, "same"), (2, "same_lower"))
-    for (kh, kw), (sh, sw) in KERNELS_AND_STRIDES
+    for kh, kw, sh, sw in KERNELS_AND_STRIDES
 ] + [
     Case("same_dilation2", (1, 8, 9, 3), (2, 3, 3, 5), dilation=2, auto_pad=1),
     Case("same_lower_dilation3x2_s2", (1, 8, 9, 3), (2, 3, 3, 5), stride=2, dilation=(3, 2), auto_pad=2),

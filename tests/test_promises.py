@@ -163,6 +163,18 @@ def test_forward_bits_do_not_depend_on_grad_mode_or_layout(case, op, isa):
         assert same_bits(forward(op, case, x, other, bias), expected)
 
 
+@pytest.mark.parametrize("kernel, stride", [(3, 1), (5, 1), (3, 2)])
+def test_bits_do_not_depend_on_the_size_of_the_image(kernel, stride, isa):
+    # Tiles of large images ask for memory ahead.
+    x, w = torch.randn(1, 190, 101, 117), torch.randn(kernel, kernel, 1, 117)
+    whole, top = (
+        torch.ops.nhwc_conv.conv2d(image, w, None, stride, kernel // 2, 1, 117)
+        for image in (x, x[:, :40].clone())
+    )
+    rows = 40 // stride - kernel
+    assert same_bits(whole[:, :rows], top[:, :rows])
+
+
 @every_split
 def test_input_gradient_bits_do_not_depend_on_layout(case, isa):
     x, w, _ = case.tensors(torch.float32)

@@ -165,6 +165,7 @@ template <class S, class A> class LanewiseRunner {
     args.bias = w.bias;
     args.mode = Mode::fresh;
     if (plan_.finishes) o_.result.finish_in_tiles(args);
+    args.asks_ahead = plan_.asks_ahead;
     args.tiles = down ? 1 : ys.size();
     args.a_t = a_line;
     args.c_t = c_line;

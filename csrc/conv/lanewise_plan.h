@@ -32,8 +32,9 @@ struct LanewisePlan : PlanMemory {
   // Channels that do not fill a vector: so many pixels side by side fill some, with as many copies of the weights,
   // which stand behind the staged input. Else one, and no copies.
   int64_t pixels_abreast, repeated_elements;
-  bool by_rows;   // tiles of few pixels, one row of outputs after the other
-  bool finishes;  // tiles make results of their sums; else these are finished
+  bool by_rows;     // tiles of few pixels, one row of outputs after the other
+  bool asks_ahead;  // tiles ask for what the next ones read and write: processors do not foresee it
+  bool finishes;    // tiles make results of their sums; else these are finished
 
   // Items are regions of pixels over all images, and within each, shares of the channels.
   int64_t regions(const ConvGeometry& g) const {
@@ -62,11 +63,23 @@ struct LanewisePlan : PlanMemory {
 
 template <class A> int64_t pixel_bytes(const ConvGeometry& g) { return g.C * static_cast<int64_t>(sizeof(A)); }
 
-// Whether what one tile of pixels reads falls into so few sets of the first-level cache that lines are lost before the
-// next vector of channels reads their other half.
+// Whether rows of so many elements begin in few sets of the first-level cache.
+template <class A> bool meets_in_few_sets(int64_t row) {
+  return cache_sets(row * static_cast<int64_t>(sizeof(A))) < kFewestSpreadSets;
+}
+
+// Whether kernels are so high that rows are read again many times, by the tiles of rows of outputs below each other, of
+// pixels that push each other out meanwhile.
+template <class A> bool loses_rows(const ConvGeometry& g) {
+  return g.h.kernel >= kHighKernel && cache_sets(pixel_bytes<A>(g)) <= kFewestSpreadSets;
+}
+
+// Whether what one tile of pixels reads falls into so few sets of the first-level cache that lines are lost before they
+// are read again: by the next vector of channels, which reads their other half, or by the next tile.
 template <class A> bool collides(const Arithmetic<A>& kernels, const ConvGeometry& g, int64_t pixel) {
   const int64_t size = sizeof(A), step = pixel * size;
-  if (kernels.lanewise[0].lanes * size >= kLineBytes || step % kLineBytes != 0) return false;
+  if (step % kLineBytes != 0) return false;
+  if (kernels.lanewise[0].lanes * size >= kLineBytes && !loses_rows<A>(g)) return false;
   const int64_t pixels = g.h.kernel * ((kMaxLanewiseRows - 1) * g.w.stride + g.w.kernel);
   return pixels + g.taps() > kCacheWays * cache_sets(step);
 }
@@ -74,11 +87,17 @@ template <class A> bool collides(const Arithmetic<A>& kernels, const ConvGeometr
 // Whether rows are staged with their padding: always, or where that is faster.
 enum class RowPadding { always, if_better };
 
-// Whether tiles go row by row: where neighbouring rows share little, and pixels are so large that whole ones are a run
-// of memory.
-template <class A> bool goes_by_rows(const ConvGeometry& g) {
+// Whether neighbouring rows share little, and pixels are so large that whole ones are a run of memory.
+template <class A> bool shares_little(const ConvGeometry& g) {
   const bool few = (g.taps() <= kFewTaps && g.h.kernel < kFewTaps) || g.w.stride > 1;
   return groups_are_channels(g) && few && pixel_bytes<A>(g) >= kLargePixelBytes;
+}
+
+// Whether tiles go row by row. What rows do share stays in the cache from one to the next, unless pixels meet in few
+// of its sets.
+template <class A> bool goes_by_rows(const ConvGeometry& g) {
+  const bool shares = g.h.kernel > g.h.stride || g.w.kernel > g.w.stride;
+  return shares_little<A>(g) && (!shares || meets_in_few_sets<A>(g.C));
 }
 
 // Of an image, or of its result if that is larger.
@@ -88,10 +107,11 @@ template <class A> int64_t image_bytes(const ConvGeometry& g) {
 
 // By the geometry alone: zeros of the padding times infinite weights show. Where most of a row lacks some tap, products
 // with zero cost less than a run of one output for each of them. Staging an image that has to come from far costs more
-// than what collides.
+// than what collides, but for high kernels.
 template <class A> bool pads_rows(const Arithmetic<A>& kernels, const ConvGeometry& g, RowPadding padding) {
-  const bool is_short = g.w.kernel > 1 && 2 * g.w.interior().size() < g.w.output;
-  const bool may_stage = groups_are_channels(g) && !goes_by_rows<A>(g) && image_bytes<A>(g) < kFarImageBytes;
+  const bool is_short = g.w.kernel > 1 && 2 * g.w.interior().size() <= g.w.output;
+  const bool pays = image_bytes<A>(g) < kFarImageBytes || loses_rows<A>(g);
+  const bool may_stage = groups_are_channels(g) && !shares_little<A>(g) && pays;
   const bool better = is_short || (may_stage && collides(kernels, g, g.C));
   return (padding == RowPadding::always || better) && g.w.span(g.w.output) <= kMostPadding * g.w.input + kAnyPadding;
 }
@@ -150,8 +170,10 @@ LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry
   const bool planar = x.w == 1 && x.c != 1;
   choose_items<S, A>(g, x, planar, plan.layout.staged ? kLanewiseItemBytes : kReadOnceBytes, threads, plan);
   if (!plan.layout.staged && goes_in_few_rows<A>(g)) plan.item_height = min(plan.item_height, kFewRows);
+  plan.asks_ahead = !plan.layout.staged && g.N * image_bytes<A>(g) >= kAskedImageBytes;
   const int64_t taps = g.taps(), lanes = kernels.lanewise[0].lanes;
-  plan.pack_weights = !lanes_in_order || (plan.layout.staged && collides<A>(kernels, g, g.O));
+  plan.pack_weights =
+      !lanes_in_order || (plan.layout.staged && meets_in_few_sets<A>(g.O) && collides<A>(kernels, g, g.O));
   plan.packed_row = spread<A>(g.O);
   plan.packed_elements = plan.pack_weights ? taps * g.C_per_group() * plan.packed_row : 0;
   // As few as fill whole vectors.

@@ -32,13 +32,13 @@ constexpr int64_t kFewestPlaneTaps = 4, kPlaneRowBytes = kMegabyte, kPlaneGapByt
 constexpr int64_t kNarrowestVectorBytes = 16, kWidestVectorBytes = 64;
 // Padded rows: so many pixels for each of the image's, and these always. Not where the image is lost in its padding.
 constexpr int64_t kMostPadding = 4, kAnyPadding = 64;
-// Rows are staged for speed alone in images of less, and not where pixels so large, under so few taps or a stride, are
-// read row by row: whole pixels follow each other on their pages, and rows below each other share little.
-constexpr int64_t kFarImageBytes = kMegabyte, kLargePixelBytes = 2 * kKilobyte, kFewTaps = 4;
+// Rows are staged for speed alone in images of less, or for kernels so high, and not where pixels are so large, under
+// so few taps or a stride: whole pixels follow each other on their pages, and rows below each other share little.
+constexpr int64_t kFarImageBytes = kMegabyte, kHighKernel = 7, kLargePixelBytes = 2 * kKilobyte, kFewTaps = 4;
 // Outputs in a row of any item, at least.
 constexpr int64_t kFewestAcross = 16;
-// The weight gradient: bytes of x in a block; cache sets of pixels, at least, where three rows slide over one of grad.
-constexpr int64_t kLanewiseBlockBytes = 192 * kKilobyte, kFewestSlidingSets = 4;
+// The weight gradient: bytes of x in a block. Rows that begin in fewer cache sets than these push each other out.
+constexpr int64_t kLanewiseBlockBytes = 192 * kKilobyte, kFewestSpreadSets = 4;
 
 // Winograd: when automatic choices take it. Costs of transforms are counted in products of one input and one output
 // channel: of a patch for each channel, and of the weights, or the sums of their gradient, for each pair of channels,
@@ -111,9 +111,10 @@ constexpr int64_t kLanewiseItemBytes = 192 * kKilobyte, kReadOnceBytes = 4 * kLa
 // Lanes, and groups at least, of a staged pixel: of fewer, items read too short pieces of the image's pixels. Lanes at
 // least where channels stand apart, and pixels together.
 constexpr int64_t kStagedLanes = 512, kFewestPlanarLanes = 16, kFewestStagedGroups = 16;
-// So few rows of outputs where images or results take so much. Outputs of a tile row by row. Pixels, at least, of which
-// tiles under dilated kernels take one in so many.
-constexpr int64_t kFewRows = 4, kFewRowsBytes = 512 * kKilobyte, kLargePixels = 4, kSharedPixelBytes = 128;
+// So few rows of outputs where images or results take so much; tiles ask ahead where they take as much as comes from
+// memory. Outputs of a tile row by row. Pixels, at least, of which tiles under dilated kernels take one in so many.
+constexpr int64_t kFewRows = 4, kFewRowsBytes = 512 * kKilobyte, kAskedImageBytes = 8 * kMegabyte;
+constexpr int64_t kLargePixels = 4, kSharedPixelBytes = 128;
 
 // Chains: the parts of a second-level cache that images between convolutions take, and weights of one at most.
 constexpr int64_t kCachesOfStrip = 2, kCachesOfWeights = 4;

@@ -31,7 +31,7 @@ template <class S, class A> LanewiseGradientPlan make_lanewise_gradient_plan(con
   choose_items<S, A>(g, o.x, false, kLanewiseBlockBytes, 1, plan);
   plan.stages_grad = !can_view<A>(o.grad);
   plan.slides = g.C_per_group() == 1 && g.h.kernel == 3 && g.w.kernel == 3 && g.w.stride == g.w.dilation &&
-                cache_sets(pixel_bytes<A>(g)) >= kFewestSlidingSets;
+                !meets_in_few_sets<A>(g.C);
   plan.partials = clamp(plan.regions(g), 1, kMaxPartials);
   plan.packed_elements = (plan.partials - 1) * o.elements();
   plan.scratch_elements = plan.layout.elements;

@@ -46,38 +46,42 @@ template <class A, int L, class S> void transpose_block(const S* from, int64_t f
   for (int k = 0; k < L; ++k) store<A, L>(to + k * to_k, v[k]);
 }
 
-template <int K, int CHANNEL> struct OneOfGroup {
-  static constexpr int lane(int l) { return l / K * K + CHANNEL; }
+// Of groups of K channels, and RATIO times as many outputs: the source of lane l of the outputs' vector PART.
+template <int L, int K, int RATIO, int CHANNEL, int PART> struct OneOfGroup {
+  static constexpr int lane(int l) { return (PART * L + l) / (RATIO * K) * K + CHANNEL; }
 };
 
-template <class A, int L, int K, int CHANNEL = 0>
+template <class A, int L, int K, int RATIO, int I = 0>
 inline void repeat_each(typename Lanes<A, L>::vector channels, A* to, int64_t to_k) {
-  if constexpr (CHANNEL < K) {
-    store<A, L>(to, shuffle<A, L, OneOfGroup<K, CHANNEL>>(channels, channels));
-    repeat_each<A, L, K, CHANNEL + 1>(channels, to + to_k, to_k);
+  if constexpr (I < K * RATIO) {
+    const int CHANNEL = I / RATIO, PART = I % RATIO;
+    store<A, L>(to + CHANNEL * to_k + PART * L,
+                shuffle<A, L, OneOfGroup<L, K, RATIO, CHANNEL, PART>>(channels, channels));
+    repeat_each<A, L, K, RATIO, I + 1>(channels, to, to_k);
   }
 }
 
-// Groups of as many outputs as channels, whole ones in a vector: output lanes stand where their channels do.
-template <class A, int L, int K = L> void repeat_square(const RepeatArgs<A>& t) {
-  if (t.K < K) {
-    if constexpr (K > 1) repeat_square<A, L, K / 2>(t);
-    return;
-  }
-  for (int64_t p = 0; p < t.P; ++p) {
-    for (int64_t n = 0; n < t.N; n += L) {
-      const int64_t at = n + L <= t.N ? n : t.N - L;
-      repeat_each<A, L, K>(load<A, L>(t.from + p * t.from_p + at), t.to + p * t.to_p + at, t.N);
+// Whole groups in a vector of channels, and of outputs. The last vectors stand back from the end. False where groups
+// are others.
+template <class A, int L, int RATIO, int K = L / RATIO> bool repeat_groups(const RepeatArgs<A>& t) {
+  if (t.copies != RATIO * t.K || t.N < RATIO * L) return false;
+  if constexpr (K == 0) {
+    return false;
+  } else {
+    if (t.K != K) return repeat_groups<A, L, RATIO, K / 2>(t);
+    for (int64_t p = 0; p < t.P; ++p) {
+      for (int64_t n = 0; n < t.N; n += RATIO * L) {
+        const int64_t at = n + RATIO * L <= t.N ? n : t.N - RATIO * L;
+        repeat_each<A, L, K, RATIO>(load<A, L>(t.from + p * t.from_p + at / RATIO), t.to + p * t.to_p + at, t.N);
+      }
     }
+    return true;
   }
 }
 
 template <class A> void repeat(const RepeatArgs<A>& t) {
   const int L = NHWC_ISA_VECTOR_BYTES / sizeof(A);
-  if (t.K == t.copies && L % t.K == 0 && t.N >= L) {
-    repeat_square<A, L>(t);
-    return;
-  }
+  if (repeat_groups<A, L, 1>(t) || repeat_groups<A, L, 2>(t) || repeat_groups<A, L, 4>(t)) return;
   for (int64_t p = 0; p < t.P; ++p) {
     const A* from = t.from + p * t.from_p;
     A* to = t.to + p * t.to_p;

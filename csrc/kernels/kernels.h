@@ -73,6 +73,8 @@ template <class T> struct TileArgs {
   // later calls. The other forms do not read it. Null, with ahead_k zero, asks for nothing.
   const T* ahead;
   int64_t ahead_i, ahead_j, ahead_k;
+  // A hint for lanewise kernels: what the tile that is as many rows further reads first, and writes, is brought near.
+  bool asks_ahead;
   // Where the function that is called packs B, the rows of B go here too, one after the other, vectors*lanes elements
   // each.
   T* packed;

@@ -49,8 +49,9 @@ template <class T, class A, int LANES> void sliding_columns(const TileArgs<T>& t
 }
 
 // Tiles of three kernel rows and columns, each a kernel row further than the one before: a row of A is read once for
-// the three tiles that it is part of. sum[i] is the tile whose kernel row i it is; those from FIRST to LAST exist.
-template <class T, class A, int LANES, int ROWS, int FIRST, int LAST>
+// the three tiles that it is part of. sum[i] is the tile whose kernel row i it is; those from FIRST to LAST exist. What
+// is asked for ahead is so between the products: many lines at once hold up the loads behind them.
+template <class T, class A, int LANES, int ROWS, bool ASKS, int FIRST, int LAST>
 NHWC_INLINE void add_row_of_a(typename Lanes<A, LANES>::vector (*sum)[ROWS],
                               const typename Lanes<A, LANES>::vector (*b)[3], const T* a, int64_t a_m) {
   NHWC_UNROLL(16)
@@ -58,6 +59,7 @@ NHWC_INLINE void add_row_of_a(typename Lanes<A, LANES>::vector (*sum)[ROWS],
     NHWC_POINTER(a);
     typename Lanes<A, LANES>::vector left = load<A, LANES>(a);
     NHWC_IN_REGISTER(left);
+    if (ASKS && p >= 2) __builtin_prefetch(a + ROWS * a_m, 0, 3);
     NHWC_UNROLL(3)
     for (int k = 0; k < 3; ++k) {
       NHWC_UNROLL(3)
@@ -77,17 +79,19 @@ template <class V, int ROWS> NHWC_INLINE void next_tile(V (*sum)[ROWS], V start)
   }
 }
 
-template <class T, class R, class A, int LANES, int ROWS>
+template <class T, class R, class A, int LANES, int ROWS, bool ASKS>
 NHWC_INLINE void store_oldest(typename Lanes<A, LANES>::vector (*sum)[ROWS], const TileArgs<T>& t, R* c) {
   NHWC_UNROLL(16)
   for (int m = 0; m < ROWS; ++m, c += t.c_m) {
     NHWC_POINTER(c);
     store<A, LANES>(c, clamped(t, sum[2][m]));
+    if (ASKS) __builtin_prefetch(c + ROWS * t.c_m, 1, 3);
   }
 }
 
 // One vector of columns from n of all tiles, of which there are two or more.
-template <class T, class A, class R, int LANES, int ROWS> inline void rolling_tiles(const TileArgs<T>& t, int64_t n) {
+template <class T, class A, class R, int LANES, int ROWS, bool ASKS>
+inline void rolling_tiles(const TileArgs<T>& t, int64_t n) {
   typedef typename Lanes<A, LANES>::vector V;
   V b[3][3], sum[3][ROWS];
   NHWC_UNROLL(3)
@@ -101,24 +105,24 @@ template <class T, class A, class R, int LANES, int ROWS> inline void rolling_ti
   const int64_t a_m = t.a_m;
   NHWC_UNROLL(16)
   for (int m = 0; m < ROWS; ++m) sum[0][m] = start;
-  add_row_of_a<T, A, LANES, ROWS, 0, 0>(sum, b, a, a_m);
+  add_row_of_a<T, A, LANES, ROWS, ASKS, 0, 0>(sum, b, a, a_m);
   a += t.a_t;
   next_tile<V, ROWS>(sum, start);
-  add_row_of_a<T, A, LANES, ROWS, 0, 1>(sum, b, a, a_m);
+  add_row_of_a<T, A, LANES, ROWS, ASKS, 0, 1>(sum, b, a, a_m);
   a += t.a_t;
   next_tile<V, ROWS>(sum, start);
   for (int64_t tile = t.tiles - 2; tile > 0; --tile) {
-    add_row_of_a<T, A, LANES, ROWS, 0, 2>(sum, b, a, a_m);
-    store_oldest<T, R, A, LANES, ROWS>(sum, t, c);
+    add_row_of_a<T, A, LANES, ROWS, ASKS, 0, 2>(sum, b, a, a_m);
+    store_oldest<T, R, A, LANES, ROWS, ASKS>(sum, t, c);
     c += t.c_t;
     a += t.a_t;
     next_tile<V, ROWS>(sum, start);
   }
-  add_row_of_a<T, A, LANES, ROWS, 1, 2>(sum, b, a, a_m);
-  store_oldest<T, R, A, LANES, ROWS>(sum, t, c);
+  add_row_of_a<T, A, LANES, ROWS, ASKS, 1, 2>(sum, b, a, a_m);
+  store_oldest<T, R, A, LANES, ROWS, ASKS>(sum, t, c);
   c += t.c_t;
   a += t.a_t;
   next_tile<V, ROWS>(sum, start);
-  add_row_of_a<T, A, LANES, ROWS, 2, 2>(sum, b, a, a_m);
-  store_oldest<T, R, A, LANES, ROWS>(sum, t, c);
+  add_row_of_a<T, A, LANES, ROWS, ASKS, 2, 2>(sum, b, a, a_m);
+  store_oldest<T, R, A, LANES, ROWS, ASKS>(sum, t, c);
 }

@@ -13,7 +13,9 @@ void lanewise_columns(const TileArgs<T>& t) {
   int64_t n = 0;
   if (FIXED == 3 && STEP == 1 && ROWS <= rolling_rows<T, LANES>() && t.tiles > 1 && t.I == 1 && t.J == 3 &&
       t.a_t == t.a_j && t.mode == Mode::fresh) {
-    for (; n < t.columns; n += LANES) rolling_tiles<T, A, R, LANES, ROWS>(t, n < last ? n : last);
+    const bool asks = t.asks_ahead;
+    const auto tiles = asks ? rolling_tiles<T, A, R, LANES, ROWS, true> : rolling_tiles<T, A, R, LANES, ROWS, false>;
+    for (; n < t.columns; n += LANES) tiles(t, n < last ? n : last);
     return;
   }
   // Few rows are few chains of additions; vectors side by side hide their latency. With 32 registers twice as many: two

@@ -29,6 +29,17 @@ NHWC_INLINE void lanewise_window(typename Lanes<A, LANES>::vector (*sum)[VECTORS
   }
 }
 
+// What the tiles after these ones read first of this row.
+template <class T, int LANES, int ROWS, int VECTORS, int TAPS, int STEP>
+NHWC_INLINE void ask_for_window(const T* a, const TileArgs<T>& t) {
+  a += ((ROWS - 1) * STEP + TAPS) * t.a_k;
+  NHWC_UNROLL(16)
+  for (int p = 0; p < ROWS * STEP; ++p, a += t.a_k) {
+    NHWC_POINTER(a);
+    for (int line = 0; line < VECTORS * LANES; line += 64 / int(sizeof(T))) __builtin_prefetch(a + line, 0, 3);
+  }
+}
+
 template <class T, class A, int LANES, int ROWS, int VECTORS>
 NHWC_INLINE void lanewise_steps(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const T* a, const T* b, int64_t steps,
                                 const TileArgs<T>& t) {
@@ -65,6 +76,7 @@ NHWC_INLINE void lanewise_sums(typename Lanes<A, LANES>::vector (*sum)[VECTORS],
       const T* a = at + i * t.a_i + j * t.a_j;
       const T* b = bt + i * t.b_i + j * t.b_j;
       if (FIXED > 0) {
+        if (t.asks_ahead && j == t.J - 1) ask_for_window<T, LANES, ROWS, VECTORS, FIXED, STEP>(a, t);
         lanewise_window<T, A, LANES, ROWS, VECTORS, FIXED, STEP>(sum, a, b, t);
         continue;
       }
