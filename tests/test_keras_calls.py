@@ -119,6 +119,16 @@ def test_layers_and_gradients(form, training, monkeypatch):
     check(actual, theirs, answer)
 
 
+@pytest.mark.parametrize("most", [None, 6, 0.5])
+def test_gradients_at_the_ends_of_relu(most, monkeypatch):
+    x = torch.tensor([[-1.0, -0.0, 0.0, 0.25, 0.5, 6.0, 7.0]])
+    model = model_of(layers.ReLU(max_value=most), x.shape)
+    theirs = computed(model, [x])
+    with asked(monkeypatch) as names:
+        actual = computed(model, [x])
+    assert names == [model.name] and torch.equal(actual["input 0"] == 0, theirs["input 0"] == 0)
+
+
 def halved(x):
     return x / 2
 

@@ -65,6 +65,8 @@ KNOWN = {
     "ZeroPadding2D, same": [layers.ZeroPadding2D(1), layers.Conv2D(6, 3, strides=2, padding="same")],
     "ZeroPadding2D, twice": [layers.ZeroPadding2D(1), layers.ZeroPadding2D((1, 2)), layers.ReLU()],
     "ZeroPadding2D, pooled": [layers.ZeroPadding2D(1), layers.MaxPooling2D(3, 2)],
+    "MaxPooling2D, same": [layers.MaxPooling2D((2, 3), strides=(1, 2), padding="same"), layers.ReLU()],
+    "MaxPooling2D, same, beyond": [layers.MaxPooling2D((4, 3), 2, padding="same")],
     "AveragePooling2D": [layers.AveragePooling2D(2), layers.Conv2D(3, 1)],
     "GlobalAveragePooling2D": [layers.GlobalAveragePooling2D(keepdims=True)],
     "Reshape": [layers.GlobalAveragePooling2D(), layers.Reshape((1, 1, 4)), layers.Conv2D(2, 1)],
@@ -101,7 +103,7 @@ LEFT = {
     "Conv1D": [layers.Reshape((9, 32)), layers.Conv1D(3, 2)],
     "Conv2DTranspose": [layers.Conv2DTranspose(3, 3, strides=2)],
     "channels_first": [layers.Conv2D(3, 3, data_format="channels_first")],
-    "same": [layers.MaxPooling2D(2, padding="same")],
+    "same": [layers.AveragePooling2D(2, padding="same")],
     "axis": [layers.BatchNormalization(axis=1)],
     "axes": [layers.LayerNormalization(axis=(2, 3))],
     "ReLU": [layers.ReLU(negative_slope=0.5, threshold=1.0)],
@@ -135,7 +137,10 @@ def test_what_is_folded_and_fused():
 
 def test_other_sizes_than_the_example():
     model = model_of(
-        *KNOWN["Conv2D"], *KNOWN["DepthwiseConv2D"], layers.MaxPooling2D(2, 1), shape=(None, None, 4)
+        *KNOWN["Conv2D"],
+        *KNOWN["DepthwiseConv2D"],
+        layers.MaxPooling2D(2, 1, padding="same"),
+        shape=(None, None, 4),
     )
     prepared = nhwc_conv.keras.prepare(model, drawn((1, 9, 8, 4)))
     for shape in ((2, 8, 8, 4), (1, 13, 6, 4), (5, 7, 11, 4)):

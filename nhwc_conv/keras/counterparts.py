@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..nn import Conv2d
 from ..nn.exchange import set_parameters
+from .pooling import max_pool_same
 from .values import Maker, Value
 
 Counterpart = Callable[[Maker, Any, Any], "Value | None"]  # None: the layer itself has to run
@@ -181,6 +182,15 @@ def pool(function: Callable[..., Any], make: Maker, layer: Any, value: Value) ->
     return Value(4, images=make.call(function, make.images(value), *steps))
 
 
+def max_pool(make: Maker, layer: Any, value: Value) -> Value | None:
+    if layer.padding == "valid":
+        return pool(F.max_pool2d, make, layer, value)
+    if layer.data_format != "channels_last":
+        return None
+    steps = tuple(layer.pool_size), tuple(layer.strides)
+    return Value(4, images=make.call(max_pool_same, make.images(value), *steps))
+
+
 def global_average(make: Maker, layer: Any, value: Value) -> Value | None:
     if layer.data_format != "channels_last":
         return None
@@ -226,7 +236,7 @@ TABLE: dict[type, Counterpart] = {
     layers.Activation: activation,
     layers.ReLU: relu,
     layers.ZeroPadding2D: zero_padding2d,
-    layers.MaxPooling2D: partial(pool, F.max_pool2d),
+    layers.MaxPooling2D: max_pool,
     layers.AveragePooling2D: partial(pool, F.avg_pool2d),
     layers.GlobalAveragePooling2D: global_average,
     layers.Reshape: reshape,

@@ -106,7 +106,10 @@ def activation(layer: Any, x: Tensor, training: Any) -> Any:
 def relu(layer: Any, x: Tensor, training: Any) -> Any:
     if layer.threshold != 0 or layer.negative_slope != 0:
         return None
-    return torch.relu(x) if layer.max_value is None else torch.clamp(x, 0.0, layer.max_value)
+    if layer.max_value == 6:
+        return F.relu6(x)
+    x = torch.relu(x)  # before it is clamped, as Keras has it: gradients at zero are zero
+    return x if layer.max_value is None else torch.clamp(x, max=layer.max_value)
 
 
 def global_average(layer: Any, x: Tensor, training: Any) -> Any:

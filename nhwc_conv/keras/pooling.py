@@ -1,10 +1,13 @@
-"""Pooling of Keras' PyTorch backend, which copies images in channels_last into NCHW memory and leaves results there."""
+"""Pooling, of images in channels_last: Keras' PyTorch backend copies them into NCHW memory and leaves results there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
 
 from .convolutions import on_cpu
 
@@ -16,3 +19,16 @@ def transpose_spatial_inputs(original: Callable[..., Any]) -> Callable[..., Any]
         return inputs.permute(0, 3, 1, 2) if inputs.dim() == 4 and on_cpu(inputs) else original(inputs)
 
     return transposed
+
+
+def max_pool_same(images: Tensor, size: tuple[int, int], strides: tuple[int, int]) -> Tensor:
+    """Of images [N, C, H, W], with windows that reach as far beyond them as padding="same" has it."""
+    beyond = [
+        max((-(-n // step) - 1) * step + k - n, 0)
+        for n, k, step in zip(images.shape[2:], size, strides, strict=True)
+    ]
+    before = [n // 2 for n in beyond]
+    if all(n % 2 == 0 or step > 1 for n, step in zip(beyond, strides, strict=True)):
+        return F.max_pool2d(images, size, strides, before, 1, True)  # windows end beyond the image
+    sides = [side for n in reversed(beyond) for side in (n // 2, n - n // 2)]
+    return F.max_pool2d(F.pad(images, sides, value=float("-inf")), size, strides)
