@@ -66,6 +66,7 @@ def workloads(options):
 def rows(workload, options):
     """({contender: what was found}, [who is left out, and why])."""
     dtype = getattr(torch, options.dtype)
+    torch.compiler.reset()  # else all networks share one limit of recompilations, beyond which models run as they are
     makers, left_out = contenders.chosen(workload.trains, dtype, options.compiled)
     prepared, failed = contenders.prepared(
         NETWORKS[workload.network], workload.batch, workload.size, workload.trains, dtype, makers

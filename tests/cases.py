@@ -128,6 +128,7 @@ GROUPS = [
     Case("groups3_wide", (1, 5, 5, 12), (3, 3, 4, 51), groups=3, padding=1),
     Case("groups19_of_8_regions", (1, 25, 24, 152), (3, 3, 8, 304), stride=2, padding=1, groups=19),
     Case("groups8_regions", (2, 20, 16, 256), (2, 1, 32, 144), groups=8),
+    Case("groups64_page_apart", (2, 4, 6, 1024), (2, 3, 16, 1024), padding=1, groups=64, bias=True),
     Case("groups2_dilation2", (1, 9, 8, 6), (3, 3, 3, 8), padding=2, dilation=2, groups=2),
     Case("groups_of_1_to_4", (1, 6, 7, 5), (3, 3, 1, 20), groups=5, padding=1),
     Case("groups_of_2_to_1", (1, 6, 7, 10), (3, 3, 2, 5), groups=5),

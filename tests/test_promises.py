@@ -31,7 +31,7 @@ SPLIT = [
         BY_NAME[name]
         for name in (
             "o1", "o2", "o3", "o17", "c1", "c3", "c17_o1", "c3_o19", "ow17_padded", "long_row", "kernel_7x7",
-            "stride2_5x5", "stride2_kernel2",
+            "stride2_5x5", "stride2_kernel2", "groups64_page_apart",
             "pad_over_kernel_stride2", "dilation2_padded", "groups32_of_4", "planes_of_8", "planes_of_4",
             "depthwise_multiplier3",
             "same_lower_4x3_s2x2", "many_weights_3x3", "many_weights_1x1", "many_weights_patches",

@@ -16,20 +16,21 @@ using DenseChoice = std::variant<ViewPlan, PanelPlan, PiecesPlan, StreamPlan, Pl
 
 // What a plan may know about memory beyond the geometry.
 struct DenseLayout {
-  bool channels_contiguous;  // of the input
-  bool rows_contiguous;      // of the input: one kernel row of taps is one run of KW*C values
-  bool weights_usable;       // where they lie: output channels contiguous and the three reduction axes as one
-  bool weights_along;        // where they lie: input channels contiguous
-  bool taps_neighbours;      // where they lie: all taps contiguous
+  bool channels_viewed;  // of the input: contiguous, and better read where they lie
+  bool rows_contiguous;  // of the input: one kernel row of taps is one run of KW*C values
+  bool weights_usable;   // where they lie: output channels contiguous and the three reduction axes as one
+  bool weights_along;    // where they lie: input channels contiguous
+  bool taps_neighbours;  // where they lie: all taps contiguous
 };
 
 template <class S, class A>
-DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const S>& x, const WeightView<const S>& w) {
+DenseLayout dense_layout(const Kernels<S, A>& kernels, const ConvGeometry& g, const ImageView<const S>& x,
+                         const WeightView<const S>& w) {
   const int64_t Cg = g.C_per_group();
   DenseLayout layout;
-  layout.channels_contiguous = can_view<A>(x) || (std::is_same_v<S, A> && Cg == 1);
-  const int64_t pixel = in_place<A>(x).w;
-  layout.rows_contiguous = layout.channels_contiguous && (g.w.kernel == 1 || (g.w.dilation == 1 && pixel == Cg));
+  const bool contiguous = can_view<A>(x) || (std::is_same_v<S, A> && Cg == 1);
+  layout.rows_contiguous = contiguous && (g.w.kernel == 1 || (g.w.dilation == 1 && in_place<A>(x).w == Cg));
+  layout.channels_viewed = contiguous && !groups_collide<A>(kernels, g);
   layout.weights_usable = std::is_same_v<S, A> && (w.o == 1 || g.O_per_group() == 1) && w.c > 0 &&
                           (g.w.kernel <= 1 || w.j == Cg * w.c) && (g.h.kernel <= 1 || w.i == g.w.kernel * Cg * w.c);
   layout.weights_along = std::is_same_v<S, A> && w.c == 1;
@@ -45,7 +46,7 @@ template <class S, class A> class DensePlanner {
                const DenseForm* prepacked)
       : kernels_(kernels),
         g_(g),
-        layout_(dense_layout<S, A>(g, x, w)),
+        layout_(dense_layout<S, A>(kernels, g, x, w)),
         named_(is_direct_by_name(algorithm)),
         threads_(threads),
         result_(result),
@@ -75,7 +76,7 @@ template <class S, class A> class DensePlanner {
   // Outputs in a row that share all taps; those that tiles may hold together, of one row alone its ends too.
   int64_t interior() const { return g_.w.interior().size(); }
   int64_t run_of_outputs() const { return g_.h.output == 1 ? g_.w.output : max(interior(), 1); }
-  bool is_viewed() const { return dense_.im2col() ? layout_.rows_contiguous : layout_.channels_contiguous; }
+  bool is_viewed() const { return dense_.im2col() ? layout_.rows_contiguous : layout_.channels_viewed; }
   bool rows_run_on() const { return g_.w.dilation == 1 || g_.w.kernel == 1; }
   bool has_broken_rows() const { return dense_.im2col() && !rows_run_on(); }
 
@@ -221,9 +222,8 @@ template <class S, class A> class DensePlanner {
     plan.runner = "view";
     plan.source = plan.staged ? "pixels" : "view";
     choose_items(plan, plan.staged);
-    // With one tap, or a stride, most inputs are new to the tile that reads them, and its rows lie too near each other
-    // for the hardware to tell which comes next. Pixels a page apart share cache sets with those still in use; the dot
-    // form does not ask.
+    // With one tap, or a stride, most inputs are new to a tile, and its rows too near each other for the hardware to
+    // tell which comes next. Pixels a page apart share cache sets with those still in use; the dot form does not ask.
     const bool are_new = g_.taps() == 1 || g_.w.stride > 1;
     plan.prefetch = are_new && !plan.form.dot && g_.w.stride * g_.C * kSize < kPageBytes;
     const int64_t pixels = g_.h.reach(plan.item_height) * g_.w.reach(plan.item_width);
