@@ -31,8 +31,8 @@ Every form was compared with the original in float64, at two batch sizes and, wh
 sizes, of which the example shows one: outputs and gradients of the input in both forms, gradients of all parameters in
 the training form, outputs without gradient (packed weights) in the inference form; outputs in float32, too.
 
-- **converted, folded, fused**: convolutions, BatchNorms and calls of activations (of any kind) that the inference form
-  took, of those there are.
+- **converted, folded**: convolutions and BatchNorms that the inference form took, of those there are.
+- **fused**: activations and additions of residuals that it took, and calls of activations (of any kind) there are.
 - **left**: what it did not take, and why.
 - **training, inference**: the largest error in units of what rounding does to the original's own result (how far it is
   off in float32, scaled to the dtype; see `verify/models/compare.py`). Up to {limit} is called the same: a wrong weight
@@ -87,8 +87,9 @@ def cells(name: str, row: dict) -> list[str]:
     form = row.get("inference", row.get("training"))
     counts = [
         f"{form[took] if form else '-'} of {row.get(kind, '-')}" if row.get(kind, 1) else "none"
-        for took, kind in (("converted", "convolutions"), ("folded", "batch_norms"), ("fused", "activations"))
+        for took, kind in (("converted", "convolutions"), ("folded", "batch_norms"))
     ]
+    counts.append(f"{form['fused'] if form else '-'} ({row.get('activations', '-')})")
     errors = [max(row[f]["units"].values()) if f in row else None for f in ("training", "inference")]
     shown = ["-" if e is None else f"{e:.1f}" for e in errors]
     result = "yes" if not row["problems"] else "**no**: " + "; ".join(row["problems"])
