@@ -77,9 +77,8 @@ template <class A> bool loses_rows(const ConvGeometry& g) {
 // Whether what one tile of pixels reads falls into so few sets of the first-level cache that lines are lost before they
 // are read again: by the next vector of channels, which reads their other half, or by the next tile.
 template <class A> bool collides(const Arithmetic<A>& kernels, const ConvGeometry& g, int64_t pixel) {
-  const int64_t size = sizeof(A), step = pixel * size;
-  if (step % kLineBytes != 0) return false;
-  if (kernels.lanewise[0].lanes * size >= kLineBytes && !loses_rows<A>(g)) return false;
+  const int64_t step = pixel * static_cast<int64_t>(sizeof(A));
+  if (step % kLineBytes != 0 || (loads_lines(kernels) && !loses_rows<A>(g))) return false;
   const int64_t pixels = g.h.kernel * ((kMaxLanewiseRows - 1) * g.w.stride + g.w.kernel);
   return pixels + g.taps() > kCacheWays * cache_sets(step);
 }

@@ -28,10 +28,10 @@ inline int64_t pixels_on_few_pages(int64_t pixel_bytes) {
 // Whether groups are so narrow, and pixels a page apart, that what items read of them pushes itself out of the caches:
 // where it is read often, or there is much of it, and vectors of whole lines wait for it.
 template <class A> bool groups_collide(const Arithmetic<A>& kernels, const ConvGeometry& g) {
-  const int64_t size = sizeof(A), line = kernels.lanewise[0].lanes * size;
+  const int64_t size = sizeof(A);
   const bool apart = cache_sets(g.C * size) == 1 && g.C_per_group() * size <= kNarrowGroupBytes;
   const bool often = g.taps() > kFewTaps * g.h.stride * g.w.stride;
-  const bool many = g.h.input * g.w.input > kFewestItemPixels && line >= kLineBytes;
+  const bool many = g.h.input * g.w.input > kFewestItemPixels && loads_lines(kernels);
   return g.groups > 1 && g.taps() > 1 && apart && (often || many);
 }
 

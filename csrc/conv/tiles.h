@@ -52,6 +52,11 @@ template <class A> const TileFamily<A>& widest_family(const Arithmetic<A>& kerne
   return family_of(kernels, columns.lanes, columns.vectors);
 }
 
+// Whether the widest vectors are whole cache lines, each of which is loaded at once.
+template <class A> bool loads_lines(const Arithmetic<A>& kernels) {
+  return kernels.lanewise[0].lanes * static_cast<int64_t>(sizeof(A)) >= kLineBytes;
+}
+
 // The sets of a first-level cache into which lines so many bytes apart fall.
 inline int64_t cache_sets(int64_t apart) {
   const int64_t power_of_two = apart & -apart;

@@ -37,7 +37,8 @@ constexpr int64_t kMostPadding = 4, kAnyPadding = 64;
 constexpr int64_t kFarImageBytes = kMegabyte, kHighKernel = 7, kLargePixelBytes = 2 * kKilobyte, kFewTaps = 4;
 // Outputs in a row of any item, at least.
 constexpr int64_t kFewestAcross = 16;
-// The weight gradient: bytes of x in a block. Rows that begin in fewer cache sets than these push each other out.
+// The weight gradient: bytes of x in a block. Rows that begin in fewer cache sets than these push each other out; under
+// high kernels, which read more of them at once, in as many too.
 constexpr int64_t kLanewiseBlockBytes = 192 * kKilobyte, kFewestSpreadSets = 4;
 
 // Winograd: when automatic choices take it. Costs of transforms are counted in products of one input and one output

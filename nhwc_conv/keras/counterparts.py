@@ -175,20 +175,12 @@ def zero_padding2d(make: Maker, layer: Any, value: Value) -> Value | None:
     return Value(4, images=images, zeros=zeros)
 
 
-def pool(function: Callable[..., Any], make: Maker, layer: Any, value: Value) -> Value | None:
-    if layer.data_format != "channels_last" or layer.padding != "valid":
+def pool(functions: dict[str, Callable[..., Any]], make: Maker, layer: Any, value: Value) -> Value | None:
+    """By the function for the layer's padding, if there is one."""
+    if layer.data_format != "channels_last" or layer.padding not in functions:
         return None
     steps = tuple(layer.pool_size), tuple(layer.strides)
-    return Value(4, images=make.call(function, make.images(value), *steps))
-
-
-def max_pool(make: Maker, layer: Any, value: Value) -> Value | None:
-    if layer.padding == "valid":
-        return pool(F.max_pool2d, make, layer, value)
-    if layer.data_format != "channels_last":
-        return None
-    steps = tuple(layer.pool_size), tuple(layer.strides)
-    return Value(4, images=make.call(max_pool_same, make.images(value), *steps))
+    return Value(4, images=make.call(functions[layer.padding], make.images(value), *steps))
 
 
 def global_average(make: Maker, layer: Any, value: Value) -> Value | None:
@@ -236,8 +228,8 @@ TABLE: dict[type, Counterpart] = {
     layers.Activation: activation,
     layers.ReLU: relu,
     layers.ZeroPadding2D: zero_padding2d,
-    layers.MaxPooling2D: max_pool,
-    layers.AveragePooling2D: partial(pool, F.avg_pool2d),
+    layers.MaxPooling2D: partial(pool, {"valid": F.max_pool2d, "same": max_pool_same}),
+    layers.AveragePooling2D: partial(pool, {"valid": F.avg_pool2d}),
     layers.GlobalAveragePooling2D: global_average,
     layers.Reshape: reshape,
     **dict.fromkeys((layers.Dropout, layers.SpatialDropout2D, layers.Identity, StochasticDepth), idle),

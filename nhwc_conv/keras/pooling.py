@@ -9,6 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._geometry import SAME, same_sides
 from .convolutions import on_cpu
 
 
@@ -23,12 +24,11 @@ def transpose_spatial_inputs(original: Callable[..., Any]) -> Callable[..., Any]
 
 def max_pool_same(images: Tensor, size: tuple[int, int], strides: tuple[int, int]) -> Tensor:
     """Of images [N, C, H, W], with windows that reach as far beyond them as padding="same" has it."""
-    beyond = [
-        max((-(-n // step) - 1) * step + k - n, 0)
-        for n, k, step in zip(images.shape[2:], size, strides, strict=True)
-    ]
-    before = [n // 2 for n in beyond]
-    if all(n % 2 == 0 or step > 1 for n, step in zip(beyond, strides, strict=True)):
-        return F.max_pool2d(images, size, strides, before, 1, True)  # windows end beyond the image
-    sides = [side for n in reversed(beyond) for side in (n // 2, n - n // 2)]
-    return F.max_pool2d(F.pad(images, sides, value=float("-inf")), size, strides)
+    down, across = (
+        same_sides(n, k, step, 1, SAME) for n, k, step in zip(images.shape[2:], size, strides, strict=True)
+    )
+    axes = zip((down, across), strides, strict=True)
+    if all(before == after or step > 1 for (before, after), step in axes):
+        # Windows end beyond the image.
+        return F.max_pool2d(images, size, strides, (down[0], across[0]), 1, True)
+    return F.max_pool2d(F.pad(images, (*across, *down), value=float("-inf")), size, strides)
