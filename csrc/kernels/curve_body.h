@@ -1,56 +1,55 @@
 // The formulas of `Activation` in storage_kernels.h that rest on the exponential function, on vectors. Errors are at
-// most 2.4 units in the last place, those of the two gelus 3.2. Where results are nearly zero that takes care: e^y is
-// kept as a fraction and a power of two, which comes last, so that no step in between is denormal, and where y is
-// itself rounded, what was lost of it goes into the fraction. sigmoid and silu, the most used, do without: of them,
-// results that would be less than 2^-121 in size (2^-1014 in double) are zero, as in PyTorch. NaN stays NaN.
+// most 2.7 units in the last place, those of gelu 3.1. e^y is kept as a fraction less one and a power of two, and where
+// y is itself rounded, what was lost of it goes into the fraction. The power is zero where it would be denormal: so
+// results that would be less than 2^-120 in size (2^-1013 in double) may be zero, as in PyTorch. NaN stays NaN.
 
 // Of the type's binary format, and in it: numbers as sums of a value with few bits and the rest.
 template <class A> struct Curves;
 
 template <> struct Curves<float> {
   typedef uint32_t Bits;
-  static constexpr int kFractionBits = 23, kBias = 127, kMostExponent = 160;
+  static constexpr int kFractionBits = 23, kBias = 127;
   static constexpr Bits kSign = 0x80000000, kUpperHalf = 0xfffff000;
-  static constexpr float kLowest = -110;  // e to this power, times this, is zero, rounded
   static constexpr float kLowestMinusOne = -20;
-  static constexpr float kLowestNormal = -88, kHighest = 89;  // to whose power e is taken for zero and infinity
-  static constexpr float kToInteger = 0x1.8p23f;  // added to a small number, it leaves no bits for a fraction
+  static constexpr float kLowest = -88, kHighest = 89;  // to whose power e is taken for zero and infinity
+  static constexpr float kToInteger = 0x1.8p23f;        // added to a small number, it leaves no bits for a fraction
   static constexpr float kLog2E = 1.44269502f, kLn2[] = {0.693145752f, 1.42860682e-06f};
   // (e^r - 1 - r) / r^2 for |r| <= ln(2) / 2, by its values at Chebyshev's points.
   static constexpr float kExponential[] = {0.5f, 0.166665733f, 0.0416665487f, 0.00836377405f, 0.00139269268f};
-  // 2 (1 + t) e^(t^2/2) Phi(-t) - 1, Phi the normal distribution, by powers of (t - 5) / (t + 5), likewise.
-  // The idea of such a variable is Shepherd and Laframboise's ("Chebyshev approximation of (1 + 2x) exp(x^2) erfc x",
-  // 1981).
-  static constexpr float kNormalLimit = 14.5f, kNormalOne = 6;
-  static constexpr float kNormal[] = {-0.0769683421f,  -0.183104575f,   0.0620608144f,  0.0200049896f,
-                                      -0.0528038852f,  0.0490707718f,   -0.0303261895f, 0.0130637223f,
-                                      -0.00340136909f, -5.4676537e-05f, 0.000419208081f};
-  // 2 sqrt(2/pi), and that times 0.044715.
-  static constexpr float kTanhLinear[] = {1.59576917f, -4.53406805e-08f},
-                         kTanhCubic[] = {0.0713548139f, 2.39883247e-09f};
+  // 2 (1 + t) e^(t^2/2) Phi(-t) - 1, Phi the normal distribution, is t N(t) / (1 + t D(t)), fitted by least squares
+  // with such weights that the largest error is smallest. The factor is Shepherd and Laframboise's idea
+  // ("Chebyshev approximation of (1 + 2x) exp(x^2) erfc x", 1981): what is left is small everywhere.
+  static constexpr float kNormalLimit = 13.27f;  // where e^(-t^2/2) is taken for zero
+  static constexpr float kNormal[] = {0.202115551f, 0.0453736968f, -0.021271335f, -0.0128655052f, -0.00239310157f};
+  static constexpr float kNormalDivisor[] = {1.69833827f, 1.23981214f, 0.494693011f, 0.110377125f, 0.0118406508f};
+  // 2 sqrt(2/pi), and that times 0.044715. At the limits, e to the power of -z and z is taken for zero and infinity.
+  static constexpr float kTanhLinear[] = {1.59576893f, 1.93077899e-07f};
+  static constexpr float kTanhCubic[] = {0.0713548139f, 2.39883247e-09f};
+  static constexpr float kTanhHighest = 10.03f, kTanhLowest = -10.06f;
 };
 
 template <> struct Curves<double> {
   typedef uint64_t Bits;
-  static constexpr int kFractionBits = 52, kBias = 1023, kMostExponent = 1100;
+  static constexpr int kFractionBits = 52, kBias = 1023;
   static constexpr Bits kSign = 0x8000000000000000, kUpperHalf = 0xfffffffff8000000;
-  static constexpr double kLowest = -753, kLowestMinusOne = -40, kLowestNormal = -709, kHighest = 710;
+  static constexpr double kLowestMinusOne = -40, kLowest = -709, kHighest = 710;
   static constexpr double kToInteger = 0x1.8p52;
   static constexpr double kLog2E = 1.4426950408889634, kLn2[] = {0.69314718055920821, 7.3710025651677989e-13};
   static constexpr double kExponential[] = {0.50000000000000011,    0.16666666666666669,    0.041666666666620639,
                                             0.0083333333333297926,  0.0013888888918939168,  0.00019841269864380513,
                                             2.4801518641395993e-05, 2.7557266418612302e-06, 2.7621338669142925e-07,
                                             2.5101346928350339e-08};
-  static constexpr double kNormalLimit = 39.5, kNormalOne = 9;
-  static constexpr double kNormal[] = {
-      -0.07696834029992446,   -0.1831045636680176,    0.06206073685192676,     0.020004704770408544,
-      -0.052802085932606754,  0.04907392648896181,    -0.030340830804601777,   0.013044001312043437,
-      -0.0033521447018308712, 1.5583384262318955e-05, 0.0003646684313512114,   -0.00010721607502925127,
-      -1.979303876085422e-05, 1.8122369870776195e-05, -1.3767944351477005e-07, -2.619850275960084e-06,
-      2.491168882665919e-07,  3.9760373665799104e-07, -4.372194637502564e-08,  -6.386284175016074e-08,
-      7.036043044950715e-10,  7.955439816544843e-09,  1.503902848538869e-09};
-  static constexpr double kTanhLinear[] = {1.5957691216057308, -9.9693088091109202e-17};
+  static constexpr double kNormalLimit = 37.66;
+  static constexpr double kNormal[] = {0.20211543919713187,    0.17945198725691539,     0.054705738135770447,
+                                       -0.0073878155354232576, -0.012476578924471951,   -0.0051790163479658565,
+                                       -0.0012440120027433315, -0.00018961212856738111, -1.7565595634937144e-5,
+                                       -7.8803836464756765e-7};
+  static constexpr double kNormalDivisor[] = {
+      2.3617025495715653,   2.5934781984685467,   1.748513354245901,    0.80402736904719452,    0.26450279022495798,
+      0.063345881378369495, 0.010972671206292597, 0.001326594346916222, 0.00010230049321899332, 3.8989518453976243e-6};
+  static constexpr double kTanhLinear[] = {1.5957691216057341, -3.4303621619665789e-15};
   static constexpr double kTanhCubic[] = {0.071354816272600249, -6.175149918155315e-19};
+  static constexpr double kTanhHighest = 21.1526, kTanhLowest = -21.16;
 };
 
 template <class A, int LANES> struct Curve {
@@ -96,38 +95,35 @@ template <class A, int LANES> struct Curve {
     return {high, x - high};
   }
 
-  // A product and what was rounded off it (Dekker, "A floating-point technique for extending the available
-  // precision", 1971): without fused operations, for not every instruction set has them.
+  // A product and what was rounded off it: by one operation, where there are fused ones, otherwise as Dekker has it ("A
+  // floating-point technique for extending the available precision", 1971).
   static Sum product(V x, V y) {
-    const Sum a = halves(x), b = halves(y);
     V high = x * y;
     NHWC_IN_REGISTER(high);
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+    NHWC_IN_REGISTER(x);  // another product than the first, in the compiler's eyes
+    return {high, x * y - high};
+#else
+    const Sum a = halves(x), b = halves(y);
     return {high, a.high * b.high - high + a.high * b.low + a.low * b.high + a.low * b.low};
+#endif
   }
 
-  // e^y = (1 + less_one) * 2^exponent, y at least kLowest. The power of two is kept as two factors, which are no
-  // denormal numbers where it is one.
+  // e^y = (1 + less_one) * scale, a power of two, for y from kLowest to kHighest.
   struct Power {
-    V less_one, scale1, scale2;
+    V less_one, scale;
 
-    V fraction() const { return less_one + A(1); }
-    V fraction_of(V x) const { return x * less_one + x; }
-    V scale() const { return scale1 * scale2; }
-    V value() const { return fraction() * scale(); }
+    V value() const { return (less_one + A(1)) * scale; }
+    V value_less_one() const { return less_one * scale + (scale - A(1)); }
     // The power of two and 1 first, a sum that is mostly exact.
-    V value_plus_one() const { return less_one * scale() + (scale() + A(1)); }
+    V value_plus_one() const { return less_one * scale + (scale + A(1)); }
   };
 
-  static V half_scale(U half) { return same_bits<V>((half + (C::kBias - C::kMostExponent / 2)) << C::kFractionBits); }
-
-  // e^r - 1 for what remains of y behind an integer times log(2).
-  static V fraction_less_one(V r) { return r * r * polynomial(C::kExponential, r) + r; }
-
-  // From y * log2(e) + kToInteger, and the rest of y after the integer.
+  // From y * log2(e) + kToInteger, and the rest of y after that integer times log(2): (e^r - 1 - r) / r^2 is a
+  // polynomial.
   static Power power_of(V shifted, V r) {
-    const U above = same_bits<U>(shifted) - (same_bits<typename C::Bits>(C::kToInteger) - C::kMostExponent);
-    const U half = above >> 1;
-    return {fraction_less_one(r), half_scale(half), half_scale(above - half)};
+    const U biased = same_bits<U>(shifted) - (same_bits<typename C::Bits>(C::kToInteger) - C::kBias);
+    return {r * r * polynomial(C::kExponential, r) + r, same_bits<V>(biased << C::kFractionBits)};
   }
 
   static Power power(V y) {
@@ -135,40 +131,15 @@ template <class A, int LANES> struct Curve {
     return power_of(shifted, y - n * C::kLn2[0] - n * C::kLn2[1]);
   }
 
-  // e^(y + rest), with a rest that is less than the rounding of y, or little more.
-  static Power power(V y, V rest) {
-    const V shifted = y * C::kLog2E + C::kToInteger, n = shifted - C::kToInteger;
-    return power_of(shifted, y - n * C::kLn2[0] + (rest - n * C::kLn2[1]));
+  // e^(y * factor + rest), with a rest that is less than the rounding of y, or little more, and a power of two.
+  static Power power(V y, A factor, V rest) {
+    const V shifted = y * (factor * C::kLog2E) + C::kToInteger, n = shifted - C::kToInteger;
+    return power_of(shifted, y * factor - n * C::kLn2[0] + (rest - n * C::kLn2[1]));
   }
 
-  // e^(-square / 2 + rest), the same.
-  static Power power_of_half(V square, V rest) {
-    const V shifted = square * (A(-0.5) * C::kLog2E) + C::kToInteger, n = shifted - C::kToInteger;
-    return power_of(shifted, square * A(-0.5) - n * C::kLn2[0] + (rest - n * C::kLn2[1]));
-  }
-
-  // e^y - 1 for y <= 0.
-  static V power_less_one(V y) {
-    const Power p = power(at_least(C::kLowestMinusOne, y));
-    return p.less_one * p.scale() + (p.scale() - A(1));
-  }
-
-  static Power power_of_magnitude(V x) { return power(at_least(C::kLowest, -magnitude(x))); }
-
-  // A quotient for x >= 0 and NaN; for others times 2^exponent.
-  static V scaled_by_sign(V x, V quotient, const Power& p) {
-    const V one = V{} + A(1);
-    return quotient * (x < V{} ? p.scale1 : one) * (x < V{} ? p.scale2 : one);
-  }
-
-  // 1 + e^-x. By one power of two, which is infinity or zero where e^-x nearly is.
   static V logistic_divisor(V x) {
-    x = at_least(-C::kHighest, at_most(-C::kLowestNormal, x));
-    const V shifted = x * -C::kLog2E + C::kToInteger, n = shifted - C::kToInteger;
-    const V r = -x - n * C::kLn2[0] - n * C::kLn2[1];
-    const U biased = same_bits<U>(shifted) - (same_bits<typename C::Bits>(C::kToInteger) - C::kBias);
-    const V scale = same_bits<V>(biased << C::kFractionBits);
-    return (fraction_less_one(r) + A(1)) * scale + A(1);
+    const Power p = power(-at_least(-C::kHighest, at_most(-C::kLowest, x)));
+    return p.value() + A(1);
   }
 
   static V sigmoid(V x) { return A(1) / logistic_divisor(x); }
@@ -177,51 +148,49 @@ template <class A, int LANES> struct Curve {
   // (1 - e^-2|x|) / (1 + e^-2|x|), where that is large as its distance from 1.
   static V tanh(V x) {
     const Power p = power(at_least(C::kLowestMinusOne, A(-2) * magnitude(x)));
-    const V e = p.value(), less_one = p.less_one * p.scale() + (p.scale() - A(1));
-    const V quotient = (e > A(0.33) ? -less_one : A(2) * e) / p.value_plus_one();
+    const V e = p.value();
+    const V quotient = (e > A(0.33) ? -p.value_less_one() : A(2) * e) / p.value_plus_one();
     return signed_as(e > A(0.33) ? quotient : A(1) - quotient, x);
   }
 
   static V elu(V x, A alpha) {
-    const V below = alpha * power_less_one(x > V{} ? V{} : x);
+    const V below = alpha * power(at_least(C::kLowestMinusOne, x > V{} ? V{} : x)).value_less_one();
     return x > V{} ? x : below;
   }
 
   // x tanh(log(1 + e^x)) = x ((1 + e^x)^2 - 1) / ((1 + e^x)^2 + 1): with e = e^-|x|, x (1 - q) above zero, and
   // x e (1 - q) below.
   static V mish(V x) {
-    const Power p = power_of_magnitude(x);
-    const V e = p.value(), square = e * e;
-    x = at_least(C::kLowest, x);
+    const Power p = power(at_least(C::kLowest, -magnitude(x)));
+    const V e = p.value(), square = e * e, one = V{} + A(1);
+    x = at_least(C::kLowest, x);  // infinity times zero is NaN
     const V q =
         (x < V{} ? square + e : A(2) * square) / (x < V{} ? e * (e + A(2)) + A(2) : A(2) * e * (e + A(1)) + A(1));
     const V less_one = x < V{} ? p.less_one - q * p.less_one - q : -q;
-    return x > -C::kLowestMinusOne ? x : scaled_by_sign(x, x * less_one + x, p);  // infinity times 0 is NaN
+    return x > -C::kLowestMinusOne ? x : (x * less_one + x) * (x < V{} ? p.scale : one);
   }
 
-  // x Phi(x), with the normal distribution Phi, which is 0 below -kNormalLimit, and 1 from kNormalOne on.
+  // x Phi(x), with the normal distribution Phi: above zero, x - x Phi(-x).
   static V gelu(V x) {
-    const V size = magnitude(x), limit = x < V{} ? V{} + C::kNormalLimit : V{} + C::kNormalOne;
-    const V t = size > limit ? limit : size;
-    const Sum of_t = halves(t);
-    const Power p = power_of_half(of_t.high * of_t.high, A(-0.5) * of_t.low * (t + of_t.high));
+    const V t = at_most(C::kNormalLimit, magnitude(x));
+    const Sum square = product(t, t);
+    const Power p = power(square.high, A(-0.5), A(-0.5) * square.low);
     // Phi(-t) = (1 + less_one) (1 + s) / d, of which what is beyond 1 is small.
-    const V s = polynomial(C::kNormal, (t - A(5)) / (t + A(5))), d = A(2) * t + A(2);
-    const V tail = (t * (p.less_one * s + p.less_one + s) + t) / d * p.scale1 * p.scale2;
+    const V s = t * polynomial(C::kNormal, t) / (t * polynomial(C::kNormalDivisor, t) + A(1)), d = A(2) * t + A(2);
+    const V tail = (t * (p.less_one * s + p.less_one + s) + t) / d * p.scale;
     return x < V{} ? -tail : x - tail;
   }
 
   // x / (1 + e^-z), z = 2 sqrt(2/pi) (x + 0.044715 x^3)
   static V gelu_tanh(V x) {
-    const V t = at_most(C::kNormalLimit, magnitude(x));
-    const Sum square = product(t, t), cube = product(square.high, V{} + C::kTanhCubic[0]);
-    // 2 sqrt(2/pi) + 0.07 t^2 with what is rounded off the sum (Knuth's two-sum).
-    const V sum = cube.high + C::kTanhLinear[0], of_cube = sum - C::kTanhLinear[0];
-    const V lost = C::kTanhLinear[0] - (sum - of_cube) + (cube.high - of_cube);
-    const V rest = cube.low + square.low * C::kTanhCubic[0] + square.high * C::kTanhCubic[1] + C::kTanhLinear[1];
-    const Sum z = product(t, sum);
-    const Power p = power(at_least(C::kLowest, -z.high), -(z.low + t * (lost + rest)));
-    return scaled_by_sign(x, (x < V{} ? -p.fraction_of(t) : x) / p.value_plus_one(), p);
+    const V bounded = at_least(C::kTanhLowest, at_most(C::kTanhHighest, x));
+    const Sum square = product(bounded, bounded), cube = product(square.high, V{} + C::kTanhCubic[0]);
+    // The factor of x in z: its larger part has so few bits that the difference is exact.
+    const V factor = cube.high + C::kTanhLinear[0], lost = cube.high - (factor - C::kTanhLinear[0]);
+    const V rest = square.low * C::kTanhCubic[0] + (square.high * C::kTanhCubic[1] + C::kTanhLinear[1]) + cube.low;
+    const Sum z = product(bounded, factor);
+    const Power p = power(z.high, A(-1), -(bounded * (lost + rest) + z.low));
+    return at_least(C::kTanhLowest, x) / (p.value() + A(1));  // infinity by infinity is NaN
   }
 };
 
