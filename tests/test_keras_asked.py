@@ -263,3 +263,18 @@ def test_without_state():
         actual, _ = model.stateless_call(*values, inputs)
     assert not torch.allclose(expected, model(inputs))
     check({"out": actual}, {"out": expected}, {"out": expected.double()})
+
+
+def test_moments_without_state():
+    """In training the new moments are returned; those that were given stay, as do those of the variables."""
+    inner, inputs = model_of(layers.BatchNormalization(), IMAGES), tensors_of(IMAGES)
+    model = model_of(inner, IMAGES)  # of the layers of a model in it, ours are the calls
+    model(inputs)
+    trained, moving = ([v.value.detach() + i for v in inner.layers[-1].variables[i : i + 2]] for i in (0, 2))
+    expected, their_moments = model.stateless_call(trained, moving, inputs, training=True)
+    kept = [*moving, *(v.value for v in model.non_trainable_variables)]
+    before = [t.clone() for t in kept]
+    with nhwc_conv.keras.enable():
+        actual, moments = model.stateless_call(trained, moving, inputs, training=True)
+    torch.testing.assert_close([actual, *moments], [expected, *their_moments])
+    assert all(map(torch.equal, kept, before))

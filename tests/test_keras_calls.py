@@ -4,6 +4,8 @@ import pytest
 import torch
 from on_keras import IMAGES, ROWS, VECTORS, asked, check, keras, model_of, tensors_of
 
+import nhwc_conv
+
 layers = keras.layers
 CONVOLUTION = {"kernel_size": 3, "padding": "same", "activation": "silu"}
 
@@ -162,3 +164,33 @@ def test_what_changes_is_seen(change, monkeypatch):
     assert names == [model.name] * 2 and not torch.allclose(before, after)
     with torch.no_grad():
         check({"out": after}, {"out": model(inputs)}, {"out": wide(same)})
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("rows", [31, 32])
+def test_dense_layers_of_many_rows_are_convolutions(rows, training, monkeypatch):
+    from nhwc_conv.keras import direct
+
+    calls, original = [], direct.conv2d
+    monkeypatch.setattr(direct, "conv2d", lambda *args: calls.append(args) or original(*args))
+    model, inputs = model_of(layers.Dense(5), VECTORS), torch.randn(rows, VECTORS[1])
+    expected = model(inputs, training=training)
+    with asked(monkeypatch):
+        torch.testing.assert_close(model(inputs, training=training), expected)
+    assert len(calls) == (rows >= direct.MANY_ROWS)
+
+
+def test_variables_are_tracked_once_and_anew():
+    """By torch's module, the same after a step as before it, and those that have taken the place of others."""
+    model = model_of(layers.Dense(5), VECTORS)
+    model.compile("sgd", "mse")
+    step = torch.randn(VECTORS), torch.randn(VECTORS[0], 5)
+    with nhwc_conv.keras.enable():
+        model.train_on_batch(*step)
+        before = model.torch_params
+        model.train_on_batch(*step)
+        assert model.torch_params is before
+        kernel = model.layers[-1]._kernel
+        kernel._value = torch.nn.Parameter(kernel._value.detach() + 1)
+        model.train_on_batch(*step)
+    assert any(p is kernel.value for p in model.torch_params.values())

@@ -181,3 +181,18 @@ def test_layers_that_do_not_train_are_left_so():
         out = layer(x, training=True)
     assert torch.equal(layer.moving_mean.value, before)
     torch.testing.assert_close(out, expected, rtol=0, atol=64 * torch.finfo(torch.float32).eps)
+
+
+def test_normalised_twice_before_gradients():
+    """What autograd keeps of the first call is not what the second one changes."""
+    layer = norm((3, 4, 4, 6))
+    model = keras.Sequential([keras.Input((4, 4, 6)), layer])
+    x, y = images((3, 4, 4, 6)), images((5, 4, 4, 6))
+
+    def gradients():
+        outs = model(x, training=True), model(y, training=True)
+        return torch.autograd.grad([out.pow(3).sum() for out in outs], [x, y])
+
+    expected = gradients()
+    with nhwc_conv.keras.enable():
+        torch.testing.assert_close(gradients(), expected)

@@ -88,6 +88,21 @@ def fill_in(original: Callable[..., Any]) -> Callable[..., Any]:
     return filled
 
 
+def track_variables(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Hands variables to torch.nn.Module, which train_on_batch has done in every step: not if it has them."""
+
+    @wraps(original)
+    def track(self: Any) -> None:
+        variables, tracked = self.variables, self._modules.get("_torch_params", ())
+        if len(tracked) == len(variables) > 0:
+            known = tracked._parameters
+            if all([known.get(v.path) is v._value for v in variables]):
+                return
+        original(self)
+
+    return track
+
+
 def is_flat(args: Any, kwargs: Any) -> bool:
     """Whether these are tensors, lists of tensors and constants."""
     return type(args) is tuple and all(

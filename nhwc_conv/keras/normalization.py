@@ -73,25 +73,37 @@ def batch_normalization(original: Callable[..., Any]) -> Callable[..., Any]:
     return normalize
 
 
+def trained(
+    layer: Any, x: Tensor, mean: Tensor, variance: Tensor, offset: Tensor | None, scale: Tensor | None
+) -> Tensor | None:
+    """By the moments of `x`, towards which those of the layer are moved; None where that is for Keras to do."""
+    usual = not (layer.renorm or layer.synchronized) and type(layer)._moments is BatchNormalization._moments
+    count = x.numel() // max(x.shape[-1], 1)
+    tensors = [mean, variance, *(t for t in (offset, scale) if t is not None)]
+    if not usual or count < 2 or not is_ours(x, layer.axis, tensors):
+        return None
+    step, found = 1.0 - layer.momentum, torch.zeros_like(variance)
+    out = F.batch_norm(x.flatten(0, -2), mean, found, scale, offset, True, step, layer.epsilon)
+    variance.mul_(layer.momentum).add_(
+        found, alpha=(count - 1) / count
+    )  # torch's is by count - 1, Keras' by count
+    return out.view(x.shape)
+
+
 def call(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def normalize(self: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        usual = not (self.renorm or self.synchronized) and type(self)._moments is BatchNormalization._moments
-        if not (training and self.trainable and usual and mask is None):
+        if not (training and self.trainable and mask is None):
             return original(self, inputs, training=training, mask=mask)
         x = ops.cast(inputs, backend.result_type(inputs.dtype, "float32"))
         moving = [ops.cast(t, x.dtype) for t in (self.moving_mean, self.moving_variance)]
         scale, offset = (None if t is None else ops.cast(t, x.dtype) for t in (self.gamma, self.beta))
-        count = x.numel() // max(x.shape[-1], 1)
-        tensors = [*moving, *(t for t in (scale, offset) if t is not None)]
-        if count < 2 or not is_ours(x, self.axis, tensors):
+        mean, variance = (torch.clone(t) for t in moving)
+        out = trained(self, x, mean, variance, offset, scale)
+        if out is None:
             return original(self, inputs, training=training, mask=mask)
-        mean, variance = torch.zeros_like(moving[0]), torch.zeros_like(moving[1])
-        # With this momentum they become those of the batch; the variance by count - 1, Keras' is by count.
-        out = F.batch_norm(x.flatten(0, -2), mean, variance, scale, offset, True, 1.0, self.epsilon)
-        batch = mean, variance * ((count - 1) / count)
-        for variable, old, new in zip((self.moving_mean, self.moving_variance), moving, batch, strict=True):
-            variable.assign(old * self.momentum + new * (1.0 - self.momentum))
-        return ops.cast(out.view(x.shape), self.compute_dtype)
+        for variable, values in zip((self.moving_mean, self.moving_variance), (mean, variance), strict=True):
+            variable.assign(values)
+        return ops.cast(out, self.compute_dtype)
 
     return normalize

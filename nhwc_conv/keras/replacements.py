@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from keras.src.backend.torch import nn
+from keras.src.backend.torch.layer import TorchLayer
 from keras.src.layers import BatchNormalization, Layer
 from keras.src.ops.symbolic_arguments import SymbolicArguments
 
-from .calls import fill_in, layer_call
+from .calls import fill_in, layer_call, track_variables
 from .convolutions import conv, conv_transpose
 from .normalization import batch_normalization, call
 from .pooling import transpose_spatial_inputs
@@ -23,4 +24,5 @@ TABLE: list[tuple[Any, str, Callable[[Any], Any]]] = [
     (BatchNormalization, "call", call),
     (Layer, "__call__", layer_call),
     (SymbolicArguments, "fill_in", fill_in),
+    (TorchLayer, "_track_variables", track_variables),
 ]
