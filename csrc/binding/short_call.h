@@ -43,7 +43,7 @@ inline ShortCall read_short_call(int64_t kind, int64_t steps, int64_t sides, int
 // transposed.cpp
 Tensor pack_transposed(Tensor weight, int64_t kind, int64_t steps, int64_t sides, int64_t groups, Sizes more);
 Tensor conv_transpose(Tensor x, Tensor weight, std::optional<Tensor> bias, std::optional<Tensor> packed, int64_t kind,
-                      int64_t steps, int64_t sides, int64_t groups, Sizes more);
+                      int64_t steps, int64_t sides, int64_t groups, Sizes more, double alpha, double beta);
 
 // Convolutions on packed weights, one after the other: program.cpp.
 std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Tensor> packed, std::vector<Tensor> biases,

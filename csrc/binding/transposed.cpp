@@ -1,9 +1,9 @@
-// Transposed convolutions that nobody looks at, where no gradient is recorded: the input gradient with a bias, in a
-// short call, by weights that may be packed ahead of it.
+// Transposed convolutions that nobody looks at, where no gradient is recorded: the input gradient with a bias and an
+// activation, in a short call, by weights that may be packed ahead of it.
 #include "check_arguments.h"
 #include "dtypes.h"
 #include "packed.h"
-#include "run_pass.h"
+#include "run_forward.h"
 #include "short_call.h"
 
 namespace nhwc_conv {
@@ -57,8 +57,9 @@ Tensor pack_transposed(Tensor weight, int64_t kind, int64_t steps, int64_t sides
 
 // Where `packed` is not what pack_transposed would make of the weight for this call, the weight itself is read.
 Tensor conv_transpose(Tensor x, Tensor weight, std::optional<Tensor> bias, std::optional<Tensor> packed, int64_t kind,
-                      int64_t steps, int64_t sides, int64_t groups, Sizes more) {
+                      int64_t steps, int64_t sides, int64_t groups, Sizes more, double alpha, double beta) {
   const ShortCall call = read_transposed(kind, steps, sides, groups, more);
+  check_activation(call.activation);
   const NhwcInfo images(x, call.nchw);
   const HwioInfo hwio(weight, call.nchw);
   const TensorInfo &x_info = *images, &w = *hwio;
@@ -90,9 +91,10 @@ Tensor conv_transpose(Tensor x, Tensor weight, std::optional<Tensor> bias, std::
       if (info.dim == 1 && info.dtype == dtype_of<A>()) phases = layout.read(read<A>(*packed), info.sizes[0]);
     }
     const Parallel parallel = torch_threads();
+    const Result<S, A> result = result_in<S, A>(image_view(write<S>(y), *y_info), false, call.finish({}, alpha, beta));
     const InputGradient<S, A> pass(types.kernels(), g, Algorithm::automatic, parallel.threads,
-                                   image_view(read<S>(x), x_info), weight_view(read<S>(weight), w, groups),
-                                   image_view(write<S>(y), *y_info), bias_view<S>(bias, bias_info), phases);
+                                   image_view(read<S>(x), x_info), weight_view(read<S>(weight), w, groups), result.y,
+                                   bias_view<S>(bias, bias_info), phases, result.steps);
     run_pass<A>(pass, parallel);
     return y;
   });

@@ -1,5 +1,5 @@
 // The input gradient as forward convolutions of the output gradient, one per phase: see phases.h. With a bias and, for
-// inference, weights packed ahead it is a transposed convolution.
+// inference, weights packed ahead and an activation it is a transposed convolution.
 #pragma once
 
 #include <optional>
@@ -12,11 +12,12 @@ namespace nhwc_conv {
 template <class S, class A> class InputGradient {
  public:
   // g: the forward geometry. grad [N, OH, OW, O], w [KH, KW, C/groups, O] as in forward; dx [N, H, W, C],
-  // contiguous as that or as [N, C, H, W]. `bias` is added to complete sums. `packed` is what
-  // PackedPhases has read, or nothing; then w is not read.
+  // contiguous as that or as [N, C, H, W]. `bias` is added to complete sums, and `steps` are done to these.
+  // `packed` is what PackedPhases has read, or nothing; then w is not read.
   InputGradient(const Kernels<S, A>& kernels, const ConvGeometry& g, Algorithm algorithm, int threads,
                 const ImageView<const S>& grad, const WeightView<const S>& w, const ImageView<S>& dx,
-                const BiasView<S>& bias = {}, const std::vector<PackedPhase<A>>& packed = {})
+                const BiasView<S>& bias = {}, const std::vector<PackedPhase<A>>& packed = {},
+                const FinishSteps<A>& steps = {})
       : kernels_(kernels),
         g_(g),
         merged_(phases_are_channels(g) ? g.w.stride : 1),
@@ -24,11 +25,13 @@ template <class S, class A> class InputGradient {
         weights_(kernels, g, w, merged_ > 1),
         result_(dx),
         dx_(dx),
-        bias_(bias) {
+        bias_(bias),
+        steps_(steps) {
     const ConvGeometry back = {g.N, g.O, g.C, g.groups, g.h, g.w};
-    if (bias.data == nullptr && packed.empty() && exchanges_roles<S, A>(kernels, back, grad, {dx})) {
+    if (bias.data == nullptr && packed.empty() && exchanges_roles<S, A>(kernels, back, grad, {dx, steps})) {
       const GivenWeights<S, A> turned = {{w.data, w.i, w.j, w.o, w.c, w.group}, nullptr, {}};
-      exchanged_.emplace(kernels, back, Algorithm::automatic, threads, grad, turned, BiasView<S>{}, Result<S, A>{dx});
+      exchanged_.emplace(kernels, back, Algorithm::automatic, threads, grad, turned, BiasView<S>{},
+                         Result<S, A>{dx, steps});
       return;
     }
     if (packed.empty()) memory_.packed_elements = weights_.elements();
@@ -47,6 +50,7 @@ template <class S, class A> class InputGradient {
         phase.w = a;
         phase.g = {g.N, g.O, merged_ * g.C, g.groups, h.axis, a.axis};
         phase.dx.y = {dx_.data, dx_.n, g.h.stride * dx_.h, g.w.stride * dx_.w, dx_.c};
+        phase.dx.steps = steps;
         if (bias.data != nullptr) phase.dx.residual = {bias.data, 0, 0, 0, staged_bias_ < 0 ? bias.step : 1};
         phase.first_pixel = h.first * dx_.h + a.first * dx_.w;
         if (!packed.empty()) phase.given = packed[PackedPhases<S, A>::index(g, merged_ > 1, h, a)];
@@ -158,15 +162,16 @@ template <class S, class A> class InputGradient {
   void fill(const Parallel& parallel, A* workspace) const {
     S* const dx = pixels(workspace);
     const int64_t rows = g_.N * g_.h.input;
-    const std::vector<A> zeros(bias_.data == nullptr ? 0 : g_.C);
+    const bool are_zeros = bias_.data == nullptr && steps_.activation == Activation::none;
+    const std::vector<A> sums(are_zeros ? 0 : g_.C);
     for_each_item(parallel, rows, [&](int64_t row, int64_t) {
       S* const to = dx + row / g_.h.input * dx_.n + row % g_.h.input * dx_.h;
-      if (bias_.data != nullptr) {
-        kernels_.finish({zeros.data(), 0, to, dx_.w, dx_.c, g_.w.input, g_.C, {}, bias_.data, 0, bias_.step});
-      } else {
-        for (int64_t c = 0; c < (dx_.c == 1 ? 1 : g_.C); ++c) {
-          std::memset(static_cast<void*>(to + c * dx_.c), 0, g_.w.input * (dx_.c == 1 ? g_.C : 1) * sizeof(S));
-        }
+      if (!are_zeros) {
+        kernels_.finish({sums.data(), 0, to, dx_.w, dx_.c, g_.w.input, g_.C, steps_, bias_.data, 0, bias_.step});
+        return;
+      }
+      for (int64_t c = 0; c < (dx_.c == 1 ? 1 : g_.C); ++c) {
+        std::memset(static_cast<void*>(to + c * dx_.c), 0, g_.w.input * (dx_.c == 1 ? g_.C : 1) * sizeof(S));
       }
     });
   }
@@ -196,6 +201,7 @@ template <class S, class A> class InputGradient {
   PhaseWeights<S, A> weights_;  // a copy is first in the workspace
   ImageView<S> result_, dx_;    // and what the phases write
   BiasView<S> bias_;
+  FinishSteps<A> steps_;
   int64_t first_pixel_ = -1, staged_bias_ = -1;  // offsets in the workspace of such pixels, of the bias; or none
   bool has_gaps_;                                // places of dx that no phase reaches
   std::vector<Phase> phases_;

@@ -15,12 +15,13 @@ from ..nn.drop_in import Conv2d
 from ..nn.drop_in_1d import Conv1d
 from ..nn.linear import FusedLinear
 from ..nn.twin import shallow_copy
-from .classes import CONVOLUTION, DROP_INS
+from .classes import CONVOLUTION
 from .graph import (
     PRODUCTS,
     attribute,
     bound,
     called,
+    is_plain_transposed,
     is_read,
     is_seen_elsewhere,
     name_in_model,
@@ -146,8 +147,7 @@ def norm_of(traced: fx.GraphModule, node: fx.Node) -> Norm | str | None:
 def why_left_apart(traced: fx.GraphModule, node: fx.Node, norm: Norm, before: Any) -> str | None:
     """Why `norm` does not go into what is computed before it."""
     conv = called(traced, before)
-    transposed = is_transposed(conv) and type(conv) in DROP_INS.values() and not has_hooks(conv)
-    why = None if transposed else why_not_plain(traced, before)
+    why = None if is_plain_transposed(traced, before) else why_not_plain(traced, before)
     if why is not None:
         return why
     if is_seen_elsewhere(before, node):

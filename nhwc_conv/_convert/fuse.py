@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 from torch import fx, nn
 
 from .._ops.finish import ActivationArgument
-from ..nn.fused import FusedConv1d, FusedConv2d, FusedLayer
+from ..nn.fused import (
+    FusedConv1d,
+    FusedConv2d,
+    FusedConvTranspose1d,
+    FusedConvTranspose2d,
+    FusedLayer,
+    FusedTransposed,
+)
 from ..nn.linear import FusedLinear
 from ..nn.twin import shallow_copy
 from .activations import FoundActivation, activation_of
@@ -17,6 +24,7 @@ from .graph import (
     FINISHING,
     SUMS,
     called,
+    is_plain_transposed,
     is_seen_elsewhere,
     name_in_model,
     operands,
@@ -32,6 +40,12 @@ from .tracing import computes_as, has_hooks
 
 IN_PLACE: tuple[Any, ...] = (operator.iadd, "add_", "__iadd__")
 ADDITIONS = (*SUMS, *IN_PLACE)
+FUSED: dict[type, Any] = {
+    nn.Conv1d: FusedConv1d,
+    nn.Conv2d: FusedConv2d,
+    nn.ConvTranspose1d: FusedConvTranspose1d,
+    nn.ConvTranspose2d: FusedConvTranspose2d,
+}
 
 
 def fuse_finishes(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> None:
@@ -108,7 +122,7 @@ def fuse(
     if isinstance(layer, FusedLayer):
         fused = shallow_copy(layer, type(layer))
     else:
-        fused = (FusedConv1d if isinstance(layer, nn.Conv1d) else FusedConv2d).from_torch(layer)
+        fused = next(cls for theirs, cls in FUSED.items() if isinstance(layer, theirs)).from_torch(layer)
     fused.set_finish(activation, activation is not None and residual is not None)
     put(traced, node, fused)
     if residual is not None:
@@ -154,6 +168,8 @@ class Term(NamedTuple):
 def why_not_added(traced: fx.GraphModule, node: fx.Node, term: Term) -> str | None:
     """Why the sum that a node computes is not made by the convolution whose result is one of its terms."""
     layer, other = term.layer, term.other
+    if is_plain_transposed(traced, layer) or isinstance(called(traced, layer), FusedTransposed):
+        return f"the convolution {layer.target!r} is transposed"
     why = why_left_apart(traced, term.user, layer)
     if why is not None:
         return why
@@ -172,7 +188,7 @@ def why_not_added(traced: fx.GraphModule, node: fx.Node, term: Term) -> str | No
 
 def why_left_apart(traced: fx.GraphModule, node: fx.Node, before: Any) -> str | None:
     """Why what a node does is not done by what is computed before it."""
-    if not isinstance(called(traced, before), FusedLayer):
+    if not isinstance(called(traced, before), FusedLayer) and not is_plain_transposed(traced, before):
         why = why_not_plain(traced, before)
         if why is not None:
             return why

@@ -15,6 +15,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from .._prepack import tensor_at
 from ..nn.drop_in import Conv2d
 from ..nn.drop_in_1d import Conv1d
+from ..nn.drop_in_transposed import ConvTranspose1d, ConvTranspose2d
 from .classes import why_left
 from .tracing import computes_as, has_hooks
 
@@ -138,6 +139,12 @@ def why_not_plain(traced: fx.GraphModule, node: Any) -> str | None:
     if type_before_parametrizations(conv) not in (Conv1d, Conv2d) and why_left(conv, False) is not None:
         return f"{type_before_parametrizations(conv).__name__} may do more than a convolution"
     return None
+
+
+def is_plain_transposed(traced: fx.GraphModule, node: Any) -> bool:
+    """The same of a transposed convolution, which does less of what follows it."""
+    conv = called(traced, node)
+    return type(conv) in (ConvTranspose1d, ConvTranspose2d) and not has_hooks(conv)
 
 
 def spoken(traced: fx.GraphModule, node: object) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from ..nn.drop_in import Conv2d, WithAlgorithm, as_torch
-from ..nn.fused import FusedConvolution
+from ..nn.fused import FusedConvolution, FusedTransposed
 from ..nn.linear import FusedLinear
 from ..nn.packed import Prepackable
 from ..nn.twin import shallow_copy, twin
@@ -66,7 +66,7 @@ def revert(model: Any) -> Any:
         if isinstance(module, torch.fx.GraphModule):
             separate_convolutions(module)
             forget_memory(module)
-        if isinstance(module, (FusedConvolution, FusedLinear)):
+        if isinstance(module, (FusedConvolution, FusedTransposed, FusedLinear)):
             return module.to_torch()
         cls = class_of_torch(type_before_parametrizations(module))
         return module if cls is None else as_torch(module, cls)

@@ -1,6 +1,7 @@
 """Transposed convolutions in short calls, for tensors that nobody looks at, where no gradient is recorded.
 
-With a gradient to come they are conv2d_input, which has derivatives, and a bias added to its results: the same bits.
+With a gradient to come they are conv2d_input, which has derivatives, and a bias added to its results: the same bits. An
+activation is done in the caches here, and by aten there.
 The kernels are in csrc/binding/transposed.cpp.
 """
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch._C import _is_any_autocast_enabled as autocast_enabled
 
 from .._geometry.dtypes import ARITHMETIC
+from .finish import NOTHING, Finish
 from .listeners import needs_gradient
 from .recorded import NOT_COMPUTED, as_fields, available, is_recordable
 
@@ -32,6 +34,8 @@ class TransposedCall(NamedTuple):
     sides: int
     groups: int
     output_padding: tuple[int, int]
+    alpha: float  # of the activation
+    beta: float
 
     @property
     def nchw(self) -> int:
@@ -39,18 +43,29 @@ class TransposedCall(NamedTuple):
 
 
 def transposed_call(
-    nchw: bool, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any, auto_pad: int
+    nchw: bool,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+    auto_pad: int,
+    finish: Finish = NOTHING,
 ) -> TransposedCall:
     """TypeError or ValueError: not ints, or another number of them, too large ones, or two that exclude each other."""
     more = (output_padding, output_padding) if isinstance(output_padding, int) else tuple(output_padding)
     if auto_pad and any(more):
         raise ValueError("the size of the result is told twice")
-    return TransposedCall(nchw | auto_pad << 5, *as_fields(stride, padding, dilation), groups, more)
+    kind = nchw | auto_pad << 5 | finish.kind
+    return TransposedCall(
+        kind, *as_fields(stride, padding, dilation), groups, more, finish.alpha, finish.beta
+    )
 
 
 def pack_transposed(weight: Tensor, call: TransposedCall) -> Tensor:
     """Of a weight [KH, KW, O/groups, C], or, where images are NCHW, [C, O/groups, KH, KW]. RuntimeError: no fit."""
-    packed: Tensor = _pack(weight, *call)
+    *steps, _, _ = call
+    packed: Tensor = _pack(weight, *steps)
     return packed
 
 
@@ -63,8 +78,8 @@ def convolve_transposed(
     x: Tensor, w: Tensor, bias: Tensor | None, call: TransposedCall, packed: Tensor | None
 ) -> Tensor | None:
     """The transposed convolution of tensors that are short; None where it is computed in another way, or refused."""
-    # Added to rounded results, as with a gradient to come.
-    late = bias if ARITHMETIC[x.dtype] != x.dtype else None
+    # Added to rounded results, as with a gradient to come; not if an activation is still to come.
+    late = bias if ARITHMETIC[x.dtype] != x.dtype and call.kind >> 8 == 0 else None
     outputs = w.shape[1 if call.nchw else 2] * call.groups if w.dim() == 4 else 0
     if late is not None and (late.dtype != x.dtype or late.shape != (outputs,)):
         return None

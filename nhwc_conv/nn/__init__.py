@@ -4,7 +4,7 @@ from . import init
 from .drop_in import Conv2d
 from .drop_in_1d import Conv1d
 from .drop_in_transposed import ConvTranspose1d, ConvTranspose2d
-from .fused import FusedConv1d, FusedConv2d
+from .fused import FusedConv1d, FusedConv2d, FusedConvTranspose1d, FusedConvTranspose2d
 from .layout import weight_layout
 from .lazy import (
     LazyConv1d,
@@ -29,6 +29,8 @@ __all__ = [
     "ConvTranspose2d",
     "FusedConv1d",
     "FusedConv2d",
+    "FusedConvTranspose1d",
+    "FusedConvTranspose2d",
     "FusedLinear",
     "LazyConv1d",
     "LazyConv2d",

@@ -113,9 +113,8 @@ class TransposedDropIn(PrepackableTransposed, Limited):
                 out = self.transposed_by_packing(images, weight, bias, more)
                 if out is not None:
                     return out if self.axes == 2 else out.squeeze(-2)
-        return self.compute(
-            input, weight, bias, layer.stride, layer.padding, more, layer.groups, layer.dilation
-        )
+        steps = layer.stride, layer.padding, more, layer.groups, layer.dilation
+        return self.finish.of(self.compute(input, weight, bias, *steps), None)
 
 
 class ConvTranspose2d(TransposedDropIn, torch.nn.ConvTranspose2d):

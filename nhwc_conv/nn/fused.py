@@ -10,6 +10,7 @@ from torch import Tensor
 from .._ops.finish import NAMES, ActivationArgument, Finish
 from .drop_in import Conv2d, as_torch
 from .drop_in_1d import Conv1d
+from .drop_in_transposed import ConvTranspose1d, ConvTranspose2d
 from .packed import Prepackable
 
 if TYPE_CHECKING:
@@ -41,6 +42,14 @@ class LayerAndActivation(torch.nn.Module):
             sums = sums + residual
         out: Tensor = self.activation(sums)
         return out + residual if residual is not None and self.activation_first else out
+
+
+class TransposedAndActivation(LayerAndActivation):
+    """The same of a transposed layer, which may be told the size of its result."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # type: ignore[override]
+        out: Tensor = self.activation(self.layer(input, output_size))
+        return out
 
 
 class FusedLayer(Prepackable):
@@ -123,3 +132,46 @@ class FusedConv1d(FusedConvolution, Conv1d):  # type: ignore[misc]  # no convolu
     if TYPE_CHECKING:
 
         def __call__(self, input: Tensor, residual: Tensor | None = None) -> Tensor: ...
+
+
+class FusedTransposed(FusedLayer):
+    """What both fused transposed convolutions add to the drop-ins that they are."""
+
+    theirs: Any  # the layer of torch.nn
+
+    def __init__(self, *args: Any, activation: ActivationArgument = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.set_finish(activation, False)
+
+    @classmethod
+    def from_torch(cls, module: Any, activation: ActivationArgument = None) -> Self:
+        """As that of the drop-in, with what follows the convolution."""
+        drop_in: Any = super()
+        layer: Self = drop_in.from_torch(module)
+        layer.set_finish(activation, False)
+        return layer
+
+    def to_torch(self) -> TransposedAndActivation:
+        """A layer of torch.nn that shares everything with this one, and its activation behind it."""
+        return TransposedAndActivation(as_torch(self, self.theirs), self.finish)
+
+
+class FusedConvTranspose2d(FusedTransposed, ConvTranspose2d):
+    """nhwc_conv.ConvTranspose2d with an activation, which is done in the caches where the weight is packed.
+
+    Else, and where a gradient is to come or somebody looks, the activation is torch's. Takes the arguments of
+    nhwc_conv.ConvTranspose2d, and `activation` as nhwc_conv.conv2d has it.
+
+    Raises:
+        ValueError: unknown `activation`, and whatever nhwc_conv.ConvTranspose2d raises.
+    """
+
+
+class FusedConvTranspose1d(FusedTransposed, ConvTranspose1d):
+    """nhwc_conv.ConvTranspose1d with an activation, as FusedConvTranspose2d has it.
+
+    Takes the arguments of nhwc_conv.ConvTranspose1d, and `activation` as nhwc_conv.conv2d has it.
+
+    Raises:
+        ValueError: unknown `activation`, and whatever nhwc_conv.ConvTranspose1d raises.
+    """

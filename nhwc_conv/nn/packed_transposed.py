@@ -32,7 +32,7 @@ class PrepackableTransposed(Prepackable):
             zeros = sides if auto_pad else (0,) * len(sides) + tuple(sides)
             steps = (1, *layer.stride), zeros, (0, *layer.output_padding), (1, *layer.dilation)
         stride, sides, more, dilation = steps
-        return transposed_call(self.oihw, stride, sides, more, layer.groups, dilation, auto_pad)
+        return transposed_call(self.oihw, stride, sides, more, layer.groups, dilation, auto_pad, self.finish)
 
     def _packing(self, weight: torch.nn.Parameter) -> PackedTransposed | None:
         try:
