@@ -95,10 +95,11 @@ void transform_squares(const Kernels<S, A>& kernels, TransformFn<A> transform, c
   }
 }
 
-// C = A*B or, to add, C += A*B for each point. B and C have the columns of `tiles`; A may be transposed.
+// C = A*B or, to add, C += A*B for each point. B and C have the columns of `tiles`; A may be transposed. To look ahead,
+// each tile asks for its share of the next point's B, which comes from memory: processors foresee no more than a page.
 template <class A>
 void multiply_points(const Arithmetic<A>& kernels, int64_t points, const ColumnTiles& columns, Range tiles, Mode mode,
-                     PointMatrices<A> a, PointMatrices<A> b, PointMatrices<A> c) {
+                     PointMatrices<A> a, PointMatrices<A> b, PointMatrices<A> c, bool looks_ahead = false) {
   TileArgs<A> args = {};
   args.c_m = c.row;
   args.mode = mode;
@@ -112,6 +113,10 @@ void multiply_points(const Arithmetic<A>& kernels, int64_t points, const ColumnT
       args.columns = columns.size(t);
       in_equal_tiles(c.rows, family.most_rows(c.rows), [&](int64_t row, int64_t rows, int64_t equal) {
         args.set_tiles(equal, rows * a.row, rows * c.row);
+        if (looks_ahead) {
+          const int64_t step = ceil_div(max(rows * a.row, b.point * rows / c.rows), b.rows);
+          args.set_ahead(b.data + b.point + b.point * row / c.rows, 0, 0, step);
+        }
         args.set_a(a.data + row * a.row, a.row, 0, 0, a.column);
         args.c = c.data + row * c.row + before;
         by_rows[rows - 1](args);

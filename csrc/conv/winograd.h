@@ -138,7 +138,7 @@ template <class S, class A> class WinogradRunner {
       for (int64_t k = 0; k < plan_.depth_blocks; ++k) {
         const PointMatrices<A> u = weights_.chunk(group, tile, k, weights);
         multiply_points(o_.kernels, points, plan_.columns, {tile, tile + 1}, k > 0 ? Mode::add : Mode::fresh,
-                        v.of_columns(weights_.depth(k)), u, m);
+                        v.of_columns(weights_.depth(k)), u, m, plan_.pack_weights);
       }
       transform_output(outputs_of(g, group, plan_.columns.of({tile, tile + 1})), block, m, scratch + plan_.sums_offset);
     }

@@ -57,7 +57,7 @@ bool winograd_wins(const ConvGeometry& g, WinogradWeights weights, int64_t image
   const int64_t C = g.C_per_group(), O = g.O_per_group(), size = sizeof(A), patch = patch_size(g);
   if (!winograd_fits(g) || C < kFewestWinogradChannels || C * O < kFewestWinogradPairs) return false;
   if (O * size < kFewestWinogradBytes) return false;
-  const double per_pair = weights == WinogradWeights::prepacked ? 0
+  const double per_pair = weights == WinogradWeights::prepacked ? kKeptWeightCost
                           : weights == WinogradWeights::given   ? kWeightCost + kWeightByteCost * size
                                                                 : kGradientByteCost * size;
   const Patches patches(g, patch);
