@@ -1,8 +1,12 @@
 // The body of the broadcast tile kernel; its contract is TileArgs in kernels.h.
 
 // Steps that the loop over k makes in a turn: two count and jump half as often, where both are few enough instructions
-// for the processor to keep them decoded.
+// for the processor to keep them decoded. Not on Arm, where clang loads for both before it multiplies.
+#if defined(__x86_64__)
 const int kStepsOfTurn = NHWC_ISA_REGISTERS < 32 ? 2 : 1;
+#else
+const int kStepsOfTurn = 1;
+#endif
 
 // To row m of C. Were the addresses of all rows known at once, the compiler would keep every one of them from the
 // prefetches to the stores, on the stack: a tenth of a tile over 64 channels. So each STEP rows have a pointer of their
