@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from test_convert_inference import X, converted, kinds, trained
 from torch import nn
 
-import nhwc_conv
 from nhwc_conv import Conv2d
 from nhwc_conv.nn import FusedConv2d, FusedConvTranspose2d
 

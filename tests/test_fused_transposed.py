@@ -9,7 +9,6 @@ from torch import nn
 
 import nhwc_conv
 from nhwc_conv._ops.finish import NAMES
-from nhwc_conv.nn import FusedConvTranspose1d, FusedConvTranspose2d
 
 LAYERS = {"FusedConvTranspose1d": (2, 8, 7), "FusedConvTranspose2d": (2, 8, 5, 7)}
 DTYPES = torch.float32, torch.float64, torch.bfloat16, torch.float16

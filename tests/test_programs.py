@@ -194,7 +194,7 @@ def test_a_program_that_does_not_fit():
         with pytest.raises(RuntimeError, match="expected numbers to be 2 numbers in a row, of double"):
             run(step, numbers=wrong)
     for kind, tensor, text in (
-        (-3, x, "of kind -3"),
+        (-4, x, "of kind -4"),
         (-2, x, "of kind -2"),  # which scales by what a step without a residual lacks
         (-1, x[0], "expected images"),
     ):

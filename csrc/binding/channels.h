@@ -1,7 +1,7 @@
-// Means and scalings of channels, on NCHW tensors.
+// Means, scalings and maxima of channels, on NCHW tensors.
 #pragma once
 
-#include "tensor.h"
+#include "short_call.h"
 
 namespace nhwc_conv {
 
@@ -10,5 +10,8 @@ Tensor channel_means(const Tensor& x);
 
 // x [N, C, H, W] times factors [N, C, 1, 1].
 Tensor scale_channels(const Tensor& x, const Tensor& factors);
+
+// As aten::max_pool2d. Of `call`: the strides, the sizes of windows in place of dilations, and the padding.
+Tensor max_pool(const Tensor& x, const ShortCall& call, bool ceil_mode);
 
 }  // namespace nhwc_conv

@@ -14,8 +14,9 @@ struct Step {
   int64_t source, residual, bias, kind, steps, sides, groups;
   int64_t releases_source, releases_residual;  // nobody reads them any more
 };
-// Of `kind`, steps that are no convolutions: means over pixels, and a source whose channels a residual scales.
-constexpr int64_t kChannelMeans = -1, kScaleChannels = -2;
+// Of `kind`, steps that are no convolutions: means over pixels, a source whose channels a residual scales, and max
+// pooling, whose windows stand in place of dilations, and whose `groups` tell whether sizes are rounded up.
+constexpr int64_t kChannelMeans = -1, kScaleChannels = -2, kMaxPool = -3;
 constexpr int64_t kStepNumbers = sizeof(Step) / sizeof(int64_t), kFinishNumbers = 2;
 
 // One run of so many numbers.
@@ -77,6 +78,8 @@ std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Ten
       slots.push_back(channel_means(source));
     } else if (step.kind == kScaleChannels && step.residual >= 0) {
       slots.push_back(scale_channels(source, at(slots, step.residual)));
+    } else if (step.kind == kMaxPool) {
+      slots.push_back(max_pool(source, read_short_call(0, step.steps, step.sides, 1), step.groups != 0));
     } else {
       fail("a step of the program is of kind " + std::to_string(step.kind) + ", which it cannot do");
     }

@@ -9,6 +9,7 @@
 #include "forward.h"
 #include "input_gradient.h"
 #include "packed_weights.h"
+#include "pooling.h"
 #include "weight_gradient.h"
 
 namespace nhwc_conv {
@@ -21,7 +22,8 @@ namespace nhwc_conv {
   extern template class PackedWeights<S, A>;  \
   extern template class PackedPhases<S, A>;   \
   extern template class ChannelMeans<S, A>;   \
-  extern template class ChannelScale<S, A>;
+  extern template class ChannelScale<S, A>;   \
+  extern template class MaxPool<S, A>;
 #include "../kernels/storage_types.def"
 
 }  // namespace nhwc_conv

@@ -56,6 +56,7 @@ template <class S, class A> void enter(Kernels<S, A>& kernels) {
   kernels.finish = finish<S, A>;
   kernels.sum_rows = sum_rows<S, A>;
   kernels.scale_rows = scale_rows<S, A>;
+  kernels.max_rows = max_rows<S, A>;
   kernels.add = add<A>;
   kernels.peak = peak<A>;
   kernels.product_cost = kernels.reduction_step = 1;

@@ -220,6 +220,7 @@ template <class S, class A> struct Kernels : Arithmetic<A> {
   void (*finish)(const FinishArgs<S, Sum<A>>&);
   void (*sum_rows)(const SumRowsArgs<S, A>&);   // null for pairs
   void (*scale_rows)(const ScaleRowsArgs<S>&);  // null for pairs
+  void (*max_rows)(const MaxRowsArgs<S>&);      // null for pairs
   // Of products of pairs, where the instruction set has them; else null. Of those there are broadcast
   // kernels for more columns than dot kernels have, without packing_rows, and rearrange, add, copy, pack and finish.
   const Kernels<S, BFloat16Pair>* pairs;

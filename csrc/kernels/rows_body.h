@@ -1,4 +1,4 @@
-// Sums and scalings of rows of storage; contracts: SumRowsArgs and ScaleRowsArgs in storage_kernels.h.
+// Sums, scalings and maxima of rows of storage; contracts: SumRowsArgs and what follows it in storage_kernels.h.
 
 // Adds ROWS rows to sums, which are read and written once for them; the first are the sums.
 template <class S, class A, int LANES, int ROWS>
@@ -32,4 +32,24 @@ template <class S, class A, int LANES> inline void scale_row(const ScaleRowsArgs
 
 template <class S, class A> void scale_rows(const ScaleRowsArgs<S>& t) {
   for (int64_t m = 0; m < t.M; ++m) scale_row<S, A, NHWC_ISA_VECTOR_BYTES / sizeof(A)>(t, m, 0);
+}
+
+template <class S, class A, int LANES> inline void max_row(const MaxRowsArgs<S>& t, int64_t m, int64_t n) {
+  S* const to = t.to + m * t.to_m;
+  for (; n + LANES <= t.N; n += LANES) {
+    const S* const first = t.from + m * t.from_m + n;
+    typename Lanes<A, LANES>::vector most = load<A, LANES>(first);
+    for (int64_t h = 0; h < t.H; ++h) {
+      for (int64_t w = 0; w < t.W; ++w) {
+        const typename Lanes<A, LANES>::vector x = load<A, LANES>(first + h * t.from_h + w * t.from_w);
+        most = (x > most) | (x != x) ? x : most;
+      }
+    }
+    store<A, LANES>(to + n, most);
+  }
+  if (LANES > 1 && n < t.N) max_row<S, A, (LANES > 1 ? LANES / 2 : 1)>(t, m, n);
+}
+
+template <class S, class A> void max_rows(const MaxRowsArgs<S>& t) {
+  for (int64_t m = 0; m < t.M; ++m) max_row<S, A, NHWC_ISA_VECTOR_BYTES / sizeof(A)>(t, m, 0);
 }

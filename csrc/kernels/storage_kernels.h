@@ -97,4 +97,14 @@ template <class S> struct ScaleRowsArgs {
   int64_t M, N;
 };
 
+// Maxima of windows: to[m*to_m + n] = max over h < H and w < W of from[m*from_m + h*from_h + w*from_w + n] for m < M,
+// n < N; H and W are at least one. Of NaN and a number it is NaN.
+template <class S> struct MaxRowsArgs {
+  const S* from;
+  int64_t from_m, from_h, from_w;
+  S* to;
+  int64_t to_m;
+  int64_t M, N, H, W;
+};
+
 }  // namespace nhwc_conv

@@ -17,6 +17,7 @@ from .fuse import fuse_finishes, use_fused_linear
 from .graph import remove_idle, remove_unread
 from .layers import layer_of_ours
 from .memory import keep_channels_last
+from .pooling import use_pooling_layers
 from .programs import join_convolutions
 from .report import ConvertReport
 from .tracing import Tracer, has_hooks, traced
@@ -94,6 +95,7 @@ def simplify(graph: fx.GraphModule, found: ConvertReport, prefix: str = "", memo
     name_activations(graph)
     fuse_finishes(graph, found, prefix)
     use_channel_layers(graph)
+    use_pooling_layers(graph)
     if memory and keep_channels_last(graph):
         found.memory = "channels_last from the first convolutions to the results"
     remove_unread(graph)

@@ -18,9 +18,10 @@ from .._ops.recorded import NOT_COMPUTED, convolve_program, short_call
 from .channels import ChannelMeans, ChannelScale
 from .drop_in import Conv2d
 from .fused import FusedConv2d
+from .pooling import MaxPool
 
 IMAGE_CONVOLUTIONS = (Conv2d, FusedConv2d)  # and nothing that is derived from them
-OTHERS: dict[type, int] = {ChannelMeans: -1, ChannelScale: -2}  # by the numbers of csrc/binding/program.cpp
+OTHERS = ChannelMeans, ChannelScale, MaxPool  # of which `step` tells all: its kind and three numbers
 LAYERS = (*IMAGE_CONVOLUTIONS, *OTHERS)
 
 
@@ -81,7 +82,7 @@ class Program(torch.nn.Module):
             if type(layer) not in LAYERS or own["_forward_hooks"] or own["_forward_pre_hooks"]:
                 return None
             if type(layer) in OTHERS:
-                state.append(OTHERS[type(layer)])
+                state.append(layer.step)
                 continue
             weight = own.get("_packed")
             if (
@@ -118,8 +119,9 @@ class Program(torch.nn.Module):
             ]
             if source == residual:
                 releases[1] = 0
-            if isinstance(values, int):
-                code += [source, residual, -1, values, 0, 0, 0, *releases]
+            if len(values) == len(ChannelMeans.step):
+                kind, *fields = values
+                code += [source, residual, -1, kind, *fields, *releases]
                 numbers += [0.0, 0.0]
                 continue
             *geometry, finish, has_none = values

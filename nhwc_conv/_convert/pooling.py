@@ -1,0 +1,67 @@
+"""Max pooling that a program can do, between its convolutions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from .._geometry import as_pair
+from ..nn.pooling import MaxPool
+from .graph import bound, called, put, replace, source, unused
+from .tracing import computes_as, has_hooks
+
+
+def use_pooling_layers(traced: fx.GraphModule) -> None:
+    """Lets layers of ours do max pooling of images."""
+    for node in list(traced.graph.nodes):
+        layer = layer_of(pooling_of(traced, node))
+        if layer is None:
+            continue
+        if node.op == "call_module":
+            put(traced, node, layer)
+            continue
+        name = unused(traced, "max_pool")
+        traced.add_submodule(name, layer)
+        with traced.graph.inserting_before(node):
+            replace(traced, node, traced.graph.call_module(name, (source(node),)))
+
+
+def pooling_of(traced: fx.GraphModule, node: fx.Node) -> dict[str, Any] | None:
+    """The arguments of what a node computes if that is max pooling alone."""
+    module = called(traced, node)
+    if isinstance(module, nn.MaxPool2d):
+        alone = computes_as(module, nn.MaxPool2d) and not has_hooks(module) and len(node.args) == 1
+        return vars(module) if alone else None
+    if node.op == "call_function" and node.target in (F.max_pool2d, torch.max_pool2d):
+        return bound(node, max_pool2d)
+    return None
+
+
+def max_pool2d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> None:
+    """With the signature of F.max_pool2d, which does not tell it."""
+
+
+def layer_of(given: dict[str, Any] | None) -> MaxPool | None:
+    """Of these arguments; None where they ask for more, or for something that is computed in the model."""
+    if given is None or given["return_indices"] is not False or type(given["ceil_mode"]) is not bool:
+        return None
+    stride = given["stride"] or given["kernel_size"]  # torch takes none, or an empty list
+    try:
+        size, stride, padding, dilation = (
+            as_pair("size", value)
+            for value in (given["kernel_size"], stride, given["padding"], given["dilation"])
+        )
+        return MaxPool(size, stride, padding, given["ceil_mode"]) if dilation == (1, 1) else None
+    except (TypeError, ValueError, RuntimeError):
+        return None
