@@ -20,6 +20,7 @@ from .memory import keep_channels_last
 from .pooling import use_pooling_layers
 from .programs import join_convolutions
 from .report import ConvertReport
+from .shuffle import name_shuffles
 from .tracing import Tracer, has_hooks, traced
 from .written_out import name_activations
 
@@ -88,6 +89,7 @@ class Simplifier:
 def simplify(graph: fx.GraphModule, found: ConvertReport, prefix: str = "", memory: bool = False) -> None:
     """Fewer steps in a graph whose modules are ours already."""
     remove_idle(graph)
+    name_shuffles(graph)
     layers_of_functions(graph, found, prefix)
     fold_batch_norms(graph, found, prefix)
     use_fused_linear(graph, found, prefix)
