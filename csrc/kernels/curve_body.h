@@ -137,6 +137,7 @@ template <class A, int LANES> struct Curve {
     return power_of(shifted, y * factor - n * C::kLn2[0] + (rest - n * C::kLn2[1]));
   }
 
+  // 1 + e^-x. Infinity where e^-x nearly is.
   static V logistic_divisor(V x) {
     const Power p = power(-at_least(-C::kHighest, at_most(-C::kLowest, x)));
     return p.value() + A(1);
