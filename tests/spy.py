@@ -11,10 +11,13 @@ from torch._dynamo.backends.common import aot_autograd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nhwc_conv._compile import use_nhwc_conv
+from nhwc_conv._extension import available
 
 OURS = torch.ops.nhwc_conv
 PACKED = OURS.conv2d_packed.default
 FORWARD, BACKWARD = OURS.conv2d.default, (OURS.conv2d_input.default, OURS.conv2d_weight.default)
+# Both at once, of a batch, by the extension.
+GRADIENTS = OURS._convolution_gradients.default if available else None
 
 
 class Spy:
@@ -30,6 +33,12 @@ class Spy:
         self.rewritten += use_nhwc_conv(graph, self.freezing)
         self.packed += [n.args[1:] for n in graph.graph.nodes if n.target is OURS.pack_weight.default]
         return aot_autograd(fw_compiler=self.count, bw_compiler=self.count)(graph, example_inputs)
+
+    def backward(self):
+        """How many convolutions' gradients were computed."""
+        inputs, weights = (self.ops[op] for op in BACKWARD)
+        assert inputs == weights
+        return inputs + self.ops[GRADIENTS]
 
     def count(self, graph, example_inputs):
         self.ops.update(node.target for node in graph.graph.nodes if node.op == "call_function")

@@ -21,7 +21,7 @@ from .derivatives import RULES, Rule, overload, remember
 from .functorch import TRANSFORMED
 from .listeners import PLAIN, has_tangents, nothing_listens
 from .onnx_export import FORMS
-from .recorded import convolve, is_recordable
+from .recorded import convolve, gradients_in_order, is_recordable
 from .schema import DEFAULTS, FORWARD_OPS, library
 
 
@@ -41,6 +41,9 @@ def eager_function(rule: Rule) -> type[torch.autograd.Function]:
         def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
             a, b = ctx.saved_tensors  # under checkpoint this computes and records, so not below autograd
             with nullcontext() if is_recorded_again() else BelowAutograd():
+                found = gradients_in_order(ctx, a, b, grad) if rule.is_forward else None
+                if found is not None:
+                    return None, *found, None
                 return None, *rule.gradients(ctx, a, b, grad), None
 
     return Convolution

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch._C import _is_any_autocast_enabled as autocast_enabled
 from torch._C import _len_torch_dispatch_stack as dispatch_modes
 from torch._C import _len_torch_function_stack as function_modes
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.compiler import is_compiling
 
 from .. import _extension, _flags
@@ -161,6 +162,35 @@ def gradients(
         dx = None if dx is None else in_format(dx.movedim(-1, -3), is_result_channels_last(input, weight))
         dw = None if dw is None else dw.permute(OIHW).clone(memory_format=weight_format(weight))
     return dx, dw, dbias
+
+
+def gradients_in_order(ctx: Any, x: Tensor, w: Tensor, grad: Tensor) -> tuple[Tensor | None, ...] | None:
+    """Gradients in a graph of torch.compile, of a weight that is a view of torch's: by the op that knows its order.
+
+    Autograd keeps what the graph returns where it lies in memory as the weight does, and else copies it, slowly. None
+    where that is not so, or for ForwardRule to do.
+    """
+    _, need_x, need_w, need_bias, *_ = ctx.needs_input_grad
+    _, _, (*steps, groups, auto_pad), _, _, algorithm, w_dtype = ctx.call
+    if (
+        type(grad) is not FunctionalTensor
+        or not available
+        or torch.is_grad_enabled()
+        or is_transformed()
+        or not (need_x and need_w)  # without need of x there is no weight
+        or grad.dim() != 4
+        or w.is_contiguous()
+        or not (grad.is_cpu and grad.dtype == w_dtype and grad.dtype in ARITHMETIC)
+    ):
+        return None
+    try:
+        fields = as_fields(*steps)
+    except NOT_COMPUTED:  # sizes that are not known
+        return None
+    call = (), (), (), (1 | algorithm << 3 | auto_pad << 5, *fields), groups, need_x, need_w, need_bias
+    nchw = grad.movedim(-1, 1), x.movedim(-1, 1), w.permute(OIHW)
+    dx, dw, dbias = short_ops._convolution_gradients(*nchw, *call)
+    return dx.movedim(1, -1), dw.permute(HWIO), dbias
 
 
 def transformed_gradients(
