@@ -133,7 +133,7 @@ def test_convert_takes_it_and_revert_gives_it_back(inference):
     ours = nhwc_conv.convert(copy.deepcopy(model), report=reports.append, **example)
     assert list(reports[0].converted) == ["0", "1"]
     assert reports[0].left == {"4": "Special is a subclass of torch.nn.ConvTranspose2d"}
-    assert sum(type(layer) is ConvTranspose2d for layer in ours.modules()) == 1
+    assert sum(isinstance(layer, ConvTranspose2d) for layer in ours.modules()) == 1
     torch.testing.assert_close(ours(x), expected)
     back = nhwc_conv.revert(ours)
     assert sum(type(layer) is nn.ConvTranspose2d for layer in back.modules()) == 1
