@@ -5,12 +5,12 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from test_convert_excitation import computed
 from test_programs import one_by_one, spied
 from torch import nn
 
 import nhwc_conv
 from nhwc_conv.nn.pooling import MaxPool
-from nhwc_conv.nn.program import Program
 
 DTYPES = torch.float32, torch.float64, torch.bfloat16, torch.float16
 WINDOWS = [  # size, stride, padding
@@ -22,13 +22,6 @@ WINDOWS = [  # size, stride, padding
     ((1, 1), (2, 2), (0, 0)),
     ((7, 9), (7, 3), (3, 4)),
 ]
-
-
-def computed(layer, x):
-    """What the layer computes as the only step of a program."""
-    with torch.no_grad():
-        (out,) = Program(1, [(0, -1)], [0])(x, layer)
-    return out
 
 
 @pytest.mark.needs_extension

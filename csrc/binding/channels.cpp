@@ -70,28 +70,27 @@ Tensor max_pool(const Tensor& x, const ShortCall& call, bool ceil_mode) {
   check_images(info);
   const ImageSizes sizes = sizes_of(info);
   const Sizes padding = {call.padding[0], call.padding[2]};
-  Windows windows;
-  int64_t out[2];
+  Axis axes[] = {{sizes.H, 0, call.dilation[0], call.stride[0], 1, padding[0]},
+                 {sizes.W, 0, call.dilation[1], call.stride[1], 1, padding[1]}};
   bool fits = has_neighbours(info);
-  for (int a = 0; a < 2; ++a) {
-    const int64_t pixels = a == 0 ? sizes.H : sizes.W, size = call.dilation[a], stride = call.stride[a],
-                  pad = padding[a];
-    fits = fits && pixels > 0 && size > 0 && stride > 0 && 2 * pad <= size && pixels + 2 * pad >= size;
+  for (Axis& axis : axes) {
+    const int64_t twice = 2 * axis.pad;
+    fits = fits && axis.input > 0 && axis.kernel > 0 && axis.stride > 0 && twice <= axis.kernel &&
+           axis.input + twice >= axis.kernel;
     if (!fits) break;
-    out[a] = (pixels + 2 * pad - size + (ceil_mode ? stride - 1 : 0)) / stride + 1;
-    if (ceil_mode && (out[a] - 1) * stride >= pixels + pad) --out[a];
-    windows.size[a] = size, windows.stride[a] = stride, windows.padding[a] = pad;
+    axis.output = output_size(axis.input, axis.kernel, axis.stride, 1, twice + (ceil_mode ? axis.stride - 1 : 0));
+    if (ceil_mode && axis.input_of(axis.output - 1, 0) >= axis.input) --axis.output;
   }
   if (!fits) {  // aten computes it, or says what is wrong
     return call_overload<Tensor>("aten::max_pool2d", "", x, call.dilation, call.stride, padding, Sizes{1, 1},
                                  ceil_mode);
   }
-  const Tensor y = empty_channels_last(4, {sizes.N, sizes.C, out[0], out[1]}, info.dtype);
+  const Tensor y = empty_channels_last(4, {sizes.N, sizes.C, axes[0].output, axes[1].output}, info.dtype);
   with_types(info.dtype, [&](auto types) {
     using S = typename decltype(types)::S;
     using A = typename decltype(types)::A;
-    const MaxPool<S, A> pass(Types<S, A>::kernels(), sizes, windows, image_view(read<S>(x), *NhwcInfo(x, true)),
-                             image_view(write<S>(y), *NhwcInfo(y, true)), out[0], out[1]);
+    const MaxPool<S, A> pass(Types<S, A>::kernels(), sizes.N, sizes.C, axes[0], axes[1],
+                             image_view(read<S>(x), *NhwcInfo(x, true)), image_view(write<S>(y), *NhwcInfo(y, true)));
     run_pass<A>(pass, torch_threads());
   });
   return y;

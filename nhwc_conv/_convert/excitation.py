@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from ..nn.channels import ChannelMeans, ChannelScale
 from ..nn.program import IMAGE_CONVOLUTIONS
-from .graph import PRODUCTS, bound, called, operands, put, replace, source, unused
+from .graph import PRODUCTS, bound, called, let_do, operands, source
 from .tracing import computes_as, has_hooks
 
 ONE_PIXEL = 1, (1, 1), [1, 1]
@@ -24,12 +24,12 @@ def use_channel_layers(traced: fx.GraphModule) -> None:
     """Lets layers of ours do what a program can do: means over all pixels, and products with what is made of them."""
     for node in list(traced.graph.nodes):
         if is_mean(traced, node):
-            call(traced, node, ChannelMeans(), source(node))
+            let_do(traced, node, ChannelMeans(), source(node))
         else:
             factors = operands(node, PRODUCTS)
             for image, gate in (factors, factors[::-1]) if factors else ():
                 if is_gate(traced, gate, image):
-                    call(traced, node, ChannelScale(), image, gate)
+                    let_do(traced, node, ChannelScale(), image, gate)
                     break
 
 
@@ -71,14 +71,3 @@ def is_gate(traced: fx.GraphModule, node: object, image: object) -> bool:
             return False
         node = source(node)
     return False
-
-
-def call(traced: fx.GraphModule, node: fx.Node, layer: nn.Module, *arguments: Any) -> None:
-    """Lets `layer` do what a node does."""
-    if node.op == "call_module" and node.args == arguments:
-        put(traced, node, layer)
-        return
-    name = unused(traced, node.name)
-    traced.add_submodule(name, layer)
-    with traced.graph.inserting_before(node):
-        replace(traced, node, traced.graph.call_module(name, arguments))

@@ -195,6 +195,17 @@ def put(traced: fx.GraphModule, node: fx.Node, layer: nn.Module) -> None:
     node.target = name
 
 
+def let_do(traced: fx.GraphModule, node: fx.Node, layer: nn.Module, *arguments: Any) -> None:
+    """Lets `layer`, called with `arguments`, do what a node does."""
+    if node.op == "call_module" and node.args == arguments:
+        put(traced, node, layer)
+        return
+    name = unused(traced, node.name)
+    traced.add_submodule(name, layer)
+    with traced.graph.inserting_before(node):
+        replace(traced, node, traced.graph.call_module(name, arguments))
+
+
 def unused(traced: fx.GraphModule, name: str) -> str:
     """`name`, with a number where a module, a tensor or another attribute has it."""
     taken = {*dict(traced.named_modules()), *dict(traced.named_parameters()), *dict(traced.named_buffers())}

@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from .._geometry import as_pair
 from ..nn.pooling import MaxPool
-from .graph import bound, called, put, replace, source, unused
+from .graph import bound, called, let_do, source
 from .tracing import computes_as, has_hooks
 
 
@@ -18,15 +18,8 @@ def use_pooling_layers(traced: fx.GraphModule) -> None:
     """Lets layers of ours do max pooling of images."""
     for node in list(traced.graph.nodes):
         layer = layer_of(pooling_of(traced, node))
-        if layer is None:
-            continue
-        if node.op == "call_module":
-            put(traced, node, layer)
-            continue
-        name = unused(traced, "max_pool")
-        traced.add_submodule(name, layer)
-        with traced.graph.inserting_before(node):
-            replace(traced, node, traced.graph.call_module(name, (source(node),)))
+        if layer is not None:
+            let_do(traced, node, layer, source(node))
 
 
 def pooling_of(traced: fx.GraphModule, node: fx.Node) -> dict[str, Any] | None:

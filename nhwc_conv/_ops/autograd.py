@@ -42,9 +42,7 @@ def eager_function(rule: Rule) -> type[torch.autograd.Function]:
             a, b = ctx.saved_tensors  # under checkpoint this computes and records, so not below autograd
             with nullcontext() if is_recorded_again() else BelowAutograd():
                 found = gradients_in_order(ctx, a, b, grad) if rule.is_forward else None
-                if found is not None:
-                    return None, *found, None
-                return None, *rule.gradients(ctx, a, b, grad), None
+                return None, *(found or rule.gradients(ctx, a, b, grad)), None
 
     return Convolution
 

@@ -84,9 +84,8 @@ def trained(
         return None
     step, found = 1.0 - layer.momentum, torch.zeros_like(variance)
     out = F.batch_norm(x.flatten(0, -2), mean, found, scale, offset, True, step, layer.epsilon)
-    variance.mul_(layer.momentum).add_(
-        found, alpha=(count - 1) / count
-    )  # torch's is by count - 1, Keras' by count
+    # torch's is by count - 1, Keras' by count.
+    variance.mul_(layer.momentum).add_(found, alpha=(count - 1) / count)
     return out.view(x.shape)
 
 
