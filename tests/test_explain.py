@@ -77,46 +77,6 @@ def test_dilated_im2col_goes_through_a_panel():
     assert plan["source"] == "view" and plan["reduction"] == (3, 3, 8)
 
 
-def test_narrow_groups_are_copied_so_that_the_taps_of_a_row_are_one_run(isa):
-    plan = nhwc_conv.explain((1, 28, 28, 256), (3, 3, 8, 256), padding=1, groups=32, algorithm="im2col")
-    assert (plan["algorithm"], plan["source"], plan["reduction"]) == ("im2col", "pixels", (3, 1, 24))
-    plan = nhwc_conv.explain((1, 28, 28, 256), (3, 3, 16, 256), padding=1, groups=16, stride=2)
-    assert (plan["algorithm"], plan["source"], plan["reduction"]) == ("matmul", "view", (3, 3, 16))
-
-
-def test_lanes_run_along_rows_where_the_outputs_of_a_group_fill_half_a_vector(isa):
-    def plan(x, w, **arguments):
-        plan = nhwc_conv.explain(x, w, padding=1, **arguments)
-        return plan["source"], plan["reduction"], plan["tile"]
-
-    if isa.startswith("avx512"):
-        assert plan((1, 28, 28, 256), (3, 3, 8, 256), groups=32) == ("planes", (3, 3, 8), [8, 32])
-        assert plan((1, 28, 28, 256), (3, 3, 16, 256), groups=16)[0] == "view"
-        assert plan((1, 14, 14, 256), (3, 3, 8, 256), groups=32)[0] == "pixels"
-        # One group of few outputs, unless the products of a kernel row fill vectors or the outputs half of one.
-        assert plan((1, 64, 64, 3), (3, 3, 3, 3))[0] == "planes"
-        assert plan((1, 64, 64, 16), (3, 3, 16, 3))[0] == plan((1, 64, 64, 3), (3, 3, 3, 8))[0] == "view"
-    if isa != "baseline":
-        assert plan((1, 56, 56, 128), (3, 3, 4, 128), groups=32)[0] == "planes"
-
-
-@pytest.mark.parametrize(("channels", "runner"), [(15, "lanewise"), (16, "view")])
-def test_narrow_groups_whose_channels_fill_a_vector_have_lanes_over_these(channels, runner):
-    for outputs in (1, 3):
-        shapes = (1, 8, 8, 4 * channels), (1, 1, channels, 4 * outputs)
-        assert nhwc_conv.explain(*shapes, groups=4)["runner"] == runner
-        plan = nhwc_conv.explain(*shapes, groups=4, direction="weight_gradient")
-        assert plan["runner"] == f"weight_gradient_{'dense' if runner == 'view' else runner}"
-
-
-def test_few_depthwise_channels_stand_abreast(isa):
-    """Until they fill whole vectors, where a row is that long."""
-    lanes = {"amx_bf16": 16, "avx512_bf16": 16, "avx512": 16, "avx2": 8}.get(isa, 4)
-    for width, channels in ((64, 3 * lanes), (2, 3)):
-        plan = nhwc_conv.explain((1, 9, width, 3), (3, 3, 1, 3), padding=1, groups=3)
-        assert plan["tile"] == [8, channels]
-
-
 def test_batches_of_single_pixels_are_one_image():
     plan = nhwc_conv.explain((128, 1, 1, 512), (1, 1, 512, 10), direction="weight_gradient")
     assert plan["reduction"][2] > 1

@@ -46,20 +46,21 @@ ConvPlan make_plan(const Kernels<S, A>& kernels, const ConvGeometry& g, const Im
                    const WeightView<const S>& w, const Result<S, A>& result, Algorithm algorithm, int threads,
                    const Prepacked* prepacked = nullptr) {
   ConvPlan plan = {};
-  const bool lanewise = is_lanewise<A>(kernels, g), transformed = prepacked && keeps_winograd(*prepacked, g);
+  const bool lanewise = takes_lanes<A>(kernels, g), transformed = prepacked && keeps_winograd(*prepacked, g);
   const bool pairs = takes_pairs(kernels, g, algorithm);
-  const double direct_cost = pairs ? kernels.pairs->product_cost : 1;
+  const double direct_cost = pairs ? kernels.pairs->product_cost : is_grouped<A>(kernels, g) ? kGroupedCost : 1;
   const auto weights = transformed ? WinogradWeights::prepacked : WinogradWeights::given;
-  // Panels of pairs hold nothing that Winograd could transform.
-  const bool has_weights = !prepacked || transformed || !pairs;
-  if (has_weights && takes_winograd<A>(algorithm, g, weights, 1, direct_cost, kernels.weight_cost)) {
+  // Neither panels of pairs nor lanes hold what Winograd could transform.
+  const bool has_weights = !prepacked || transformed || !(pairs || lanewise);
+  const bool may_win = algorithm == Algorithm::winograd || !lanewise || winograd_rivals_lanes<A>(kernels, g);
+  if (has_weights && may_win && takes_winograd<A>(algorithm, g, weights, 1, direct_cost, kernels.weight_cost)) {
     plan.kind = make_winograd_plan(kernels, g, threads, result, prepacked);
     if (transformed) plan.prepacked_offset = prepacked->direct_elements;
     return plan;
   }
   // Planes read weights that were packed for lanes as if they were given: a group is one tile, which needs no packing.
   const bool dense_may = !is_direct_by_name(algorithm) && g.C_per_group() > 1 && (!prepacked || std::is_same_v<S, A>);
-  if (lanewise && !(dense_may && takes_planes<A>(kernels, g))) {
+  if (is_grouped<A>(kernels, g) || (lanewise && !(dense_may && takes_planes<A>(kernels, g)))) {
     const RowPadding padding = algorithm == Algorithm::im2col ? RowPadding::always : RowPadding::if_better;
     plan.kind = make_lanewise_plan(kernels, g, x, has_lanes_in_order<S, A>(g, w), threads, padding, result);
     return plan;

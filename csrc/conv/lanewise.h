@@ -151,7 +151,11 @@ template <class S, class A> class LanewiseRunner {
     TileArgs<A> args = {};
     // The innermost loop runs over whatever there is more than one of: channels of a group, or kernel columns.
     const int64_t a_i = g.h.dilation * x.h, a_j = g.w.dilation * x.w, a_m = w.pixels * a_pixel;
-    if (g.C > g.groups) {
+    if (plan_.grouped) {
+      args.set_sums(taps_h.size(), g.C_per_group(), taps_w.size());
+      args.set_a(a, a_m, a_i, 1, a_j);
+      args.set_b(b, w.i, w.k, w.j);
+    } else if (g.C > g.groups) {
       args.set_sums(taps_h.size(), taps_w.size(), g.C_per_group());
       args.set_a(a, a_m, a_i, a_j, x.k);
       args.set_b(b, w.i, w.j, w.k);
@@ -170,7 +174,7 @@ template <class S, class A> class LanewiseRunner {
     args.a_t = a_line;
     args.c_t = c_line;
     const LanewiseFamily<A>& family = lanewise_family(o_.kernels, w.columns);
-    const TileFn<A>* const kernels = std::is_same_v<T, A> ? family.rows : family.rounding_rows;
+    const TileFn<A>* const kernels = kernels_of<T>(family);
     const auto run = [&](int64_t offset, int64_t m) {
       args.a = a + offset * a_pixel;
       args.c = reinterpret_cast<A*>(c + offset * c_pixel);
@@ -187,9 +191,16 @@ template <class S, class A> class LanewiseRunner {
     if (rows * w.pixels < count) run(count - w.pixels, 1);
   }
 
+  template <class T> const TileFn<A>* kernels_of(const LanewiseFamily<A>& family) const {
+    if (!plan_.grouped) return std::is_same_v<T, A> ? family.rows : family.rounding_rows;
+    int width = 0;
+    while (2 << width < o_.g.C_per_group()) ++width;
+    return o_.kernels.grouped[width].rows;
+  }
+
   // The most rows of a tile.
-  static int64_t most_rows(const LanewiseFamily<A>& family, const TileArgs<A>& args) {
-    if (args.tiles == 1) return kMaxLanewiseRows;
+  int64_t most_rows(const LanewiseFamily<A>& family, const TileArgs<A>& args) const {
+    if (args.tiles == 1 || plan_.grouped) return kMaxLanewiseRows;
     const bool rolling = args.J == 3 && args.K == 3 && args.a_t == args.a_j && args.a_m == args.a_k;
     return rolling ? family.rows_of_rolling : family.rows_of_many;
   }

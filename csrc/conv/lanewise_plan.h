@@ -18,6 +18,23 @@ template <class A> bool is_lanewise(const Arithmetic<A>& kernels, const ConvGeom
   return group_bytes < kNarrowestVectorBytes || (has_wider && g.C_per_group() * size <= kNarrowestVectorBytes);
 }
 
+// Whether the grouped kernels serve it: groups of as many outputs as inputs, of which the widest vector holds several,
+// or one, whole. They read pixels as they lie.
+template <class A> bool is_grouped(const Arithmetic<A>& kernels, const ConvGeometry& g) {
+  const int64_t width = g.C_per_group(), lanes = kernels.lanewise[0].lanes;
+  return g.O == g.C && 1 < width && width < g.C && lanes % width == 0 && lanes <= g.C;
+}
+
+// Whether lanes run over the channels of all groups.
+template <class A> bool takes_lanes(const Arithmetic<A>& kernels, const ConvGeometry& g) {
+  return is_grouped(kernels, g) || is_lanewise(kernels, g);
+}
+
+// Whether Winograd's algorithm may be faster: where a group fills the vectors that its products are made of.
+template <class A> bool winograd_rivals_lanes(const Arithmetic<A>& kernels, const ConvGeometry& g) {
+  return is_grouped(kernels, g) && g.C_per_group() == kernels.lanewise[0].lanes;
+}
+
 // Outputs of one image, whose channels are whole groups.
 struct LanewiseItem {
   int64_t n;
@@ -35,6 +52,7 @@ struct LanewisePlan : PlanMemory {
   bool by_rows;     // tiles of few pixels, one row of outputs after the other
   bool asks_ahead;  // tiles ask for what the next ones read and write: processors do not foresee it
   bool finishes;    // tiles make results of their sums; else these are finished
+  bool grouped;     // by grouped kernels, whose reduction has channels outside of kernel columns
 
   // Items are regions of pixels over all images, and within each, shares of the channels.
   int64_t regions(const ConvGeometry& g) const {
@@ -56,6 +74,7 @@ struct LanewisePlan : PlanMemory {
   Explanation explain(const ConvGeometry& g) const {
     Explanation plan = {"lanewise", "lanewise", layout.staged ? "lanes" : "view", pack_weights};
     plan.reduction = {g.h.kernel, g.w.kernel, g.C_per_group()};
+    if (grouped) plan.reduction = {g.h.kernel, g.C_per_group(), g.w.kernel};
     plan.tile = {kMaxLanewiseRows, layout.item_channels * pixels_abreast};
     return plan;
   }
@@ -104,11 +123,12 @@ template <class A> int64_t image_bytes(const ConvGeometry& g) {
   return max(g.h.output * g.w.output, g.h.input * g.w.input) * pixel_bytes<A>(g);
 }
 
-// By the geometry alone: zeros of the padding times infinite weights show. Where most of a row lacks some tap, products
-// with zero cost less than a run of one output for each of them. Staging an image that has to come from far costs more
-// than what collides, but for high kernels.
+// By the geometry alone: zeros of the padding times infinite weights show. Where most of a row lacks some tap, or a
+// quarter, of groups with several products a tap, products with zero cost less than a run of one output for each.
+// Staging an image that has to come from far costs more than what collides, but for high kernels.
 template <class A> bool pads_rows(const Arithmetic<A>& kernels, const ConvGeometry& g, RowPadding padding) {
-  const bool is_short = g.w.kernel > 1 && 2 * g.w.interior().size() <= g.w.output;
+  const int64_t outputs = is_grouped(kernels, g) ? 3 * g.w.output : 2 * g.w.output;
+  const bool is_short = g.w.kernel > 1 && 4 * g.w.interior().size() <= outputs;
   const bool pays = image_bytes<A>(g) < kFarImageBytes || loses_rows<A>(g);
   const bool may_stage = groups_are_channels(g) && !shares_little<A>(g) && pays;
   const bool better = is_short || (may_stage && collides(kernels, g, g.C));
@@ -134,7 +154,10 @@ void choose_items(const ConvGeometry& g, const ImageView<const S>& x, bool plana
   LanesLayout& layout = plan.layout;
   const int64_t elements = bytes / static_cast<int64_t>(sizeof(A));
   const int64_t lanes = staged_lanes(g, planar, elements);
-  const int64_t groups = layout.staged ? ceil_div(max(lanes / Cg, kFewestStagedGroups), Og) : g.groups;
+  // Grouped kernels want a vector of lanes, of the smallest of nearly equal shares too.
+  const int64_t fewest = plan.grouped ? 2 * kWidestVectorBytes / static_cast<int64_t>(sizeof(A)) : kFewestStagedGroups;
+  const int64_t copies = layout.repeats ? Cg : 1;
+  const int64_t groups = layout.staged ? ceil_div(max(lanes / copies, fewest), Og) : g.groups;
   layout.item_channels = min(groups, g.groups) * Og;
   const int64_t pixel = layout.staged ? layout.pixel<A>(g) : g.O;
   const int64_t across = clamp(elements / (pixel * (g.h.reach(1) + 1)), 1, 1 << 30);
@@ -153,7 +176,7 @@ void choose_items(const ConvGeometry& g, const ImageView<const S>& x, bool plana
   }
   layout.staged = layout.staged || !can_view<A>(x);
   if (!layout.staged) return;
-  const bool stages_rows = !groups_are_channels(g) && !can_view<A>(x);
+  const bool stages_rows = layout.repeats && !can_view<A>(x);
   layout.row_elements = stages_rows ? g.w.reach(plan.item_width) * (layout.item_channels / Og * Cg) : 0;
   layout.elements = g.h.reach(plan.item_height) * width * layout.pixel<A>(g) + layout.row_elements;
 }
@@ -164,15 +187,19 @@ LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry
                                 bool lanes_in_order, int threads, RowPadding padding, const Result<S, A>& result) {
   LanewisePlan plan = {};
   plan.by_rows = goes_by_rows<A>(g);
+  plan.grouped = is_grouped<A>(kernels, g);
+  plan.layout.repeats = !plan.grouped && !groups_are_channels(g);
   plan.layout.padded = pads_rows<A>(kernels, g, padding);
-  plan.layout.staged = plan.layout.padded || !groups_are_channels(g) || !can_view<A>(x);
+  plan.layout.staged = plan.layout.padded || plan.layout.repeats || !can_view<A>(x);
   const bool planar = x.w == 1 && x.c != 1;
   choose_items<S, A>(g, x, planar, plan.layout.staged ? kLanewiseItemBytes : kReadOnceBytes, threads, plan);
   if (!plan.layout.staged && goes_in_few_rows<A>(g)) plan.item_height = min(plan.item_height, kFewRows);
   plan.asks_ahead = !plan.layout.staged && g.N * image_bytes<A>(g) >= kAskedImageBytes;
   const int64_t taps = g.taps(), lanes = kernels.lanewise[0].lanes;
-  plan.pack_weights =
-      !lanes_in_order || (plan.layout.staged && meets_in_few_sets<A>(g.O) && collides<A>(kernels, g, g.O));
+  const bool rows_collide = plan.grouped
+                                ? g.depth() > kCacheWays * cache_sets(g.O * static_cast<int64_t>(sizeof(A)))
+                                : plan.layout.staged && meets_in_few_sets<A>(g.O) && collides<A>(kernels, g, g.O);
+  plan.pack_weights = !lanes_in_order || rows_collide;
   plan.packed_row = spread<A>(g.O);
   plan.packed_elements = plan.pack_weights ? taps * g.C_per_group() * plan.packed_row : 0;
   // As few as fill whole vectors.
@@ -180,7 +207,7 @@ LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry
   while (g.C < lanes && abreast * g.C % lanes != 0) abreast *= 2;
   plan.pixels_abreast = groups_are_channels(g) && g.w.stride == 1 && abreast <= g.w.output ? abreast : 1;
   plan.repeated_elements = plan.pixels_abreast > 1 ? (taps + 1) * plan.pixels_abreast * g.C : 0;
-  plan.finishes = result.takes_finished_sums();
+  plan.finishes = result.takes_finished_sums() && (std::is_same_v<S, A> || !plan.grouped);
   const int64_t outputs = plan.item_height * plan.item_width * plan.layout.item_channels;
   plan.scratch_elements =
       plan.layout.elements + plan.repeated_elements + (plan.finishes ? 0 : result.scratch_elements(outputs));

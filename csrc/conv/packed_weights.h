@@ -54,17 +54,15 @@ template <class S, class A> class PackedWeights {
       : kernels_(kernels),
         g_(weights),
         with_winograd_(with_winograd),
-        for_lanes_(is_lanewise<A>(kernels, weights)),
+        for_lanes_(takes_lanes<A>(kernels, weights)),
         in_pairs_(takes_pairs(kernels, weights, Algorithm::automatic)) {
-    if (for_lanes_) {
-      layout_.direct_elements = g_.depth() * spread<A>(g_.O);
-      return;
-    }
+    if (for_lanes_) layout_.direct_elements = g_.depth() * spread<A>(g_.O);
+    if (for_lanes_ && !winograd_rivals_lanes<A>(kernels, weights)) return;
     const int64_t row = g_.w.kernel * g_.C_per_group();
     layout_.form =
         in_pairs_ ? choose_form(*kernels.pairs, g_, kPackedRun, row) : choose_form<A>(kernels, g_, kPackedRun, row);
     const int64_t depth = in_pairs_ ? in_pairs(g_).depth() : g_.depth();
-    layout_.direct_elements = g_.groups * depth * layout_.form.columns.padded_columns();
+    if (!for_lanes_) layout_.direct_elements = g_.groups * depth * layout_.form.columns.padded_columns();
     if (with_winograd && !layout_.form.dot) {
       layout_.winograd_elements = winograd_prepacked_elements<A>(g_, layout_.form.columns);
     }
@@ -83,7 +81,6 @@ template <class S, class A> class PackedWeights {
     if (for_lanes_) {
       for_each_item(parallel, g_.taps(),
                     [&](int64_t item, int64_t) { pack_lanes(kernels_, g_, w, spread<A>(g_.O), item, direct); });
-      return;
     }
     const auto pack_dense = [&](const auto& weights) {
       for_each_item(parallel, weights.pack_items(), [&](int64_t item, int64_t) { weights.pack(item); });
@@ -95,7 +92,7 @@ template <class S, class A> class PackedWeights {
                                                  elements_in<BFloat16Pair>(direct)));
       }
     }
-    if (!in_pairs_) pack_dense(DenseWeights<S, A>(kernels_, g_, layout_.form, w, direct));
+    if (!in_pairs_ && !for_lanes_) pack_dense(DenseWeights<S, A>(kernels_, g_, layout_.form, w, direct));
     if (layout_.winograd_elements == 0) return;
     WinogradPlan plan = {};
     plan.patch = 4;

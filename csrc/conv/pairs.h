@@ -19,7 +19,7 @@ template <class S, class A> bool takes_pairs(const Kernels<S, A>& kernels, const
   if (kernels.pairs == nullptr) return false;
   const bool one_by_one = kernels.pairs->reduction_step == 1;
   const bool runs = algorithm != Algorithm::im2col || g.w.kernel <= 1 || (g.w.dilation == 1 && one_by_one);
-  return whole && g.O_per_group() > kMaxDotFamilies && runs && !is_lanewise<A>(kernels, g);
+  return whole && g.O_per_group() > kMaxDotFamilies && runs && !takes_lanes<A>(kernels, g);
 }
 
 inline ConvGeometry in_pairs(ConvGeometry g) {

@@ -108,10 +108,11 @@ template <class A> int64_t spread(int64_t elements) {
   return elements % (kAlignedLines * line) == 0 ? elements + line : elements;
 }
 
-// Whether groups are single channels: lanes then lie in memory as they are; else channels are repeated.
+// Whether groups are single channels.
 inline bool groups_are_channels(const ConvGeometry& g) { return g.C == g.groups && g.O == g.groups; }
 
-// What the lanes of an item read: X[y][x][k][o] = x[y][x][o / (O/groups) * (C/groups) + k].
+// What the lanes of an item read: X[y][x][k][o] = x[y][x][o / (O/groups) * (C/groups) + k], or, where channels are not
+// repeated, X[y][x][0][o] = x[y][x][o].
 template <class A> struct LanesView {
   Range ys, xs;  // of the input
   const A* data;
@@ -121,6 +122,7 @@ template <class A> struct LanesView {
 // How an item reads lanes.
 struct LanesLayout {
   bool staged;            // else the tensor is read where it lies
+  bool repeats;           // channels, for all outputs of their group
   bool padded;            // rows with the zeros left and right of the image; then xs count from the padding's first
   int64_t item_channels;  // output channels, of whole groups
   // Of the scratch, and of one row at its end whose channels are neighbours, where they are not in memory and are to be
@@ -135,7 +137,9 @@ struct LanesLayout {
   }
 
   // From one staged pixel to the next.
-  template <class A> int64_t pixel(const ConvGeometry& g) const { return spread<A>(g.C_per_group() * item_channels); }
+  template <class A> int64_t pixel(const ConvGeometry& g) const {
+    return spread<A>((repeats ? g.C_per_group() : 1) * item_channels);
+  }
 };
 
 // What some outputs of image n read, whose channels are whole groups.
@@ -157,7 +161,7 @@ LanesView<A> read_lanes(const Kernels<S, A>& kernels, const LanesLayout& layout,
   for (int64_t row = staged.ys.begin; row < staged.ys.end; ++row) {
     clear(staged.xs.before(inside));
     const S* from = x.data + n * x.n + row * x.h + (inside.begin - shift) * x.w + lanes.begin / Og * Cg * x.c;
-    if (groups_are_channels(g)) {
+    if (!layout.repeats) {
       kernels.copy({from, x.w, x.c, to, pixel, inside.size(), width});
     } else if (layout.row_elements > 0) {
       kernels.copy({from, x.w, x.c, neighbours, channels, inside.size(), channels});

@@ -42,10 +42,11 @@ constexpr int64_t kFewestAcross = 16;
 constexpr int64_t kLanewiseBlockBytes = 192 * kKilobyte, kFewestSpreadSets = 4;
 
 // Winograd: when automatic choices take it. Costs of transforms are counted in products of one input and one output
-// channel: of a patch for each channel, and of the weights, or the sums of their gradient, for each pair of channels,
-// by their bytes; of weights transformed ahead, which a network's other layers have driven out of the caches, too.
+// channel: of a patch for each channel, of a product of grouped kernels, and of the weights, or the sums of their
+// gradient, for each pair of channels, by their bytes; of weights transformed ahead, which a network's other layers
+// have driven out of the caches, too.
 constexpr int64_t kFewestWinogradChannels = 8, kFewestWinogradBytes = 32, kFewestWinogradPairs = 256;
-constexpr double kPatchCost = 250, kWinogradMargin = 1.15;
+constexpr double kPatchCost = 250, kWinogradMargin = 1.15, kGroupedCost = 0.7;
 constexpr int64_t kWeightCost = 70, kWeightByteCost = 20, kGradientByteCost = 90, kKeptWeightCost = 80;
 // More input channels than this are summed in blocks, and patches of the weight gradient: one long chain loses
 // accuracy.

@@ -27,7 +27,7 @@ template <class S, class A> LanewiseGradientPlan make_lanewise_gradient_plan(con
   const ConvGeometry& g = o.g;
   LanewiseGradientPlan plan = {};
   // As for one thread and contiguous channels, whatever they are: blocks of pixels show in the last bits.
-  plan.layout.staged = !groups_are_channels(g);
+  plan.layout.staged = plan.layout.repeats = !groups_are_channels(g);
   choose_items<S, A>(g, o.x, false, kLanewiseBlockBytes, 1, plan);
   plan.stages_grad = !can_view<A>(o.grad);
   plan.slides = g.C_per_group() == 1 && g.h.kernel == 3 && g.w.kernel == 3 && g.w.stride == g.w.dilation &&

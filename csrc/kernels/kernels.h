@@ -37,7 +37,7 @@ template <> inline constexpr bool kIsPair<BFloat16Pair> = true;
 // What a tile kernel does with the old C; see TileArgs. Dot and lanewise kernels know no go_on.
 enum class Mode { fresh, add, go_on };
 
-// The arguments of the tile kernels. There are three forms; each fixes its count of rows, m < rows, by the function
+// The arguments of the tile kernels. There are four forms; each fixes its count of rows, m < rows, by the function
 // that is called, and all of them compute, in a type at least as wide as T,
 //
 //   C[m*c_m + n] = start + sum over i < I, j < J, k < K of A * B + (mode is add ? C[m*c_m + n] : 0)
@@ -46,12 +46,13 @@ enum class Mode { fresh, add, go_on };
 //
 //   broadcast   A[i*a_i + j*a_j + k*a_k + m*a_m]      * B[i*b_i + j*b_j + k*b_k + n]      a matrix product
 //   lanewise    A[i*a_i + j*a_j + k*a_k + m*a_m + n]  * B[i*b_i + j*b_j + k*b_k + n]      one product per column
+//   grouped     A[i*a_i + n/J*J + j + k*a_k + m*a_m]  * B[i*b_i + j*b_j + k*b_k + n]      groups of J columns
 //   dot         A[i*a_i + j*a_j + k     + m*a_m]      * B[i*b_i + j*b_j + k     + n*b_n]  few columns, contiguous k
 //
 // Strides are in elements. C overlaps neither A nor B nor bias. I, J or K may be zero.
 //
-// The order of the sum is fixed: in the first two forms one chain of multiply-adds in the order i, j, k from `start`,
-// of pairs as their instruction has it, by steps of Arithmetic::reduction_step from k = 0 on; in the third one chain
+// The order of the sum is fixed: in the first three forms one chain of multiply-adds in the order i, j, k from `start`,
+// of pairs as their instruction has it, by steps of Arithmetic::reduction_step from k = 0 on; in the last one chain
 // per lane, then a fixed tree, then `start`; an old C that is added comes last. So the bits of C[m, n] depend neither
 // on the tile shape nor on where in a tile it stands, and a chain that several calls make, each going on where the one
 // before ended, has the bits of one call.
@@ -134,6 +135,11 @@ template <class T> struct LanewiseFamily {
   TileFn<T> rounding_rows[kMaxLanewiseRows];
 };
 
+// Grouped kernels of one J, for any number of groups that fill the widest vector. Of mode fresh.
+template <class T> struct GroupedKernels {
+  TileFn<T> rows[kMaxLanewiseRows];
+};
+
 // Dot kernels for exactly `columns` columns and 1 to max_rows rows.
 constexpr int kMaxDotRows = 8;
 template <class T> struct DotFamily {
@@ -181,6 +187,8 @@ template <class T> struct WinogradTransforms {
 constexpr int kMaxFamilies = 16;
 constexpr int kMaxLanewiseFamilies = 5;
 constexpr int kMaxDotFamilies = 3;
+// Of groups: 2, 4, 8, ... as many as the widest vector has lanes.
+constexpr int kMaxGroupWidths = 4;
 
 // Vectors get narrower by half, down to 16 bytes, and then to one lane; zero after that.
 template <class T> constexpr int narrower(int lanes) {
@@ -200,6 +208,7 @@ template <class A> struct Arithmetic {
   TileFamily<A> family[kMaxFamilies];
   int lanewise_families;
   LanewiseFamily<A> lanewise[kMaxLanewiseFamilies];
+  GroupedKernels<A> grouped[kMaxGroupWidths];
   int dot_lanes;
   DotFamily<A> dot[kMaxDotFamilies];
   WinogradTransforms<A> winograd2, winograd4;

@@ -1,0 +1,62 @@
+"""What plans convolutions in groups get."""
+
+import pytest
+
+import nhwc_conv
+
+pytestmark = pytest.mark.needs_extension
+
+
+def test_narrow_groups_are_copied_so_that_the_taps_of_a_row_are_one_run(isa):
+    plan = nhwc_conv.explain((1, 28, 28, 256), (3, 3, 8, 512), padding=1, groups=32, algorithm="im2col")
+    assert (plan["algorithm"], plan["source"], plan["reduction"]) == ("im2col", "pixels", (3, 1, 24))
+    plan = nhwc_conv.explain((1, 28, 28, 256), (3, 3, 16, 512), padding=1, groups=16, stride=2)
+    assert (plan["algorithm"], plan["source"], plan["reduction"]) == ("matmul", "view", (3, 3, 16))
+
+
+def test_lanes_run_along_rows_where_the_outputs_of_a_group_fill_half_a_vector(isa):
+    def plan(x, w, **arguments):
+        plan = nhwc_conv.explain(x, w, padding=1, **arguments)
+        return plan["source"], plan["reduction"], plan["tile"]
+
+    if isa.startswith("avx512"):
+        assert plan((1, 28, 28, 256), (3, 3, 8, 192), groups=32) == ("planes", (3, 3, 8), [6, 32])
+        assert plan((1, 28, 28, 256), (3, 3, 16, 512), groups=16)[0] == "view"
+        assert plan((1, 14, 14, 256), (3, 3, 8, 192), groups=32)[0] == "pixels"
+        # One group of few outputs, unless the products of a kernel row fill vectors or the outputs half of one.
+        assert plan((1, 64, 64, 3), (3, 3, 3, 3))[0] == "planes"
+        assert plan((1, 64, 64, 16), (3, 3, 16, 3))[0] == plan((1, 64, 64, 3), (3, 3, 3, 8))[0] == "view"
+    if isa != "baseline":
+        assert plan((1, 56, 56, 160), (3, 3, 5, 128), groups=32)[0] == "planes"
+
+
+def test_groups_of_as_many_outputs_as_inputs_share_vectors(isa):
+    lanes = {"amx_bf16": 16, "avx512_bf16": 16, "avx512": 16, "avx2": 8}.get(isa, 4)
+
+    def plan(pixels, channels, groups):
+        x, w = (1, pixels, pixels, channels), (3, 3, channels // groups, channels)
+        return nhwc_conv.explain(x, w, padding=1, groups=groups)
+
+    for width in (2, 4, 8, 16):
+        grouped = plan(14, 64, 64 // width)["reduction"] == (3, width, 3)
+        assert grouped == (width <= lanes), "of which vectors hold several, or one"
+    assert plan(14, 72, 12)["reduction"] == (3, 1, 18), "of six, none whole"
+    assert plan(7, 64, 16)["source"] == "lanes" and plan(28, 64, 16)["source"] == "view", "few lack taps"
+    assert plan(56, 128, 128 // lanes)["runner"] == ("winograd" if lanes == 16 else "lanewise")
+
+
+@pytest.mark.parametrize(("channels", "runner"), [(15, "lanewise"), (16, "view")])
+def test_narrow_groups_whose_channels_fill_a_vector_have_lanes_over_these(channels, runner):
+    for outputs in (1, 3):
+        shapes = (1, 8, 8, 4 * channels), (1, 1, channels, 4 * outputs)
+        assert nhwc_conv.explain(*shapes, groups=4)["runner"] == runner
+        plan = nhwc_conv.explain(*shapes, groups=4, direction="weight_gradient")
+        assert plan["runner"] == f"weight_gradient_{'dense' if runner == 'view' else runner}"
+
+
+def test_few_depthwise_channels_stand_abreast(isa):
+    """Until they fill whole vectors, where a row is that long."""
+    lanes = {"amx_bf16": 16, "avx512_bf16": 16, "avx512": 16, "avx2": 8}.get(isa, 4)
+    for width, channels in ((64, 3 * lanes), (2, 3)):
+        plan = nhwc_conv.explain((1, 9, width, 3), (3, 3, 1, 3), padding=1, groups=3)
+        assert plan["tile"] == [8, channels]
