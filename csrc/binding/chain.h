@@ -13,6 +13,7 @@ struct PackedCall {
   Tensor packed;
   std::optional<Tensor> bias;
   FinishOptions finish;
+  ReusedMemory* memory;  // where the result may stand, or null
 };
 
 // The result of the first `calls` calls, at least one.

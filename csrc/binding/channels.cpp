@@ -45,7 +45,7 @@ Tensor channel_means(const Tensor& x) {
   return means;
 }
 
-Tensor scale_channels(const Tensor& x, const Tensor& factors) {
+Tensor scale_channels(const Tensor& x, const Tensor& factors, ReusedMemory* memory) {
   const TensorInfo info = info_of(x), given = info_of(factors);
   check_images(info);
   const bool fits = given.dim == 4 && given.sizes[0] == info.sizes[0] && given.sizes[1] == info.sizes[1] &&
@@ -54,7 +54,7 @@ Tensor scale_channels(const Tensor& x, const Tensor& factors) {
   const bool in_row = given.strides[1] == 1 && (given.sizes[0] == 1 || given.strides[0] == given.sizes[1]);
   if (!has_neighbours(info) || !in_row) return call_overload<Tensor>("aten::mul", "Tensor", x, factors);
   const ImageSizes sizes = sizes_of(info);
-  const Tensor y = empty_channels_last(4, {sizes.N, sizes.C, sizes.H, sizes.W}, info.dtype);
+  const Tensor y = empty_channels_last(4, {sizes.N, sizes.C, sizes.H, sizes.W}, info.dtype, memory);
   with_types(info.dtype, [&](auto types) {
     using S = typename decltype(types)::S;
     using A = typename decltype(types)::A;
@@ -65,7 +65,7 @@ Tensor scale_channels(const Tensor& x, const Tensor& factors) {
   return y;
 }
 
-Tensor max_pool(const Tensor& x, const ShortCall& call, bool ceil_mode) {
+Tensor max_pool(const Tensor& x, const ShortCall& call, bool ceil_mode, ReusedMemory* memory) {
   const TensorInfo info = info_of(x);
   check_images(info);
   const ImageSizes sizes = sizes_of(info);
@@ -85,7 +85,7 @@ Tensor max_pool(const Tensor& x, const ShortCall& call, bool ceil_mode) {
     return call_overload<Tensor>("aten::max_pool2d", "", x, call.dilation, call.stride, padding, Sizes{1, 1},
                                  ceil_mode);
   }
-  const Tensor y = empty_channels_last(4, {sizes.N, sizes.C, axes[0].output, axes[1].output}, info.dtype);
+  const Tensor y = empty_channels_last(4, {sizes.N, sizes.C, axes[0].output, axes[1].output}, info.dtype, memory);
   with_types(info.dtype, [&](auto types) {
     using S = typename decltype(types)::S;
     using A = typename decltype(types)::A;

@@ -1,6 +1,7 @@
-// Means, scalings and maxima of channels, on NCHW tensors.
+// Means, scalings and maxima of channels, on NCHW tensors; images stand in `memory`, if there is some.
 #pragma once
 
+#include "reused_memory.h"
 #include "short_call.h"
 
 namespace nhwc_conv {
@@ -9,9 +10,9 @@ namespace nhwc_conv {
 Tensor channel_means(const Tensor& x);
 
 // x [N, C, H, W] times factors [N, C, 1, 1].
-Tensor scale_channels(const Tensor& x, const Tensor& factors);
+Tensor scale_channels(const Tensor& x, const Tensor& factors, ReusedMemory* memory);
 
 // As aten::max_pool2d. Of `call`: the strides, the sizes of windows in place of dilations, and the padding.
-Tensor max_pool(const Tensor& x, const ShortCall& call, bool ceil_mode);
+Tensor max_pool(const Tensor& x, const ShortCall& call, bool ceil_mode, ReusedMemory* memory);
 
 }  // namespace nhwc_conv

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../conv/operands.h"
+#include "reused_memory.h"
 #include "tensor.h"
 
 namespace nhwc_conv {
@@ -40,18 +41,21 @@ inline WeightOrder weight_order(bool oihw, const TensorInfo& weight) {
 }
 
 // [N, C, H, W], or [C, H, W] where `dim` is 3, in the memory of [N, H, W, C].
-inline Tensor empty_channels_last(int64_t dim, const int64_t (&sizes)[4], int32_t dtype) {
+inline Tensor empty_channels_last(int64_t dim, const int64_t (&sizes)[4], int32_t dtype,
+                                  ReusedMemory* memory = nullptr) {
   const auto at_least_one = [&](int d) { return sizes[d] > 1 ? sizes[d] : 1; };
   const int64_t pixel = at_least_one(1), row = at_least_one(3) * pixel;
   const int64_t strides[4] = {at_least_one(2) * row, 1, row, pixel};
+  if (memory != nullptr) return memory->empty(dim, sizes + 4 - dim, strides + 4 - dim, dtype);
   return empty_dense(dim, sizes + 4 - dim, strides + 4 - dim, dtype);
 }
 
-// `dim` is 3 for one image, else 4.
-inline Tensor empty_images(int64_t dim, const int64_t (&nhwc)[4], int32_t dtype, ImageFormat format) {
+// `dim` is 3 for one image, else 4. In `memory` if they are in channels_last and there is some.
+inline Tensor empty_images(int64_t dim, const int64_t (&nhwc)[4], int32_t dtype, ImageFormat format,
+                           ReusedMemory* memory = nullptr) {
   if (format == ImageFormat::nhwc) return empty_contiguous(dim, nhwc + 4 - dim, dtype);
   const int64_t sizes[4] = {nhwc[0], nhwc[3], nhwc[1], nhwc[2]};
-  if (format == ImageFormat::channels_last) return empty_channels_last(dim, sizes, dtype);
+  if (format == ImageFormat::channels_last) return empty_channels_last(dim, sizes, dtype, memory);
   return empty_contiguous(dim, sizes + 4 - dim, dtype);
 }
 

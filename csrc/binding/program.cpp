@@ -1,5 +1,7 @@
 // Convolutions that follow each other as one op: between two of them there is neither Python nor PyTorch's dispatcher,
 // which take as long as a small layer.
+#include <algorithm>
+
 #include "chain.h"
 #include "channels.h"
 #include "check_arguments.h"
@@ -17,6 +19,8 @@ struct Step {
 // Of `kind`, steps that are no convolutions: means over pixels, a source whose channels a residual scales, and max
 // pooling, whose windows stand in place of dilations, and whose `groups` tell whether sizes are rounded up.
 constexpr int64_t kChannelMeans = -1, kScaleChannels = -2, kMaxPool = -3;
+// Results that are not returned: fewer hardly find memory that others have left.
+constexpr int64_t kFewestReusing = 8;
 constexpr int64_t kStepNumbers = sizeof(Step) / sizeof(int64_t), kFinishNumbers = 2;
 
 // One run of so many numbers.
@@ -48,6 +52,16 @@ std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Ten
     }
     return tensors[place];
   };
+  ReusedMemory reused;
+  // What is returned has memory of its own.
+  const bool reuses = count - static_cast<int64_t>(outputs.size()) >= kFewestReusing;
+  const auto memory_of = [&](int64_t i) {
+    return reuses && std::find(outputs.begin(), outputs.end(), i) == outputs.end() ? &reused : nullptr;
+  };
+  const auto leave = [&](int64_t place) {
+    if (slots[place].defined()) reused.leave(slots[place]);  // what stands between links of a chain never was
+    slots[place] = Tensor();
+  };
   int64_t convolutions = 0;
   const auto call_of = [&](int64_t i, int64_t convolution) -> PackedCall {
     const Step& step = steps[i];
@@ -55,7 +69,7 @@ std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Ten
     std::optional<Tensor> bias, residual;
     if (step.bias >= 0) bias = at(biases, step.bias);
     if (step.residual >= 0) residual = at(slots, step.residual);
-    return {call, at(packed, convolution), bias, call.finish(residual, finish[2 * i], finish[2 * i + 1])};
+    return {call, at(packed, convolution), bias, call.finish(residual, finish[2 * i], finish[2 * i + 1]), memory_of(i)};
   };
   for (int64_t i = 0; i < count;) {
     const Step& step = steps[i];
@@ -77,15 +91,15 @@ std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Ten
     } else if (step.kind == kChannelMeans) {
       slots.push_back(channel_means(source));
     } else if (step.kind == kScaleChannels && step.residual >= 0) {
-      slots.push_back(scale_channels(source, at(slots, step.residual)));
+      slots.push_back(scale_channels(source, at(slots, step.residual), memory_of(i)));
     } else if (step.kind == kMaxPool) {
-      slots.push_back(max_pool(source, read_short_call(0, step.steps, step.sides, 1), step.groups != 0));
+      slots.push_back(max_pool(source, read_short_call(0, step.steps, step.sides, 1), step.groups != 0, memory_of(i)));
     } else {
       fail("a step of the program is of kind " + std::to_string(step.kind) + ", which it cannot do");
     }
     for (const int64_t end = i + done; i < end; ++i) {
-      if (steps[i].releases_source) slots[steps[i].source] = Tensor();
-      if (steps[i].residual >= 0 && steps[i].releases_residual) slots[steps[i].residual] = Tensor();
+      if (steps[i].releases_source) leave(steps[i].source);
+      if (steps[i].residual >= 0 && steps[i].releases_residual) leave(steps[i].residual);
     }
   }
   std::vector<Tensor> results;

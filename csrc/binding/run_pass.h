@@ -5,8 +5,8 @@
 #include <atomic>
 #include <chrono>
 
-#include "tensor.h"
 #include "threads.h"
+#include "workspace.h"
 
 namespace nhwc_conv {
 
@@ -34,8 +34,9 @@ class KernelClock {
   Clock::time_point start_;
 };
 
-template <class A, class Pass> void run_pass(const Pass& pass, const Parallel& parallel) {
-  const Workspace<A> workspace(pass.memory(), parallel.threads);
+template <class A, class Pass>
+void run_pass(const Pass& pass, const Parallel& parallel, ReusedMemory* memory = nullptr) {
+  const Workspace<A> workspace(pass.memory(), parallel.threads, memory);
   const KernelClock clock;
   pass.run(parallel, workspace.data());
 }

@@ -149,35 +149,6 @@ inline Tensor empty_contiguous(int64_t dim, const int64_t* sizes, int32_t dtype)
   return empty_dense(dim, sizes, strides, dtype);
 }
 
-// The one allocation of a call besides its result, freed when it goes out of scope. What little a tiny layer needs is
-// on the stack: to allocate would take as long as to compute.
-template <class T> class Workspace {
- public:
-  Workspace(const PlanMemory& memory, int threads) : data_(nullptr) {
-    const __int128 scratch = static_cast<__int128>(memory.scratch_elements) * threads;
-    const __int128 wanted = (memory.packed_elements + scratch) * sizeof(T);
-    if (wanted <= static_cast<int64_t>(sizeof(small_))) {
-      data_ = reinterpret_cast<T*>(small_);
-      return;
-    }
-    const int64_t most = INT64_MAX, bytes = wanted < most ? static_cast<int64_t>(wanted) : most, stride = 1;
-    AtenTensorHandle handle;
-    if (aoti_torch_empty_strided(1, &bytes, &stride, aoti_torch_dtype_uint8(), aoti_torch_device_type_cpu(), 0,
-                                 &handle) != AOTI_TORCH_SUCCESS) {
-      fail("nhwc_conv: not enough memory for a workspace of " + std::to_string(bytes) + " bytes");
-    }
-    tensor_ = Tensor(handle);
-    ask_for_huge_pages(tensor_, bytes);
-    data_ = write<T>(tensor_);
-  }
-  T* data() const { return data_; }
-
- private:
-  Tensor tensor_{nullptr};
-  T* data_;
-  alignas(64) char small_[16 * 1024];  // aligned as torch aligns memory
-};
-
 // x[N, H, W, C] or x[H, W, C] as a view of four dimensions. Strides of dimensions of size 1 say nothing and may be
 // anything; they become those of a contiguous tensor, so that whoever compares strides sees what matters.
 template <class Pointer> auto image_view(Pointer* data, const TensorInfo& info) {
