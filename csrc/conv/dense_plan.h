@@ -135,9 +135,8 @@ template <class S, class A> class DensePlanner {
     return plan;
   }
 
-  // Such an item needs the whole input: staged, if it is small. Pieces of the weights are deep enough to make up for
-  // going back to the sums after each: of one tap, or of several. What counts are the weights of one group, since items
-  // take one after the other. Products of matrices would wait for the sums: their panels are read whole.
+  // Such an item needs the whole input: staged, if it is small. What counts are the weights of one group: items take
+  // one after the other. Packed panels are read whole where one tile takes them, or where matrices would wait for sums.
   bool takes_pieces() const {
     const bool whole_input = is_viewed() || (!has_broken_rows() && inputs() * kSize <= kPiecesInputBytes);
     const bool packs = dense_.pack_weights || (layout_.weights_usable && !dense_.transposed);
@@ -147,8 +146,9 @@ template <class S, class A> class DensePlanner {
     const bool long_panel = g_.depth() * dense_.tile_columns * kSize >= kBlockWeightBytes;
     const int64_t most_pixels = long_panel ? kSharingPixels : kFewPixels;
     const int64_t many = kernels_.reduction_step > 1 || interior() == 0 ? kVeryManyWeightBytes : kManyWeightBytes;
+    const bool whole_panels = prepacked_ && (kernels_.reduction_step > 1 || pixels() <= dense_.rows);
     return packs && !dense_.form.dot && whole_input && deep && pixels() <= most_pixels && of_group >= many &&
-           packed_ < kImpossibleBytes / kSize && are_shared && !(prepacked_ && kernels_.reduction_step > 1);
+           packed_ < kImpossibleBytes / kSize && are_shared && !whole_panels;
   }
 
   PiecesPlan pieces() const {
