@@ -58,7 +58,8 @@ def test_innermost_loops_are_found():
 
 @pytest.mark.parametrize("name, is_kernel", [
     ("dot<float, float, 4, 3, 8>", True), ("lanewise_tiles<float, float, float, 4, 8, 1, 3, 1>", True),
-    ("row_by_transposed<double, 2, 4>", True), ("copy_rows<float, 4, float>", False),
+    ("grouped_tiles<float, 4, 8, 2, 1, 4>", True), ("row_by_transposed<double, 2, 4>", True),
+    ("copy_rows<float, 4, float>", False),
     ("finish_transposed<float, float, 1, 4>", False),
 ])  # fmt: skip
 def test_kernels_with_products_are_known_by_name(name, is_kernel):

@@ -42,7 +42,7 @@ template <class S, class A, int LANES> inline void max_row(const MaxRowsArgs<S>&
     for (int64_t h = 0; h < t.H; ++h) {
       for (int64_t w = 0; w < t.W; ++w) {
         const typename Lanes<A, LANES>::vector x = load<A, LANES>(first + h * t.from_h + w * t.from_w);
-        most = (x > most) | (x != x) ? x : most;
+        most = ((x > most) | (x != x)) ? x : most;
       }
     }
     store<A, LANES>(to + n, most);
