@@ -7,6 +7,11 @@ import nhwc_conv
 pytestmark = pytest.mark.needs_extension
 
 
+def lanes_of(isa):
+    """How many values of float32 its widest vector holds."""
+    return {"amx_bf16": 16, "avx512_bf16": 16, "avx512": 16, "avx2": 8}.get(isa, 4)
+
+
 def test_narrow_groups_are_copied_so_that_the_taps_of_a_row_are_one_run(isa):
     plan = nhwc_conv.explain((1, 28, 28, 256), (3, 3, 8, 512), padding=1, groups=32, algorithm="im2col")
     assert (plan["algorithm"], plan["source"], plan["reduction"]) == ("im2col", "pixels", (3, 1, 24))
@@ -31,7 +36,7 @@ def test_lanes_run_along_rows_where_the_outputs_of_a_group_fill_half_a_vector(is
 
 
 def test_groups_of_as_many_outputs_as_inputs_share_vectors(isa):
-    lanes = {"amx_bf16": 16, "avx512_bf16": 16, "avx512": 16, "avx2": 8}.get(isa, 4)
+    lanes = lanes_of(isa)
 
     def plan(pixels, channels, groups):
         x, w = (1, pixels, pixels, channels), (3, 3, channels // groups, channels)
@@ -56,7 +61,7 @@ def test_narrow_groups_whose_channels_fill_a_vector_have_lanes_over_these(channe
 
 def test_few_depthwise_channels_stand_abreast(isa):
     """Until they fill whole vectors, where a row is that long."""
-    lanes = {"amx_bf16": 16, "avx512_bf16": 16, "avx512": 16, "avx2": 8}.get(isa, 4)
+    lanes = lanes_of(isa)
     for width, channels in ((64, 3 * lanes), (2, 3)):
         plan = nhwc_conv.explain((1, 9, width, 3), (3, 3, 1, 3), padding=1, groups=3)
         assert plan["tile"] == [8, channels]
