@@ -38,13 +38,15 @@ def test_lanes_run_along_rows_where_the_outputs_of_a_group_fill_half_a_vector(is
 def test_groups_of_as_many_outputs_as_inputs_share_vectors(isa):
     lanes = lanes_of(isa)
 
-    def plan(pixels, channels, groups):
+    def plan(pixels, channels, groups, **arguments):
         x, w = (1, pixels, pixels, channels), (3, 3, channels // groups, channels)
-        return nhwc_conv.explain(x, w, padding=1, groups=groups)
+        return nhwc_conv.explain(x, w, padding=1, groups=groups, **arguments)
 
     for width in (2, 4, 8, 16):
         grouped = plan(14, 64, 64 // width)["reduction"] == (3, width, 3)
         assert grouped == (width <= lanes), "of which vectors hold several, or one"
+        gradient = plan(7, 64, 64 // width, direction="weight_gradient")
+        assert (gradient["tile"] == [3, 64]) == grouped, "three taps of each channel at once"
     assert plan(14, 72, 12)["reduction"] == (3, 1, 18), "of six, none whole"
     assert plan(7, 64, 16)["source"] == "lanes" and plan(28, 64, 16)["source"] == "view", "few lack taps"
     assert plan(56, 128, 128 // lanes)["runner"] == ("winograd" if lanes == 16 else "lanewise")

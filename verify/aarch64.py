@@ -106,7 +106,7 @@ def read(what: str, functions: list[assembly.Function], symbols: str) -> list[su
     return [
         summary.Line(
             f"{what}: kernels that multiply apart from an addition",
-            f"{with_products} tile, lanewise, grouped and dot kernels with products",
+            f"{with_products} tile, lanewise, grouped, gradient and dot kernels with products",
             str(len(apart)),
             with_products > 100 and not apart,
         ),

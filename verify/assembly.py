@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 HEAD = re.compile(r"^[0-9a-f]+ <(.*)>:$")
 LINE = re.compile(r"^ *([0-9a-f]+):\s+(\S+)\s*(.*?)\s*(?://.*)?$")
-KERNEL = re.compile(r"\b(tile|row_by_transposed|lanewise\w*|sliding_\w+|rolling_\w+|grouped\w*|dot\w*)<")
+KERNEL = re.compile(
+    r"\b(tile|row_by_transposed|lanewise\w*|sliding_\w+|rolling_\w+|grouped\w*|gradient\w*|dot\w*)<"
+)
 # Jumps of 64-bit Arm, and where to.
 JUMP = re.compile(r"b|b\.\w+|cbn?z|tbn?z")
 TARGET = re.compile(r"\b0x([0-9a-f]+) <")

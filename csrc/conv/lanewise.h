@@ -20,6 +20,13 @@ template <class A> const LanewiseFamily<A>& lanewise_family(const Arithmetic<A>&
   return kernels.lanewise[f];
 }
 
+// Those of as many channels a group.
+template <class A> const GroupedKernels<A>& grouped_kernels(const Arithmetic<A>& kernels, const ConvGeometry& g) {
+  int width = 0;
+  while (2 << width < g.C_per_group()) ++width;
+  return kernels.grouped[width];
+}
+
 // Packs tap `item` of the weights, [KH, KW][C/groups][O], in rows of so many elements.
 template <class S, class A>
 void pack_lanes(const Kernels<S, A>& kernels, const ConvGeometry& g, const WeightView<const S>& w, int64_t row,
@@ -192,10 +199,8 @@ template <class S, class A> class LanewiseRunner {
   }
 
   template <class T> const TileFn<A>* kernels_of(const LanewiseFamily<A>& family) const {
-    if (!plan_.grouped) return std::is_same_v<T, A> ? family.rows : family.rounding_rows;
-    int width = 0;
-    while (2 << width < o_.g.C_per_group()) ++width;
-    return o_.kernels.grouped[width].rows;
+    if (plan_.grouped) return grouped_kernels(o_.kernels, o_.g).rows;
+    return std::is_same_v<T, A> ? family.rows : family.rounding_rows;
   }
 
   // The most rows of a tile.

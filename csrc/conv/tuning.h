@@ -40,6 +40,9 @@ constexpr int64_t kFewestAcross = 16;
 // The weight gradient: bytes of x in a block. Rows that begin in fewer cache sets than these push each other out; under
 // high kernels, which read more of them at once, in as many too.
 constexpr int64_t kLanewiseBlockBytes = 192 * kKilobyte, kFewestSpreadSets = 4;
+// That of grouped kernels: bytes of x in a block for each pixel that a step skips, since sums are loaded and stored
+// once for its outputs.
+constexpr int64_t kGroupedBlockBytes = 256 * kKilobyte;
 
 // Winograd: when automatic choices take it. Costs of transforms are counted in products of one input and one output
 // channel: of a patch for each channel, of a product of grouped kernels, and of the weights, or the sums of their

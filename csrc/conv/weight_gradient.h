@@ -35,7 +35,7 @@ template <class S, class A> class WeightGradient {
       return;
     }
     join_single_pixels(o_.g, o_.x, o_.grad);
-    if (is_lanewise<A>(kernels, o_.g)) {
+    if (takes_lanes<A>(kernels, o_.g)) {
       plan_ = make_lanewise_gradient_plan(o_);
       return;
     }

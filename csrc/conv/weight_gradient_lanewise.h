@@ -1,5 +1,5 @@
-// The weight gradient where lanes run over the channels of all groups: rows of a tile are taps of one kernel row, or
-// channels of one tap, and the reduction runs over output pixels.
+// The weight gradient where lanes run over the channels of all groups: rows of a tile are taps of one kernel row, with
+// all channels of each in grouped kernels, or channels of one tap, and the reduction runs over output pixels.
 #pragma once
 
 #include "lanewise.h"
@@ -17,7 +17,7 @@ struct LanewiseGradientPlan : LanewisePlan {
   Explanation explain() const {
     Explanation plan = {"weight_gradient_lanewise", "lanewise", layout.staged ? "lanes" : "view"};
     plan.reduction = {item_height, 1, item_width};
-    plan.tile = {kMaxLanewiseRows, layout.item_channels};
+    plan.tile = {grouped ? kMaxGradientTaps : kMaxLanewiseRows, layout.item_channels};
     plan.partials = partials;
     return plan;
   }
@@ -27,8 +27,13 @@ template <class S, class A> LanewiseGradientPlan make_lanewise_gradient_plan(con
   const ConvGeometry& g = o.g;
   LanewiseGradientPlan plan = {};
   // As for one thread and contiguous channels, whatever they are: blocks of pixels show in the last bits.
-  plan.layout.staged = plan.layout.repeats = !groups_are_channels(g);
-  choose_items<S, A>(g, o.x, false, kLanewiseBlockBytes, 1, plan);
+  plan.grouped = is_grouped<A>(o.kernels, g);
+  plan.layout.staged = plan.layout.repeats = !plan.grouped && !groups_are_channels(g);
+  choose_items<S, A>(g, o.x, false, plan.grouped ? kGroupedBlockBytes * g.h.stride * g.w.stride : kLanewiseBlockBytes,
+                     1, plan);
+  // Lines of the next columns stand where processors do not foresee them, and where they are pushed out early.
+  const bool apart = pixel_bytes<A>(g) % (kAlignedLines * kLineBytes) == 0;
+  plan.asks_ahead = plan.grouped && apart && g.N * image_bytes<A>(g) >= kAskedImageBytes;
   plan.stages_grad = !can_view<A>(o.grad);
   plan.slides = g.C_per_group() == 1 && g.h.kernel == 3 && g.w.kernel == 3 && g.w.stride == g.w.dilation &&
                 !meets_in_few_sets<A>(g.C);
@@ -90,51 +95,52 @@ template <class S, class A> class LanewiseWeightGradient {
   void add_rows(const Block& block, const Rows& rows, Mode mode) const {
     const Axis& w = o_.g.w;
     const Range xs = block.outputs.xs;
-    if (o_.g.C > o_.g.groups) {
+    if (plan_.layout.repeats) {
       for (int64_t j = 0; j < w.kernel; ++j) {
-        add_products(block, rows, w.outputs(j).within(xs), j, o_.g.C_per_group(), mode);
+        const Range seen = w.outputs(j).within(xs);
+        in_tiles(o_.g.C_per_group(), kMaxLanewiseRows, [&](int64_t channel, int64_t count) {
+          add_products(block, rows, seen, {j, j + 1}, {channel, channel + count}, mode);
+        });
       }
       return;
     }
-    in_tiles(w.kernel, kMaxLanewiseRows, [&](int64_t first, int64_t count) {
+    in_tiles(w.kernel, plan_.grouped ? kMaxGradientTaps : kMaxLanewiseRows, [&](int64_t first, int64_t count) {
       Range together = xs;
       for (int64_t j = first; j < first + count; ++j) together = together.within(w.outputs(j));
-      walk_taps(w, {first, first + count}, xs, together, mode, [&](Range taps, Range outputs, Mode mode) {
-        add_products(block, rows, outputs, taps.begin, taps.size(), mode);
-      });
+      walk_taps(w, {first, first + count}, xs, together, mode,
+                [&](Range taps, Range outputs, Mode mode) { add_products(block, rows, outputs, taps, {0, 1}, mode); });
     });
   }
 
-  // For each of these kernel rows, over the outputs xs: so many taps from j on, or channels of tap j.
-  void add_products(const Block& block, const Rows& rows, Range xs, int64_t j, int64_t count, Mode mode) const {
+  // For each of these kernel rows, over the outputs xs: some taps, or some channels of one. Grouped kernels take all.
+  void add_products(const Block& block, const Rows& rows, Range xs, Range taps, Range channels, Mode mode) const {
     const Axis &h = o_.g.h, &w = o_.g.w;
     const LanesView<A>& x = block.x;
     const ImageView<const A>& grad = block.grad;
-    const bool nothing = rows.ys.empty() || xs.empty();
+    const bool nothing = rows.ys.empty() || xs.empty(), by_channels = plan_.layout.repeats;
     if (nothing && mode == Mode::add) return;
-    const int64_t tap = o_.tap(), apart = o_.g.C > o_.g.groups ? x.k : w.dilation * x.w;
+    const int64_t tap = o_.tap(), apart = by_channels ? x.k : w.dilation * x.w;
     const A *a = x.data, *b = grad.data;
     if (!nothing) {
       a += (h.input_of(rows.ys.begin, rows.taps.begin) - x.ys.begin) * x.h +
-           (w.input_of(xs.begin, j) - x.xs.begin) * x.w;
+           (w.input_of(xs.begin, taps.begin) - x.xs.begin) * x.w + channels.begin * x.k;
       b += rows.ys.begin * grad.h + xs.begin * grad.w + block.outputs.channels.begin;
     }
-    A* const c = block.dw + (rows.taps.begin * w.kernel + j) * tap + block.outputs.channels.begin;
     TileArgs<A> args = {};
-    args.set_sums(1, rows.ys.size(), xs.size());
-    args.set_a(a, nothing ? 0 : apart, 0, h.stride * x.h, w.stride * x.w);
-    args.set_b(b, 0, grad.h, grad.w);
-    args.c_m = o_.g.C > o_.g.groups ? o_.channel() : tap;
+    args.set_sums(rows.ys.size(), 1, xs.size());
+    args.set_a(a, nothing ? 0 : apart, h.stride * x.h, 0, w.stride * x.w);
+    args.set_b(b, grad.h, 0, grad.w);
+    args.c = block.dw + (rows.taps.begin * w.kernel + taps.begin) * tap + channels.begin * o_.channel() +
+             block.outputs.channels.begin;
+    args.c_m = by_channels ? o_.channel() : tap;
+    args.c_j = o_.channel();
     args.columns = block.outputs.channels.size();
     args.mode = mode;
-    args.tiles = rows.taps.size();
-    args.a_t = h.dilation * x.h;
-    args.c_t = w.kernel * tap;
-    in_tiles(count, kMaxLanewiseRows, [&](int64_t row, int64_t m) {
-      args.a = a + row * args.a_m;
-      args.c = c + row * args.c_m;
-      lanewise_family<A>(o_.kernels, args.columns).rows[m - 1](args);
-    });
+    args.asks_ahead = plan_.asks_ahead;
+    args.set_tiles(rows.taps.size(), h.dilation * x.h, w.kernel * tap);
+    if (plan_.grouped) return grouped_kernels(o_.kernels, o_.g).gradient[taps.size() - 1](args);
+    const int64_t count = by_channels ? channels.size() : taps.size();
+    lanewise_family<A>(o_.kernels, args.columns).rows[count - 1](args);
   }
 
   const LanewiseGradientPlan& plan_;

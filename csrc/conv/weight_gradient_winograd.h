@@ -74,8 +74,8 @@ WinogradGradientPlan make_winograd_gradient_plan(const Kernels<S, A>& kernels, c
   plan.part_rows = one_block ? min(max(kWinogradPartRows / plan.rows, 1) * plan.rows, rows) : rows;
   plan.part_tiles = one_block ? max(kWinogradPartColumns / width, 1) : plan.columns.tiles;
   plan.sum_elements = points * (plan.part_rows * min(plan.part_tiles * width, columns) + kPointGap);
-  plan.v_elements = points * plan.block_patches * (rows + kPointGap);
-  plan.d_elements = points * plan.block_patches * (columns + kPointGap);
+  plan.v_elements = points * (plan.block_patches * (rows + kPointGap) + kPointGap);
+  plan.d_elements = points * (plan.block_patches * (columns + kPointGap) + kPointGap);
   plan.scratch_elements = plan.sum_elements + plan.v_elements + plan.d_elements + points * max(rows, columns);
   return plan;
 }
@@ -126,10 +126,10 @@ template <class S, class A> class WinogradWeightGradient {
     }
   }
 
-  // V and D: [point][patch][channel], with a gap after each patch.
+  // V and D: [point][patch][channel], with a gap after each patch and each point.
   static PointMatrices<A> with_gaps(A* data, int64_t patches, int64_t channels) {
     const int64_t row = channels + kPointGap;
-    return {data, patches, channels, row, 1, patches * row};
+    return {data, patches, channels, row, 1, patches * row + kPointGap};
   }
 
   void transform_back(Range rows, Range outputs, const PointMatrices<A>& s) const {

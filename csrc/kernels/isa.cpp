@@ -28,6 +28,7 @@ namespace {
 #include "lanewise_3x3_body.h"
 #include "lanewise_body.h"
 #include "grouped_body.h"
+#include "grouped_gradient_body.h"
 #include "dot_body.h"
 #include "copy_body.h"
 #include "transposed_body.h"
@@ -47,6 +48,7 @@ template <class S, class A> void enter(Kernels<S, A>& kernels) {
   enter_transposed(kernels);
   enter_lanewise_families<S>(kernels);
   enter_grouped<A, 2>(kernels, 0);
+  enter_grouped_gradients<A, 2>(kernels, 0);
   enter_dot_families(kernels);
   kernels.winograd2 = winograd_transforms<A, 2>();
   kernels.winograd4 = winograd_transforms<A, 4>();

@@ -34,10 +34,10 @@ template <class A> using Sum = typename SumOf<A>::type;
 template <class A> constexpr bool kIsPair = false;
 template <> inline constexpr bool kIsPair<BFloat16Pair> = true;
 
-// What a tile kernel does with the old C; see TileArgs. Dot and lanewise kernels know no go_on.
+// What a tile kernel does with the old C; see TileArgs. Broadcast kernels alone know go_on.
 enum class Mode { fresh, add, go_on };
 
-// The arguments of the tile kernels. There are four forms; each fixes its count of rows, m < rows, by the function
+// The arguments of the tile kernels. There are five forms; each fixes its count of rows, m < rows, by the function
 // that is called, and all of them compute, in a type at least as wide as T,
 //
 //   C[m*c_m + n] = start + sum over i < I, j < J, k < K of A * B + (mode is add ? C[m*c_m + n] : 0)
@@ -47,15 +47,18 @@ enum class Mode { fresh, add, go_on };
 //   broadcast   A[i*a_i + j*a_j + k*a_k + m*a_m]      * B[i*b_i + j*b_j + k*b_k + n]      a matrix product
 //   lanewise    A[i*a_i + j*a_j + k*a_k + m*a_m + n]  * B[i*b_i + j*b_j + k*b_k + n]      one product per column
 //   grouped     A[i*a_i + n/J*J + j + k*a_k + m*a_m]  * B[i*b_i + j*b_j + k*b_k + n]      groups of J columns
+//   gradient    A[i*a_i + n/J*J + j + k*a_k + m*a_m]  * B[i*b_i + k*b_k + n]              the same groups, each j apart
 //   dot         A[i*a_i + j*a_j + k     + m*a_m]      * B[i*b_i + j*b_j + k     + n*b_n]  few columns, contiguous k
+//
+// where a gradient is C[m*c_m + j*c_j + n], summed over i and k, for every j < J, and knows no bias.
 //
 // Strides are in elements. C overlaps neither A nor B nor bias. I, J or K may be zero.
 //
-// The order of the sum is fixed: in the first three forms one chain of multiply-adds in the order i, j, k from `start`,
-// of pairs as their instruction has it, by steps of Arithmetic::reduction_step from k = 0 on; in the last one chain
-// per lane, then a fixed tree, then `start`; an old C that is added comes last. So the bits of C[m, n] depend neither
-// on the tile shape nor on where in a tile it stands, and a chain that several calls make, each going on where the one
-// before ended, has the bits of one call.
+// The order of the sum is fixed: in all forms but the last one chain of multiply-adds in the order i, j, k from
+// `start`, of pairs as their instruction has it, by steps of Arithmetic::reduction_step from k = 0 on; in that one
+// chain per lane, then a fixed tree, then `start`; an old C that is added comes last. So the bits of C[m, n] depend
+// neither on the tile shape nor on where in a tile it stands, and a chain that several calls make, each going on where
+// the one before ended, has the bits of one call.
 //
 // Columns come in vectors of L lanes. A last vector that is not full stands back from the end and overlaps its
 // neighbour; so columns >= L is required, nothing beyond `columns` is touched, and no mask is needed.
@@ -66,7 +69,7 @@ template <class T> struct TileArgs {
   int64_t b_n, b_i, b_j, b_k;
   int64_t I, J, K;
   Sum<T>* c;
-  int64_t c_m;
+  int64_t c_m, c_j;
   int64_t columns;
   const Sum<T>* bias;  // null, or `columns` values
   Mode mode;
@@ -74,7 +77,8 @@ template <class T> struct TileArgs {
   // later calls. The other forms do not read it. Null, with ahead_k zero, asks for nothing.
   const T* ahead;
   int64_t ahead_i, ahead_j, ahead_k;
-  // A hint for lanewise kernels: what the tile that is as many rows further reads first, and writes, is brought near.
+  // A hint. Lanewise: what the tile that is as many rows further reads first, and writes, is brought near; gradient:
+  // what the next columns read is.
   bool asks_ahead;
   // Where the function that is called packs B, the rows of B go here too, one after the other, vectors*lanes elements
   // each.
@@ -135,9 +139,11 @@ template <class T> struct LanewiseFamily {
   TileFn<T> rounding_rows[kMaxLanewiseRows];
 };
 
-// Grouped kernels of one J, for any number of groups that fill the widest vector. Of mode fresh.
+// Grouped kernels of one J, for any number of groups that fill the widest vector; gradient[m - 1] is of m rows.
+constexpr int kMaxGradientTaps = 3;
 template <class T> struct GroupedKernels {
   TileFn<T> rows[kMaxLanewiseRows];
+  TileFn<T> gradient[kMaxGradientTaps];
 };
 
 // Dot kernels for exactly `columns` columns and 1 to max_rows rows.

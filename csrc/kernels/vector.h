@@ -13,11 +13,7 @@
 #endif
 
 // For what takes sums by their address: where it is called instead, they live in memory.
-#if defined(__clang__)
 #define NHWC_INLINE inline __attribute__((always_inline))
-#else
-#define NHWC_INLINE inline
-#endif
 
 // Keeps a vector in a register: compilers otherwise prefer to load it again for each of its uses. In clang's eyes
 // whatever is volatile may write memory; on Arm it runs out of registers where it does not think so.
