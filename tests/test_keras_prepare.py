@@ -55,6 +55,11 @@ KNOWN = {
     "groups": [layers.Conv2D(6, 3, groups=2, dilation_rate=2, padding="same")],
     "DepthwiseConv2D": [layers.DepthwiseConv2D(3, strides=2, padding="same", depth_multiplier=2)],
     "SeparableConv2D": [layers.SeparableConv2D(6, 3, strides=2, padding="same", depth_multiplier=2)],
+    "Conv2DTranspose": [layers.Conv2DTranspose(6, 4, strides=2, padding="same", activation="relu")],
+    "Conv2DTranspose, odd": [layers.Conv2DTranspose(6, (3, 2), strides=2, padding="same", use_bias=False)],
+    "Conv2DTranspose, valid": [layers.Conv2DTranspose(6, 2, strides=3), layers.Conv2DTranspose(3, 2, (1, 3))],
+    "Conv2DTranspose, output_padding": [layers.Conv2DTranspose(6, 5, 3, padding="same", output_padding=1)],
+    "Conv2DTranspose, dilation": [layers.Conv2DTranspose(6, 3, dilation_rate=(1, 2), padding="same")],
     "Dense, of pixels": [layers.Dense(5, activation="relu")],
     "Dense": [layers.GlobalAveragePooling2D(), layers.Dense(5)],
     "BatchNormalization": [layers.Conv2D(6, 3, strides=2, padding="same"), layers.BatchNormalization()],
@@ -69,6 +74,9 @@ KNOWN = {
     "MaxPooling2D, same, beyond": [layers.MaxPooling2D((4, 3), 2, padding="same")],
     "AveragePooling2D": [layers.AveragePooling2D(2), layers.Conv2D(3, 1)],
     "GlobalAveragePooling2D": [layers.GlobalAveragePooling2D(keepdims=True)],
+    "GlobalMaxPooling2D": [layers.GlobalMaxPooling2D(), layers.ReLU()],
+    "UpSampling2D": [layers.UpSampling2D((2, 3)), layers.Conv2D(3, 1)],
+    "Flatten": [layers.Conv2D(3, 1), layers.Flatten(), layers.ReLU()],
     "Reshape": [layers.GlobalAveragePooling2D(), layers.Reshape((1, 1, 4)), layers.Conv2D(2, 1)],
     "idle": [layers.Dropout(0.5), layers.SpatialDropout2D(0.5), layers.Identity(), layers.Conv2D(2, 1)],
     "Add": [lambda x: layers.Add()([x, layers.Conv2D(4, 1)(x), layers.ReLU()(x)])],
@@ -99,16 +107,49 @@ def test_layers_that_have_a_counterpart(kind):
     assert report.converted and not report.left
 
 
+OF_SIGNALS = {
+    "Conv1D": [layers.Conv1D(6, 3, strides=2, padding="same", activation="relu")],
+    "valid": [layers.Conv1D(6, 4, groups=2), layers.Conv1D(3, 1)],
+    "causal": [layers.Conv1D(6, 3, padding="causal", dilation_rate=2), layers.Conv1D(6, 2, 2, "causal")],
+    "ZeroPadding1D": [layers.ZeroPadding1D((1, 3)), layers.Conv1D(6, 3, padding="causal", use_bias=False)],
+    "DepthwiseConv1D": [layers.DepthwiseConv1D(3, strides=2, padding="same", depth_multiplier=2)],
+    "SeparableConv1D": [layers.SeparableConv1D(6, 3, padding="same", activation="relu")],
+    "Conv1DTranspose": [layers.Conv1DTranspose(6, 3, strides=2, padding="same")],
+    "Conv1DTranspose, valid": [layers.Conv1DTranspose(6, 5, strides=3), layers.ReLU()],
+    "BatchNormalization": [layers.Conv1D(6, 3), layers.BatchNormalization(), layers.ReLU()],
+    "Dense": [layers.Dense(5)],
+    "Dense, of pixels": [layers.Conv1D(6, 3), layers.Dense(5)],
+    "MaxPooling1D": [layers.MaxPooling1D(3, 2), layers.MaxPooling1D(2, padding="same")],
+    "AveragePooling1D": [layers.AveragePooling1D(2)],
+    "GlobalAveragePooling1D": [layers.GlobalAveragePooling1D(), layers.Dense(3)],
+    "GlobalMaxPooling1D": [layers.GlobalMaxPooling1D(keepdims=True), layers.Conv1D(3, 1)],
+    "UpSampling1D": [layers.UpSampling1D(3), layers.Conv1D(3, 2)],
+    "Concatenate": [lambda x: layers.Concatenate()([layers.Conv1D(3, 1)(x), x])],
+    "Add": [
+        lambda x: layers.Add()([layers.Conv1D(4, 3, padding="causal")(x), x]),
+        layers.SpatialDropout1D(0.5),
+    ],
+    "Flatten": [layers.Flatten()],
+}
+
+
+@pytest.mark.parametrize("kind", OF_SIGNALS)
+def test_layers_of_signals_that_have_a_counterpart(kind):
+    report = check(
+        model_of(*OF_SIGNALS[kind], shape=(13, 4)), drawn((3, 13, 4), 9), not kind.startswith(ROUNDED)
+    )
+    assert report.converted and not report.left
+
+
 LEFT = {
-    "Conv1D": [layers.Reshape((9, 32)), layers.Conv1D(3, 2)],
-    "Conv2DTranspose": [layers.Conv2DTranspose(3, 3, strides=2)],
+    "bilinear": [layers.UpSampling2D(2, interpolation="bilinear")],
     "channels_first": [layers.Conv2D(3, 3, data_format="channels_first")],
     "same": [layers.AveragePooling2D(2, padding="same")],
     "axis": [layers.BatchNormalization(axis=1)],
     "axes": [layers.LayerNormalization(axis=(2, 3))],
     "ReLU": [layers.ReLU(negative_slope=0.5, threshold=1.0)],
     "a class of its own": [layers.Conv2D(3, 1), lambda x: layers.Concatenate()(list(Halved()(x)))],
-    "ranks": [lambda x: layers.Multiply()([x, layers.GlobalMaxPooling2D()(x)])],
+    "ranks": [lambda x: layers.Multiply()([x, layers.GlobalMaxPooling2D()(x)[:, None, None]])],
     "an operation": [lambda x: ops.concatenate([x, ops.tile(x, (1, 1, 1, 2))], axis=-1) + 1.0],
     "precision": [layers.Conv2D(3, 3, dtype="mixed_bfloat16")],
     "Flatten": [layers.Conv2D(3, 1), layers.Flatten(), layers.Dense(2, dtype="float64")],
@@ -133,6 +174,13 @@ def test_what_is_folded_and_fused():
     ]
     report = check(model_of(*steps), drawn((2, 9, 8, 4), 9), exact=False)
     assert len(report.folded) == 3 and len(report.fused) == 2 and not report.unfolded and not report.unfused
+    steps = [
+        layers.Conv2DTranspose(6, 3, strides=2, padding="same"),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+    ]
+    report = check(model_of(*steps), drawn((2, 9, 8, 4), 9), exact=False)
+    assert len(report.folded) == 1 and len(report.fused) == 1 and not report.unfolded and not report.unfused
 
 
 def test_other_sizes_than_the_example():

@@ -5,7 +5,16 @@
 images of one row, `arguments` normalises what users give (TypeError, ValueError).
 """
 
-from .arguments import as_int, as_ints, as_pair, as_sides, op_geometry, padding_argument, require_tensors
+from .arguments import (
+    Sides,
+    as_int,
+    as_ints,
+    as_pair,
+    as_sides,
+    op_geometry,
+    padding_argument,
+    require_tensors,
+)
 from .checks import (
     Geometry,
     check_dense,
@@ -23,7 +32,7 @@ from .sizes import EXPLICIT, SAME, SAME_LOWER, extent, four_sides, holds, known_
 from .transposed import transposed_geometry
 
 __all__ = [
-    "EXPLICIT", "SAME", "SAME_LOWER", "Geometry", "as_int", "as_ints", "as_pair", "as_row", "as_sides",
+    "EXPLICIT", "SAME", "SAME_LOWER", "Geometry", "Sides", "as_int", "as_ints", "as_pair", "as_row", "as_sides",
     "check_dense", "check_devices", "check_out_dtype", "check_result_size", "check_row", "check_tensors",
     "check_winograd", "extent", "forward_geometry", "four_sides", "holds", "input_geometry", "known_ints",
     "op_geometry", "padding_argument", "require_tensors", "same_sides", "transposed_geometry",

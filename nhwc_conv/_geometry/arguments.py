@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import index
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import SymInt, Tensor
 
@@ -58,6 +58,15 @@ def as_pair(name: str, value: Any) -> tuple[int, int]:
     if len(values) not in (1, 2):
         raise ValueError(f"expected {name} to be an int or a pair of ints, but got {name}={value!r}")
     return two(values)
+
+
+class Sides(NamedTuple):
+    """What is left out around the result of a transposed layer, where torch.nn's has no such padding."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
 
 
 def as_sides(padding: Any) -> tuple[int, int, int, int]:

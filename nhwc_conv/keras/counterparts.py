@@ -11,121 +11,20 @@ import torch
 import torch.nn.functional as F
 from keras.src import activations, layers
 from keras.src.applications.convnext import LayerScale, StochasticDepth
-from keras.src.backend.torch.core import convert_to_tensor
 from keras.src.ops import numpy as operations
 from torch import Tensor, nn
 
-from ..nn import Conv2d
 from ..nn.exchange import set_parameters
+from .activations import activated
+from .convolved import conv, conv_transpose, dense, depthwise_conv, in_images, separable_conv
 from .pooling import max_pool_same
-from .values import Maker, Value
+from .values import Maker, Value, optional, weights
 
 Counterpart = Callable[[Maker, Any, Any], "Value | None"]  # None: the layer itself has to run
 
-ACTIVATIONS: dict[Any, tuple[Callable[..., Any], dict[str, float]]] = {
-    activations.relu: (F.relu, {}),
-    activations.relu6: (F.relu6, {}),
-    activations.sigmoid: (torch.sigmoid, {}),
-    activations.hard_sigmoid: (F.hardsigmoid, {}),
-    activations.silu: (F.silu, {}),
-    activations.hard_silu: (F.hardswish, {}),
-    activations.tanh: (torch.tanh, {}),
-    activations.gelu: (F.gelu, {}),
-    activations.mish: (F.mish, {}),
-    activations.elu: (F.elu, {}),
-    activations.leaky_relu: (F.leaky_relu, {"negative_slope": 0.2}),
-}
-
-
-def weights(variable: Any) -> Tensor:
-    tensor: Tensor = convert_to_tensor(variable).detach()
-    return tensor
-
-
-def optional(variable: Any) -> Tensor | None:
-    return None if variable is None else weights(variable)
-
-
-def activated(make: Maker, value: Value, activation: Any) -> Value:
-    if activation in (None, activations.linear):
-        return value
-    if activation not in ACTIVATIONS:
-        return Value(value.rank, make.call(activation, make.plain(value)))
-    function, given = ACTIVATIONS[activation]
-    return make.elementwise(value, lambda node: make.call(function, node, **given))
-
-
-Steps = tuple[bool, tuple[int, ...], tuple[int, ...]]  # whether padding is "same", strides, dilation_rate
-POINTWISE: Steps = False, (1, 1), (1, 1)
-
-
-def steps_of(layer: Any) -> Steps:
-    return layer.padding == "same", tuple(layer.strides), tuple(layer.dilation_rate)
-
-
-def convolved(
-    make: Maker, name: str, value: Value, kernel: Tensor, steps: Steps, groups: int, bias: Any
-) -> Value:
-    """By `kernel` [KH, KW, C/groups, O]."""
-    KH, KW, C, O = kernel.shape  # noqa: E741
-    same, stride, dilation = steps
-    images = make.images(value, zeros=same)  # without "same" the kernel does them
-    left, right, top, bottom = value.zeros
-    padding: Any = "same" if same else (top, bottom, left, right) if any(value.zeros) else 0
-    module: Any = Conv2d(C * groups, O, (KH, KW), 1, padding, 1, groups, bias is not None, device="meta")
-    module.stride, module.dilation = stride, dilation  # torch.nn takes no "same" with strides
-    set_parameters(module, kernel.permute(3, 2, 0, 1), optional(bias))
-    return Value(4, images=make.module(name, module, images))
-
-
-def is_plain_convolution(layer: Any, value: Value) -> bool:
-    return value.rank == 4 and layer.data_format == "channels_last" and layer.padding in ("same", "valid")
-
-
-def conv2d(make: Maker, layer: Any, value: Value) -> Value | None:
-    if not is_plain_convolution(layer, value):
-        return None
-    kernel, steps = weights(layer.kernel), steps_of(layer)
-    out = convolved(make, layer.name, value, kernel, steps, layer.groups, layer.bias)
-    return activated(make, out, layer.activation)
-
-
-def depthwise(kernel: Tensor) -> tuple[Tensor, int]:
-    KH, KW, C, M = kernel.shape
-    return kernel.reshape(KH, KW, 1, C * M), C
-
-
-def depthwise_conv2d(make: Maker, layer: Any, value: Value) -> Value | None:
-    if not is_plain_convolution(layer, value):
-        return None
-    kernel, groups = depthwise(weights(layer.kernel))
-    out = convolved(make, layer.name, value, kernel, steps_of(layer), groups, layer.bias)
-    return activated(make, out, layer.activation)
-
-
-def separable_conv2d(make: Maker, layer: Any, value: Value) -> Value | None:
-    if not is_plain_convolution(layer, value):
-        return None
-    kernel, groups = depthwise(weights(layer.depthwise_kernel))
-    inner = convolved(make, f"{layer.name}_depthwise", value, kernel, steps_of(layer), groups, None)
-    out = convolved(make, layer.name, inner, weights(layer.pointwise_kernel), POINTWISE, 1, layer.bias)
-    return activated(make, out, layer.activation)
-
-
-def dense(make: Maker, layer: Any, value: Value) -> Value:
-    kernel, bias = weights(layer.kernel), layer.bias
-    if value.rank == 4:  # every pixel by itself
-        out = convolved(make, layer.name, value, kernel[None, None], POINTWISE, 1, bias)
-    else:
-        inputs, outputs = kernel.shape
-        module = nn.Linear(inputs, outputs, bias=bias is not None, device="meta")
-        set_parameters(module, kernel.T, optional(bias))
-        out = Value(value.rank, make.module(layer.name, module, make.plain(value)))
-    return activated(make, out, layer.activation)
-
 
 def batch_normalization(make: Maker, layer: Any, value: Value) -> Value | None:
-    if layer.axis not in (-1, 3) or value.rank != 4 or layer.renorm:
+    if layer.axis not in (-1, value.rank - 1) or value.rank not in (3, 4) or layer.renorm:
         return None
     mean, variance = weights(layer.moving_mean), weights(layer.moving_variance)
     norm = nn.BatchNorm2d(len(mean), eps=layer.epsilon, device="meta")
@@ -134,7 +33,7 @@ def batch_normalization(make: Maker, layer: Any, value: Value) -> Value | None:
     set_parameters(
         norm, torch.ones_like(mean) if scale is None else scale, mean * 0 if shift is None else shift
     )
-    return Value(4, images=make.module(layer.name, norm, make.images(value)))
+    return Value(value.rank, images=make.module(layer.name, norm, make.images(value)))
 
 
 def layer_normalization(make: Maker, layer: Any, value: Value) -> Value | None:
@@ -166,29 +65,43 @@ def relu(make: Maker, layer: Any, value: Value) -> Value | None:
     return make.elementwise(value, lambda node: make.call(torch.clamp, node, min=0.0, max=layer.max_value))
 
 
-def zero_padding2d(make: Maker, layer: Any, value: Value) -> Value | None:
-    if layer.data_format != "channels_last":
+def zero_padding(make: Maker, layer: Any, value: Value) -> Value | None:
+    if value.rank == 4 and layer.data_format != "channels_last":
         return None
-    (top, bottom), (left, right) = layer.padding
-    images, before = make.images(value, zeros=False), value.zeros
-    zeros: Any = tuple(a + b for a, b in zip(before, (left, right, top, bottom), strict=True))
-    return Value(4, images=images, zeros=zeros)
+    (top, bottom), (left, right) = ((0, 0), layer.padding) if value.rank == 3 else layer.padding
+    return make.padded(value, (left, right, top, bottom))
 
 
 def pool(functions: dict[str, Callable[..., Any]], make: Maker, layer: Any, value: Value) -> Value | None:
     """By the function for the layer's padding, if there is one."""
     if layer.data_format != "channels_last" or layer.padding not in functions:
         return None
-    steps = tuple(layer.pool_size), tuple(layer.strides)
-    return Value(4, images=make.call(functions[layer.padding], make.images(value), *steps))
+    steps = in_images(layer.pool_size), in_images(layer.strides)
+    return Value(value.rank, images=make.call(functions[layer.padding], make.images(value), *steps))
 
 
-def global_average(make: Maker, layer: Any, value: Value) -> Value | None:
+def global_pool(function: Callable[..., Any], make: Maker, layer: Any, value: Value) -> Value | None:
     if layer.data_format != "channels_last":
         return None
-    return Value(
-        4 if layer.keepdims else 2, images=make.call(torch.mean, make.images(value), (2, 3), keepdim=True)
-    )
+    images = make.call(function, make.images(value), (2, 3), keepdim=True)
+    return Value(value.rank if layer.keepdims else 2, images=images)
+
+
+def up_sampling(make: Maker, layer: Any, value: Value) -> Value | None:
+    times = (1, layer.size) if value.rank == 3 else layer.size
+    if value.rank == 4 and (layer.data_format != "channels_last" or layer.interpolation != "nearest"):
+        return None
+    return Value(value.rank, images=make.call(repeated, make.images(value), times))
+
+
+def repeated(images: Tensor, times: tuple[int, int]) -> Tensor:
+    return F.interpolate(images, scale_factor=[float(n) for n in times], mode="nearest")
+
+
+def flatten(make: Maker, layer: Any, value: Value) -> Value | None:
+    if layer.data_format != "channels_last" or value.rank < 3:
+        return None
+    return Value(2, make.call(torch.flatten, make.plain(value), 1))
 
 
 def reshape(make: Maker, layer: Any, value: Value) -> Value | None:
@@ -205,9 +118,10 @@ def idle(make: Maker, layer: Any, value: Value) -> Value:
 
 
 def concatenate(make: Maker, layer: Any, values: list[Value]) -> Value | None:
-    if any(v.rank != 4 for v in values) or layer.axis not in (-1, 3):
+    ranks = {v.rank for v in values}
+    if not (ranks == {3} or ranks == {4}) or layer.axis not in (-1, values[0].rank - 1):
         return None
-    return Value(4, images=make.call(torch.cat, [make.images(v) for v in values], dim=1))
+    return Value(values[0].rank, images=make.call(torch.cat, [make.images(v) for v in values], dim=1))
 
 
 def combine(
@@ -218,21 +132,35 @@ def combine(
 
 # By the very class: others may do more.
 TABLE: dict[type, Counterpart] = {
-    layers.Conv2D: conv2d,
-    layers.DepthwiseConv2D: depthwise_conv2d,
-    layers.SeparableConv2D: separable_conv2d,
+    **dict.fromkeys((layers.Conv1D, layers.Conv2D), conv),
+    **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), depthwise_conv),
+    **dict.fromkeys((layers.SeparableConv1D, layers.SeparableConv2D), separable_conv),
+    **dict.fromkeys((layers.Conv1DTranspose, layers.Conv2DTranspose), conv_transpose),
     layers.Dense: dense,
     layers.BatchNormalization: batch_normalization,
     layers.LayerNormalization: layer_normalization,
     LayerScale: layer_scale,
     layers.Activation: activation,
     layers.ReLU: relu,
-    layers.ZeroPadding2D: zero_padding2d,
-    layers.MaxPooling2D: partial(pool, {"valid": F.max_pool2d, "same": max_pool_same}),
-    layers.AveragePooling2D: partial(pool, {"valid": F.avg_pool2d}),
-    layers.GlobalAveragePooling2D: global_average,
+    **dict.fromkeys((layers.ZeroPadding1D, layers.ZeroPadding2D), zero_padding),
+    **dict.fromkeys(
+        (layers.MaxPooling1D, layers.MaxPooling2D),
+        partial(pool, {"valid": F.max_pool2d, "same": max_pool_same}),
+    ),
+    **dict.fromkeys(
+        (layers.AveragePooling1D, layers.AveragePooling2D), partial(pool, {"valid": F.avg_pool2d})
+    ),
+    **dict.fromkeys(
+        (layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D), partial(global_pool, torch.mean)
+    ),
+    **dict.fromkeys((layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D), partial(global_pool, torch.amax)),
+    **dict.fromkeys((layers.UpSampling1D, layers.UpSampling2D), up_sampling),
     layers.Reshape: reshape,
-    **dict.fromkeys((layers.Dropout, layers.SpatialDropout2D, layers.Identity, StochasticDepth), idle),
+    layers.Flatten: flatten,
+    **dict.fromkeys(
+        (layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.Identity, StochasticDepth),
+        idle,
+    ),
     layers.Concatenate: concatenate,
     **dict.fromkeys((layers.Add, operations.Add), partial(combine, operator.add)),
     **dict.fromkeys((layers.Multiply, operations.Multiply), partial(combine, operator.mul)),

@@ -14,8 +14,8 @@ from keras.src.backend.common.stateless_scope import in_stateless_scope
 from torch import Tensor
 
 from ..functional import conv2d
+from .activations import ACTIVATIONS
 from .convolutions import forward
-from .counterparts import ACTIVATIONS
 from .normalization import normalized, trained
 
 # (layer, inputs, training); None: Keras has to be asked.

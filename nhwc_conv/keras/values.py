@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from keras.src.backend.torch.core import convert_to_tensor
 from torch import fx, nn
 
 
@@ -15,14 +16,23 @@ from torch import fx, nn
 class Value:
     """A tensor of the model, as it is there (`plain`) or as images [N, C, H, W] in channels_last, whichever is known.
 
-    Of a vector of channels, `images` are those of one pixel. Around images `zeros` (left, right, top, bottom) are still
-    to come, which a convolution or a pooling may do itself.
+    Of a signal, `images` are those of one row, and of a vector of channels those of one pixel. Around images `zeros`
+    (left, right, top, bottom) are still to come, which a convolution or a pooling may do itself.
     """
 
     rank: int
     plain: fx.Node | None = None
     images: fx.Node | None = None
     zeros: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+def weights(variable: Any) -> torch.Tensor:
+    tensor: torch.Tensor = convert_to_tensor(variable).detach()
+    return tensor
+
+
+def optional(variable: Any) -> torch.Tensor | None:
+    return None if variable is None else weights(variable)
 
 
 class Maker:
@@ -50,21 +60,26 @@ class Maker:
     def plain(self, value: Value) -> fx.Node:
         """As in the model."""
         if value.plain is None:
-            images = self.images(value)
-            if value.rank == 4:
-                value.plain = self.graph.call_method("permute", (images, 0, 2, 3, 1))
-            else:
-                value.plain = self.call(torch.flatten, images, 1)
+            value.plain = self.graph.call_method("permute", (self.images(value), 0, 2, 3, 1))
+            if value.rank < 4:  # of one row, or one pixel
+                value.plain = self.call(torch.flatten, value.plain, 1, 5 - value.rank)
         return value.plain
 
     def images(self, value: Value, zeros: bool = True) -> fx.Node:
         """As images [N, C, H, W], with the zeros around them unless the caller does these."""
         if value.images is None:
             assert value.plain is not None  # one of them is known
-            value.images = self.graph.call_method("permute", (value.plain, 0, 3, 1, 2))
+            rows = self.graph.call_method("unsqueeze", (value.plain, 1)) if value.rank == 3 else value.plain
+            value.images = self.graph.call_method("permute", (rows, 0, 3, 1, 2))
         if zeros and any(value.zeros):
             value.images, value.zeros = self.call(F.pad, value.images, value.zeros), (0, 0, 0, 0)
         return value.images
+
+    def padded(self, value: Value, zeros: tuple[int, int, int, int]) -> Value:
+        """With so many zeros more, still to come."""
+        images = self.images(value, zeros=False)
+        left, right, top, bottom = (a + b for a, b in zip(value.zeros, zeros, strict=True))
+        return Value(value.rank, images=images, zeros=(left, right, top, bottom))
 
     def elementwise(self, value: Value, function: Callable[[fx.Node], fx.Node]) -> Value:
         """What does not ask where channels are."""
@@ -75,7 +90,7 @@ class Maker:
     def combined(self, values: list[Value], function: Callable[[Any, Any], Any]) -> Value:
         """One by one; all are of one rank."""
         rank = values[0].rank
-        as_images = rank == 4 and any(v.images is not None for v in values)
+        as_images = rank > 2 and any(v.images is not None for v in values)
         first, *rest = [self.images(v) if as_images else self.plain(v) for v in values]
         for node in rest:
             first = self.call(function, first, node)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._geometry import EXPLICIT, as_pair
+from .._geometry import EXPLICIT, Sides, as_pair
 from .._ops import nchw
 from .._ops.transposed import is_short, short_transposed
 from ..functional import REFUSED, conv_transpose2d
@@ -38,13 +38,14 @@ def conv_transpose2d_nchw(
     """F.conv_transpose2d by nhwc_conv.conv_transpose2d: NCHW (or CHW) input, weight [C, O/groups, KH, KW]."""
     rest = output_padding, groups, dilation
     try:
-        pair = as_pair("padding", padding)  # torch has neither four sides here nor strings
-        short = short_transposed(True, input, weight, bias, stride, pair, *rest, EXPLICIT)
+        # Of other forms torch has a pair alone, neither four sides nor strings.
+        sides = padding if isinstance(padding, Sides) else as_pair("padding", padding)
+        short = short_transposed(True, input, weight, bias, stride, sides, *rest, EXPLICIT)
         if short is not None:
             return short
         with nchw.without_views(input, weight, bias):
             x, w = nchw.to_nhwc(input), weight.permute(TRANSPOSED_HWIO)
-            return nchw.result(conv_transpose2d(x, w, bias, stride, pair, *rest), input, weight)
+            return nchw.result(conv_transpose2d(x, w, bias, stride, sides, *rest), input, weight)
     except REFUSED:
         # In words that users know, of NCHW shapes.
         F.conv_transpose2d(input, weight, bias, stride, padding, *rest)
