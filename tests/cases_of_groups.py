@@ -91,6 +91,10 @@ DEPTHWISE = [
     Case("depthwise_3x1_wide", (1, 7, 19, 37), (3, 1, 1, 37), padding=(1, 0), groups=37, bias=True),
     Case("depthwise_by_rows", (2, 5, 11, 516), (2, 2, 1, 516), 2, groups=516, bias=True),
     Case("depthwise_by_rows_padded", (1, 4, 9, 512), (1, 3, 1, 512), (2, 1), 1, groups=512),
+    # Kernels of one column, whose rows are those of a tile of the weight gradient: of two tiles, over the image, apart.
+    Case("depthwise_11x1", (2, 15, 9, 37), (11, 1, 1, 37), padding=(5, 0), groups=37, bias=True),
+    Case("depthwise_21x1_over_image", (1, 12, 5, 20), (21, 1, 1, 20), padding=(10, 0), groups=20),
+    Case("depthwise_9x1_stride2", (1, 21, 7, 20), (9, 1, 1, 20), (2, 1), (8, 0), (2, 1), groups=20),
     Case("depthwise_5x5_wide", (1, 9, 15, 36), (5, 5, 1, 36), padding=2, groups=36, bias=True),
     Case("depthwise_5x5_stride2", (1, 11, 21, 34), (5, 5, 1, 34), 2, 2, groups=34),
     Case("depthwise_stride2x1", (1, 9, 8, 18), (3, 3, 1, 18), (2, 1), 1, groups=18),

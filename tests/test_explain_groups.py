@@ -52,6 +52,14 @@ def test_groups_of_as_many_outputs_as_inputs_share_vectors(isa):
     assert plan(56, 128, 128 // lanes)["runner"] == ("winograd" if lanes == 16 else "lanewise")
 
 
+def test_weight_gradients_of_groups_as_wide_as_a_vector_are_direct_where_images_come_from_memory(isa):
+    if lanes_of(isa) == 16:
+        for images, runner in (1, "winograd"), (8, "lanewise"):
+            shapes = (images, 30, 28, 512), (3, 3, 16, 512)
+            plan = nhwc_conv.explain(*shapes, padding=1, groups=32, direction="weight_gradient")
+            assert plan["runner"] == f"weight_gradient_{runner}"
+
+
 @pytest.mark.parametrize(("channels", "runner"), [(15, "lanewise"), (16, "view")])
 def test_narrow_groups_whose_channels_fill_a_vector_have_lanes_over_these(channels, runner):
     for outputs in (1, 3):

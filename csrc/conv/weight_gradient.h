@@ -30,7 +30,11 @@ template <class S, class A> class WeightGradient {
                  const ImageView<const S>& x, const ImageView<const S>& grad, const Gradient<S, A>& dw)
       : o_{kernels, g, x, grad, dw.place()}, result_(dw) {
     o_.taps_inside = dw.wants_taps_inside();
-    if (takes_winograd<A>(algorithm, g, WinogradWeights::gradient, g.N)) {
+    // Of images from memory Winograd's transforms of a narrow group read a line of each pixel; grouped kernels read
+    // all.
+    const bool is_far = winograd_rivals_lanes<A>(kernels, g) && g.N * image_bytes<A>(g) >= kAskedImageBytes;
+    const bool may_win = algorithm == Algorithm::winograd || !is_far;
+    if (may_win && takes_winograd<A>(algorithm, g, WinogradWeights::gradient, g.N)) {
       plan_ = make_winograd_gradient_plan(kernels, g, threads);
       return;
     }

@@ -81,15 +81,25 @@ template <class S, class A> class LanewiseWeightGradient {
         dw};
   }
 
+  // Kernels of one column, whose rows may be those of a tile.
+  bool is_column() const { return o_.g.w.kernel == 1 && !plan_.layout.repeats; }
+  int64_t most_taps() const { return plan_.grouped ? kMaxGradientTaps : kMaxLanewiseRows; }
+
   void add_block(const Block& block, Mode mode) const {
-    const Axis& h = o_.g.h;
-    const Range ys = block.outputs.ys, together = h.interior().within(ys);
-    if (plan_.slides && !together.empty()) {
-      walk_taps(h, {0, 3}, ys, together, mode,
-                [&](Range taps, Range outputs, Mode mode) { add_rows(block, {taps, outputs}, mode); });
-      return;
-    }
-    for (int64_t i = 0; i < h.kernel; ++i) add_rows(block, {{i, i + 1}, h.outputs(i).within(ys)}, mode);
+    const int64_t at_once = plan_.slides ? 3 : is_column() ? most_taps() : 1;
+    walk_tiles(o_.g.h, at_once, block.outputs.ys, mode,
+               [&](Range taps, Range outputs, Mode mode) { add_rows(block, {taps, outputs}, mode); });
+  }
+
+  // Calls add(taps, outputs, mode) for so many taps of an axis at a time, or for each where only some see an output.
+  template <class Add>
+  static void walk_tiles(const Axis& axis, int64_t at_once, Range outputs, Mode mode, const Add& add) {
+    in_tiles(axis.kernel, at_once, [&](int64_t first, int64_t count) {
+      const Range taps = {first, first + count};
+      Range together = outputs;
+      for (int64_t tap = taps.begin; tap < taps.end; ++tap) together = together.within(axis.outputs(tap));
+      walk_taps(axis, taps, outputs, together, mode, add);
+    });
   }
 
   void add_rows(const Block& block, const Rows& rows, Mode mode) const {
@@ -104,22 +114,19 @@ template <class S, class A> class LanewiseWeightGradient {
       }
       return;
     }
-    in_tiles(w.kernel, plan_.grouped ? kMaxGradientTaps : kMaxLanewiseRows, [&](int64_t first, int64_t count) {
-      Range together = xs;
-      for (int64_t j = first; j < first + count; ++j) together = together.within(w.outputs(j));
-      walk_taps(w, {first, first + count}, xs, together, mode,
-                [&](Range taps, Range outputs, Mode mode) { add_products(block, rows, outputs, taps, {0, 1}, mode); });
-    });
+    walk_tiles(w, most_taps(), xs, mode,
+               [&](Range taps, Range outputs, Mode mode) { add_products(block, rows, outputs, taps, {0, 1}, mode); });
   }
 
-  // For each of these kernel rows, over the outputs xs: some taps, or some channels of one. Grouped kernels take all.
+  // For each of these kernel rows, over the outputs xs: some taps, or some channels of one, of which grouped kernels
+  // take all. Kernels of one column have their rows in one tile.
   void add_products(const Block& block, const Rows& rows, Range xs, Range taps, Range channels, Mode mode) const {
     const Axis &h = o_.g.h, &w = o_.g.w;
     const LanesView<A>& x = block.x;
     const ImageView<const A>& grad = block.grad;
     const bool nothing = rows.ys.empty() || xs.empty(), by_channels = plan_.layout.repeats;
     if (nothing && mode == Mode::add) return;
-    const int64_t tap = o_.tap(), apart = by_channels ? x.k : w.dilation * x.w;
+    const int64_t tap = o_.tap(), down = h.dilation * x.h, along = is_column() ? down : w.dilation * x.w;
     const A *a = x.data, *b = grad.data;
     if (!nothing) {
       a += (h.input_of(rows.ys.begin, rows.taps.begin) - x.ys.begin) * x.h +
@@ -128,7 +135,7 @@ template <class S, class A> class LanewiseWeightGradient {
     }
     TileArgs<A> args = {};
     args.set_sums(rows.ys.size(), 1, xs.size());
-    args.set_a(a, nothing ? 0 : apart, h.stride * x.h, 0, w.stride * x.w);
+    args.set_a(a, nothing ? 0 : by_channels ? x.k : along, h.stride * x.h, 0, w.stride * x.w);
     args.set_b(b, grad.h, 0, grad.w);
     args.c = block.dw + (rows.taps.begin * w.kernel + taps.begin) * tap + channels.begin * o_.channel() +
              block.outputs.channels.begin;
@@ -137,9 +144,9 @@ template <class S, class A> class LanewiseWeightGradient {
     args.columns = block.outputs.channels.size();
     args.mode = mode;
     args.asks_ahead = plan_.asks_ahead;
-    args.set_tiles(rows.taps.size(), h.dilation * x.h, w.kernel * tap);
-    if (plan_.grouped) return grouped_kernels(o_.kernels, o_.g).gradient[taps.size() - 1](args);
-    const int64_t count = by_channels ? channels.size() : taps.size();
+    args.set_tiles(is_column() ? 1 : rows.taps.size(), down, w.kernel * tap);
+    const int64_t count = (by_channels ? channels : is_column() ? rows.taps : taps).size();
+    if (plan_.grouped) return grouped_kernels(o_.kernels, o_.g).gradient[count - 1](args);
     lanewise_family<A>(o_.kernels, args.columns).rows[count - 1](args);
   }
 

@@ -124,8 +124,9 @@ template <class S, class A> class WinogradRunner {
     const ConvGeometry& g = o_.g;
     const int64_t Cg = g.C_per_group(), points = winograd_points(plan_.patch);
     const int64_t blocks = ceil_div(patches_.count, plan_.block_patches), index = item / plan_.column_shares;
-    const int64_t group = index / blocks;
-    const Range block = share_of(patches_.count, index % blocks, blocks);
+    // All groups of a block before the next block: they read lines next to each other, on the same pages.
+    const int64_t group = index % g.groups;
+    const Range block = share_of(patches_.count, index / g.groups, blocks);
     const Range tiles = share_of(plan_.columns.tiles, item % plan_.column_shares, plan_.column_shares);
     const PointMatrices<A> v = point_matrices(scratch, block.size(), Cg);
     A* const field = v.data + points * v.point;
