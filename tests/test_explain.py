@@ -69,6 +69,14 @@ def test_weights_go_in_pieces_where_few_pixels_share_them(isa, threads):
     assert not in_pieces(7, 384, 96), "some threads would have more tiles than others"
 
 
+def test_images_of_one_column_are_images_of_one_row(isa):
+    for outputs in (64, 4):
+        column = nhwc_conv.explain((1, 101, 1, 256), (3, 1, 256, outputs), padding=(1, 0))
+        row = nhwc_conv.explain((1, 1, 101, 256), (1, 3, 256, outputs), padding=(0, 1))
+        assert column == row
+    assert nhwc_conv.explain((1, 101, 1, 256), (3, 1, 256, 3), padding=(1, 0))["reduction"] == (3, 1, 256)
+
+
 def test_dilated_im2col_goes_through_a_panel():
     plan = nhwc_conv.explain((1, 20, 20, 8), (3, 3, 8, 16), dilation=2, algorithm="im2col")
     assert (plan["runner"], plan["source"], plan["reduction"]) == ("panel", "fields", (3, 1, 24))

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <utility>
 #include <variant>
 
 #include "dense_plan.h"
@@ -14,6 +15,8 @@ namespace nhwc_conv {
 
 struct ConvPlan {
   std::variant<ViewPlan, PanelPlan, PiecesPlan, StreamPlan, PlanesPlan, LanewisePlan, WinogradPlan> kind;
+  ConvGeometry g;            // what is computed
+  bool turned;               // of images of one column, rows
   int64_t prepacked_offset;  // of what the runner reads of weights that were packed ahead of the call
   int64_t lanes_row;         // not zero: a dense runner reads weights that were packed for lanes, in rows of so many
   std::optional<ConvGeometry> pairs;  // what is computed, if by pairs
@@ -21,12 +24,33 @@ struct ConvPlan {
   const PlanMemory& memory() const {
     return std::visit([](const auto& plan) -> const PlanMemory& { return plan; }, kind);
   }
-  Explanation explain(const ConvGeometry& g) const {
+  Explanation explain() const {
     Explanation explanation = std::visit([&](const auto& plan) { return plan.explain(pairs.value_or(g)); }, kind);
     explanation.pairs = pairs.has_value();
     return explanation;
   }
 };
+
+// Images of one column are taken for images of one row: so the taps of a kernel of one column lie in one run of memory.
+// Not with few outputs: weights packed ahead are of the dot form, or not, by the kernel as it is.
+inline bool is_column_of_pixels(const ConvGeometry& g) {
+  const bool has_one = g.w.input == 1 && g.w.output == 1 && g.w.kernel == 1 && g.w.pad == 0;
+  return has_one && g.h.output > 1 && g.O_per_group() > kMaxDotFamilies;
+}
+
+template <class View> View turned(View view) {
+  std::swap(view.h, view.w);
+  return view;
+}
+template <class S> WeightView<const S> turned(WeightView<const S> w) {
+  std::swap(w.i, w.j);
+  return w;
+}
+template <class S, class A> Result<S, A> turned(Result<S, A> result) {
+  result.y = turned(result.y);
+  result.residual = turned(result.residual);
+  return result;
+}
 
 // The weights as the runner finds them: given, or packed for lanes over all groups, [KH][KW][C/groups] rows with the
 // outputs of every group.
@@ -45,7 +69,13 @@ template <class S, class A>
 ConvPlan make_plan(const Kernels<S, A>& kernels, const ConvGeometry& g, const ImageView<const S>& x,
                    const WeightView<const S>& w, const Result<S, A>& result, Algorithm algorithm, int threads,
                    const Prepacked* prepacked = nullptr) {
+  if (is_column_of_pixels(g)) {
+    ConvPlan plan = make_plan(kernels, turned(g), turned(x), turned(w), turned(result), algorithm, threads, prepacked);
+    plan.turned = true;
+    return plan;
+  }
   ConvPlan plan = {};
+  plan.g = g;
   const bool lanewise = takes_lanes<A>(kernels, g), transformed = prepacked && keeps_winograd(*prepacked, g);
   const bool pairs = takes_pairs(kernels, g, algorithm);
   const double direct_cost = pairs ? kernels.pairs->product_cost : is_grouped<A>(kernels, g) ? kGroupedCost : 1;
@@ -96,7 +126,13 @@ template <class S, class A> struct RunnerOf {
 };
 
 template <class S, class A, class Use>
-void with_runner(const ConvPlan& plan, Operands<S, A> operands, const Use& use) {
+void with_runner(const ConvPlan& plan, const Operands<S, A>& given, const Use& use) {
+  Operands<S, A> operands = {given.kernels, plan.g, given.x, given.w, given.bias, given.result, given.packed};
+  if (plan.turned) {
+    operands.x = turned(operands.x);
+    operands.w = turned(operands.w);
+    operands.result = turned(operands.result);
+  }
   if constexpr (kHasPairs<S, A>) {
     if (plan.pairs) {
       const Operands<S, BFloat16Pair> o = {*operands.kernels.pairs,

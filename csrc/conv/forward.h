@@ -57,7 +57,7 @@ template <class S, class A> class Forward {
   }
 
   Explanation explain() const {
-    Explanation plan = plan_.explain(g_);
+    Explanation plan = plan_.explain();
     plan.phases = 1;
     return plan;
   }

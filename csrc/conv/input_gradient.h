@@ -102,7 +102,7 @@ template <class S, class A> class InputGradient {
   Explanation explain() const {
     if (exchanged_) return exchanged_->explain();
     if (phases_.empty()) return {"", "zero", ""};
-    Explanation plan = phases_.front().plan.explain(phases_.front().g);
+    Explanation plan = phases_.front().plan.explain();
     plan.phases = phases_.size();
     return plan;
   }

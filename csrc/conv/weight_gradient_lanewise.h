@@ -82,11 +82,11 @@ template <class S, class A> class LanewiseWeightGradient {
   }
 
   // Kernels of one column, whose rows may be those of a tile.
-  bool is_column() const { return o_.g.w.kernel == 1 && !plan_.layout.repeats; }
+  bool is_column_kernel() const { return o_.g.w.kernel == 1 && !plan_.layout.repeats; }
   int64_t most_taps() const { return plan_.grouped ? kMaxGradientTaps : kMaxLanewiseRows; }
 
   void add_block(const Block& block, Mode mode) const {
-    const int64_t at_once = plan_.slides ? 3 : is_column() ? most_taps() : 1;
+    const int64_t at_once = plan_.slides ? 3 : is_column_kernel() ? most_taps() : 1;
     walk_tiles(o_.g.h, at_once, block.outputs.ys, mode,
                [&](Range taps, Range outputs, Mode mode) { add_rows(block, {taps, outputs}, mode); });
   }
@@ -126,7 +126,7 @@ template <class S, class A> class LanewiseWeightGradient {
     const ImageView<const A>& grad = block.grad;
     const bool nothing = rows.ys.empty() || xs.empty(), by_channels = plan_.layout.repeats;
     if (nothing && mode == Mode::add) return;
-    const int64_t tap = o_.tap(), down = h.dilation * x.h, along = is_column() ? down : w.dilation * x.w;
+    const int64_t tap = o_.tap(), down = h.dilation * x.h, along = is_column_kernel() ? down : w.dilation * x.w;
     const A *a = x.data, *b = grad.data;
     if (!nothing) {
       a += (h.input_of(rows.ys.begin, rows.taps.begin) - x.ys.begin) * x.h +
@@ -144,8 +144,8 @@ template <class S, class A> class LanewiseWeightGradient {
     args.columns = block.outputs.channels.size();
     args.mode = mode;
     args.asks_ahead = plan_.asks_ahead;
-    args.set_tiles(is_column() ? 1 : rows.taps.size(), down, w.kernel * tap);
-    const int64_t count = (by_channels ? channels : is_column() ? rows.taps : taps).size();
+    args.set_tiles(is_column_kernel() ? 1 : rows.taps.size(), down, w.kernel * tap);
+    const int64_t count = (by_channels ? channels : is_column_kernel() ? rows.taps : taps).size();
     if (plan_.grouped) return grouped_kernels(o_.kernels, o_.g).gradient[count - 1](args);
     lanewise_family<A>(o_.kernels, args.columns).rows[count - 1](args);
   }
