@@ -21,7 +21,7 @@ from ._geometry import (
     transposed_geometry,
 )
 from ._ops import SHORTCUTS, cast_as_active, nothing_listens, ops
-from ._ops.finish import ActivationArgument, finish_argument
+from ._ops.finish import NOTHING, ActivationArgument, Finish, finish_argument
 from ._ops.finished import Call, convolve_and_finish
 from ._ops.transposed import short_transposed
 
@@ -141,6 +141,7 @@ def conv_transpose2d(
     dilation: int | tuple[int, int] = 1,
     *,
     output_size: list[int] | tuple[int, ...] | None = None,
+    activation: ActivationArgument = None,
 ) -> Tensor:
     """2-D transposed convolution of NHWC images, as F.conv_transpose2d: the input gradient of conv2d.
 
@@ -159,6 +160,7 @@ def conv_transpose2d(
             chooses the least.
         groups: independent sets of channels.
         output_size: (OH, OW) of the result in place of output_padding.
+        activation: as for conv2d. Where a gradient is to come, or somebody looks, it is torch's function of the result.
 
     Returns:
         [N, OH, OW, O] (or [OH, OW, O]), contiguous, in the dtype of x, where
@@ -167,15 +169,18 @@ def conv_transpose2d(
 
     Raises:
         TypeError: as for conv2d.
-        ValueError: unknown padding string.
+        ValueError: unknown `activation` or padding string.
         RuntimeError: shapes, dtypes, devices or values that do not fit, in F.conv_transpose2d's wording.
     """
     if has_torch_function_variadic(x, w, bias):
         arguments = x, w, bias, stride, padding, output_padding, groups, dilation
-        return handle_torch_function(conv_transpose2d, (x, w, bias), *arguments, output_size=output_size)
+        options: Any = dict(output_size=output_size, activation=activation)
+        return handle_torch_function(conv_transpose2d, (x, w, bias), *arguments, **options)
     sides, auto_pad = padding_argument(padding)
+    finish = NOTHING if activation is None else finish_argument(activation, False)
+    steps = stride, sides, dilation, groups, auto_pad
     try:
-        return _transposed(x, w, bias, stride, sides, dilation, groups, auto_pad, output_padding, output_size)
+        return _transposed(x, w, bias, *steps, output_padding, output_size, finish)
     except (AttributeError, TypeError, ValueError, RuntimeError):
         require_tensors(x, w, bias)
         geometry = op_geometry(stride, sides, dilation, groups, auto_pad)
@@ -183,7 +188,7 @@ def conv_transpose2d(
         size = None if output_size is None else as_ints("output_size", output_size)
         if only_ints(stride, sides, dilation, groups, output_padding, output_size is None or output_size):
             raise
-    return _transposed(x, w, bias, *geometry, more, size)
+    return _transposed(x, w, bias, *geometry, more, size, finish)
 
 
 def _transposed(
@@ -197,11 +202,13 @@ def _transposed(
     auto_pad: int,
     output_padding: Any,
     output_size: Any,
+    finish: Finish,
 ) -> Tensor:
     steps = [(v, v) if isinstance(v, int) else tuple(v) for v in (stride, sides, output_padding, dilation)]
     stride, sides, output_padding, dilation = steps
     if output_size is None:
-        short = short_transposed(False, x, w, bias, stride, sides, output_padding, groups, dilation, auto_pad)
+        rest = stride, sides, output_padding, groups, dilation, auto_pad, finish
+        short = short_transposed(False, x, w, bias, *rest)
         if short is not None:
             return short
     x, w, bias = cast_as_active(x, w, bias)
@@ -224,9 +231,11 @@ def _transposed(
     )
     if any(g.more):
         x = F.pad(x, (0, 0, 0, g.more[1], 0, g.more[0]))
-    out = ops.conv2d_input(x, w, g.size, stride, sides, dilation, groups, auto_pad)
-    if bias is None:
-        return out
+    out: Tensor = ops.conv2d_input(x, w, g.size, stride, sides, dilation, groups, auto_pad)
+    return finish.of(out if bias is None else _biased(out, bias), None)
+
+
+def _biased(out: Tensor, bias: Tensor) -> Tensor:
     if out.dtype == torch.complex32:  # aten has no sum of these, for the gradient of the bias
         return (out.to(torch.complex64) + bias.to(torch.complex64)).to(out.dtype)
     # In place where nobody could notice: a transform may have mapped the bias and not the rest.

@@ -84,6 +84,7 @@ def conv_transpose1d(
     dilation: int | tuple[int] = 1,
     *,
     output_size: int | list[int] | tuple[int, ...] | None = None,
+    activation: ActivationArgument = None,
 ) -> Tensor:
     """1-D transposed convolution of channels-last signals, as F.conv_transpose1d: the input gradient of conv1d.
 
@@ -97,6 +98,7 @@ def conv_transpose1d(
         output_padding: an int or (w,), smaller than stride or dilation: what the result has more at the right.
         groups: independent sets of channels.
         output_size: OW of the result, or (OW,), in place of output_padding.
+        activation: as for conv_transpose2d.
 
     Returns:
         [N, OW, O] (or [OW, O]), contiguous, in the dtype of x, where
@@ -108,7 +110,8 @@ def conv_transpose1d(
     """
     if has_torch_function_variadic(x, w, bias):
         arguments = x, w, bias, stride, padding, output_padding, groups, dilation
-        return handle_torch_function(conv_transpose1d, (x, w, bias), *arguments, output_size=output_size)
+        options: Any = dict(output_size=output_size, activation=activation)
+        return handle_torch_function(conv_transpose1d, (x, w, bias), *arguments, **options)
     (steps, sides, apart, groups), (step, zeros, dilated), auto_pad = row_steps(
         stride, padding, dilation, groups
     )
@@ -126,6 +129,7 @@ def conv_transpose1d(
                 groups,
                 apart,
                 output_size=None if size is None else (1, *size),
+                activation=activation,
             )
             return out.squeeze(-3)
     except REFUSED:

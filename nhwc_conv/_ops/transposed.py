@@ -101,12 +101,13 @@ def short_transposed(
     groups: int,
     dilation: Any,
     auto_pad: int,
+    finish: Finish = NOTHING,
 ) -> Tensor | None:
     """The transposed convolution in a short call; None where it is computed in another way, or refused."""
     if not is_short(x, w, bias):
         return None
     try:
-        call = transposed_call(nchw, stride, padding, output_padding, groups, dilation, auto_pad)
+        call = transposed_call(nchw, stride, padding, output_padding, groups, dilation, auto_pad, finish)
     except NOT_COMPUTED:
         return None
     return convolve_transposed(x, w, bias, call, None)

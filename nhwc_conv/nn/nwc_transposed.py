@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .._geometry import as_row
 from .._ops import nchw
+from .._ops.finish import ActivationArgument
 from ..functional_1d import conv_transpose1d
 from . import exchange
 from .drop_in_transposed import ConvTranspose1d
@@ -25,8 +26,8 @@ class NWCConvTranspose1d(PrepackableTransposed, NWCLayer):
     """torch.nn.ConvTranspose1d for signals [N, W, C], with the weight [K, out_channels/groups, in_channels].
 
     The arguments are those of torch.nn.ConvTranspose1d. `padding` may also be (left, right), "valid", "same" or
-    "same_lower" (then the result is `stride` times as long as the input); see nhwc_conv.conv_transpose1d. Initial
-    values and state dicts: as for NWCConv1d.
+    "same_lower" (then the result is `stride` times as long as the input); see nhwc_conv.conv_transpose1d, also for
+    `activation`. Initial values and state dicts: as for NWCConv1d.
 
     Input [N, W, in_channels] or [W, in_channels], output [N, OW, out_channels] or [OW, out_channels], contiguous.
 
@@ -36,7 +37,7 @@ class NWCConvTranspose1d(PrepackableTransposed, NWCLayer):
 
     theirs, drop_in = torch.nn.ConvTranspose1d, ConvTranspose1d
     oihw = False
-    shown_unless = dict(padding=(0, 0), output_padding=(0,), dilation=(1,), groups=1)
+    shown_unless = dict(padding=(0, 0), output_padding=(0,), dilation=(1,), groups=1, activation=None)
 
     if TYPE_CHECKING:
         padding_mode: Literal["zeros"]
@@ -59,8 +60,11 @@ class NWCConvTranspose1d(PrepackableTransposed, NWCLayer):
         padding_mode: Literal["zeros"] = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        activation: ActivationArgument = None,
     ) -> None:
         super().__init__()
+        self.set_finish(activation, False)
         self.set_steps(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
         self.output_padding: Any = as_row("output_padding", output_padding)
         check_transposed(padding_mode, padding, output_padding, any(self.output_padding))
@@ -95,6 +99,7 @@ class NWCConvTranspose1d(PrepackableTransposed, NWCLayer):
         output_padding: int | tuple[int] | None = None,
         dilation: int | tuple[int] = 1,
         transpose_kernel: bool = True,
+        activation: ActivationArgument = None,
     ) -> Self:
         """The layer with the weights of a Keras Conv1DTranspose or a Flax ConvTranspose of signals (`kernel`).
 
@@ -102,14 +107,16 @@ class NWCConvTranspose1d(PrepackableTransposed, NWCLayer):
             kernel: [K, O, C], Keras' and that of a Flax layer with transpose_kernel=True, or, without
                 `transpose_kernel`, [K, C, O]; a tensor or anything that NumPy takes; copied.
             bias: [O].
-            stride, padding, output_padding, dilation, transpose_kernel: along one axis what they are for
+            stride, padding, output_padding, dilation, transpose_kernel, activation: along one axis what they are for
                 NHWCConvTranspose2d.from_kernel.
 
         Raises:
             As for the layer itself; ValueError: shapes that do not fit together.
         """
         steps = stride, padding, output_padding, dilation
-        return exchange.from_transposed_kernel(cls, kernel, bias, transpose_kernel, *steps)
+        layer = exchange.from_transposed_kernel(cls, kernel, bias, transpose_kernel, *steps)
+        layer.set_finish(activation, False)
+        return layer
 
     def forward(self, x: Tensor, output_size: int | list[int] | tuple[int, ...] | None = None) -> Tensor:
         """`output_size` is OW, (OW,), or a whole shape of the result; it takes the place of output_padding."""
@@ -132,4 +139,5 @@ class NWCConvTranspose1d(PrepackableTransposed, NWCLayer):
             self.groups,
             self.dilation,
             output_size=output_size,
+            activation=self.activation,
         )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._geometry import as_pair
+from .._ops.finish import ActivationArgument
 from ..functional import conv_transpose2d
 from . import exchange
 from .drop_in_transposed import ConvTranspose2d
@@ -24,10 +25,10 @@ class NHWCConvTranspose2d(PrepackableTransposed, HWIOLayer):
 
     The arguments are those of torch.nn.ConvTranspose2d. `padding` may also be (top, bottom, left, right), "valid",
     "same" or "same_lower" (then the result is `stride` times as large as the input); see
-    nhwc_conv.conv_transpose2d. The same seed gives the initial values of torch.nn.ConvTranspose2d, permuted; for
-    others, see nhwc_conv.nn.init. `.to(memory_format=...)`, which is about NCHW, leaves the weight alone.
-    load_state_dict takes state dicts of torch.nn.ConvTranspose2d too; see nhwc_conv.weight_layout. torch.jit.trace
-    fixes the size of images.
+    nhwc_conv.conv_transpose2d, also for `activation`. The same seed gives the initial values of
+    torch.nn.ConvTranspose2d, permuted; for others, see nhwc_conv.nn.init. `.to(memory_format=...)`, which is about
+    NCHW, leaves the weight alone. load_state_dict takes state dicts of torch.nn.ConvTranspose2d too; see
+    nhwc_conv.weight_layout. torch.jit.trace fixes the size of images.
 
     Input [N, H, W, in_channels] or [H, W, in_channels], output [N, OH, OW, out_channels] or [OH, OW, out_channels].
 
@@ -39,7 +40,9 @@ class NHWCConvTranspose2d(PrepackableTransposed, HWIOLayer):
 
     theirs, drop_in = torch.nn.ConvTranspose2d, ConvTranspose2d
     oihw = False
-    shown_unless = dict(padding=(0, 0, 0, 0), output_padding=(0, 0), dilation=(1, 1), groups=1)
+    shown_unless = dict(
+        padding=(0, 0, 0, 0), output_padding=(0, 0), dilation=(1, 1), groups=1, activation=None
+    )
 
     if TYPE_CHECKING:
         output_padding: tuple[int, int]
@@ -61,8 +64,11 @@ class NHWCConvTranspose2d(PrepackableTransposed, HWIOLayer):
         padding_mode: Literal["zeros"] = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        activation: ActivationArgument = None,
     ) -> None:
         super().__init__()
+        self.set_finish(activation, False)
         self.set_steps(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
         self.output_padding, self.padding_mode = as_pair("output_padding", output_padding), padding_mode
         check_transposed(padding_mode, padding, output_padding, any(self.output_padding))
@@ -88,8 +94,9 @@ class NHWCConvTranspose2d(PrepackableTransposed, HWIOLayer):
         What strings and opposite sides that differ take off becomes `padding` and `output_padding`.
 
         Raises:
-            ValueError: torch.nn.ConvTranspose2d has no such padding: it cannot take off more at the bottom or the right
-                than at the top or the left, nor less by as much as stride and dilation.
+            ValueError: this layer has an activation; or torch.nn.ConvTranspose2d has no such padding: it cannot take
+                off more at the bottom or the right than at the top or the left, nor less by as much as stride and
+                dilation.
         """
         conv: torch.nn.ConvTranspose2d = exchange.to_torch(self)
         return conv
@@ -105,6 +112,7 @@ class NHWCConvTranspose2d(PrepackableTransposed, HWIOLayer):
         output_padding: int | tuple[int, int] | None = None,
         dilation: int | tuple[int, int] = 1,
         transpose_kernel: bool = True,
+        activation: ActivationArgument = None,
     ) -> Self:
         """The layer with the weights of a Keras Conv2DTranspose or a Flax ConvTranspose (`kernel`).
 
@@ -123,13 +131,16 @@ class NHWCConvTranspose2d(PrepackableTransposed, HWIOLayer):
                 (H - 1) * stride + k % 2 + output_padding rows and "valid" (H - 1) * stride + k + output_padding.
             transpose_kernel: Flax's argument of that name; its default, False, is not the one here. Kernels
                 without it are not flipped as torch's are: they are flipped here.
+            activation: what this layer takes, such as "relu" for Keras' `activation="relu"`.
 
         Raises:
             TypeError: an argument that is no integer or integers.
             ValueError: shapes that do not fit together, or unknown strings.
         """
         steps = stride, padding, output_padding, dilation
-        return exchange.from_transposed_kernel(cls, kernel, bias, transpose_kernel, *steps)
+        layer = exchange.from_transposed_kernel(cls, kernel, bias, transpose_kernel, *steps)
+        layer.set_finish(activation, False)
+        return layer
 
     def forward(self, x: Tensor, output_size: list[int] | tuple[int, ...] | None = None) -> Tensor:
         """`output_size` is (OH, OW), or a whole shape of the result; it takes the place of output_padding."""
@@ -151,4 +162,5 @@ class NHWCConvTranspose2d(PrepackableTransposed, HWIOLayer):
             self.groups,
             self.dilation,
             output_size=output_size,
+            activation=self.activation,
         )
