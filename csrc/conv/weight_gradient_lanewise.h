@@ -103,6 +103,7 @@ template <class S, class A> class LanewiseWeightGradient {
   }
 
   void add_rows(const Block& block, const Rows& rows, Mode mode) const {
+    if (rows.ys.empty() && mode == Mode::add) return;  // as add_products has it, but once for all taps
     const Axis& w = o_.g.w;
     const Range xs = block.outputs.xs;
     if (plan_.layout.repeats) {
@@ -134,9 +135,11 @@ template <class S, class A> class LanewiseWeightGradient {
       b += rows.ys.begin * grad.h + xs.begin * grad.w + block.outputs.channels.begin;
     }
     TileArgs<A> args = {};
-    args.set_sums(rows.ys.size(), 1, xs.size());
-    args.set_a(a, nothing ? 0 : by_channels ? x.k : along, h.stride * x.h, 0, w.stride * x.w);
-    args.set_b(b, grad.h, 0, grad.w);
+    // Rows of outputs are steps of j, or of i in grouped kernels, whose j is a channel.
+    const int64_t height = rows.ys.size();
+    args.set_sums(plan_.grouped ? height : 1, plan_.grouped ? o_.g.C_per_group() : height, xs.size());
+    args.set_a(a, nothing ? 0 : by_channels ? x.k : along, h.stride * x.h, h.stride * x.h, w.stride * x.w);
+    args.set_b(b, grad.h, grad.h, grad.w);
     args.c = block.dw + (rows.taps.begin * w.kernel + taps.begin) * tap + channels.begin * o_.channel() +
              block.outputs.channels.begin;
     args.c_m = by_channels ? o_.channel() : tap;

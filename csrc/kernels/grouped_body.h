@@ -85,18 +85,27 @@ NHWC_INLINE void grouped_tiles(const TileArgs<T>& t, int64_t n) {
   const T* a = t.a + n;
   T* c = t.c + n;
   for (int64_t tile = t.tiles; tile > 0; --tile, a += t.a_t, c += t.c_t) {
-    ask_for_rows<T, LANES, ROWS, VECTORS>(c, t.c_m);
     V sum[ROWS][VECTORS];
-    NHWC_UNROLL(4)
-    for (int v = 0; v < VECTORS; ++v) {
-      const V start = t.bias ? load<T, LANES>(t.bias + n + v * LANES) : V{};
-      NHWC_UNROLL(16)
-      for (int m = 0; m < ROWS; ++m) sum[m][v] = start;
+    T* row = c;
+    NHWC_UNROLL(16)
+    for (int m = 0; m < ROWS; ++m, row += t.c_m) {
+      NHWC_POINTER(row);
+      NHWC_UNROLL(4)
+      for (int v = 0; v < VECTORS; ++v) {
+        __builtin_prefetch(row + v * LANES, 1);
+        sum[m][v] = t.bias ? load<T, LANES>(t.bias + n + v * LANES) : V{};
+      }
     }
     for (int64_t i = 0; i < t.I; ++i) {
       grouped_channels<T, LANES, ROWS, VECTORS, STEP, G>(sum, a + i * t.a_i, t.b + n + i * t.b_i, t);
     }
-    lanewise_store<T, T, T, LANES, ROWS, VECTORS>(sum, t, c, t.c_m, 0);
+    row = c;
+    NHWC_UNROLL(16)
+    for (int m = 0; m < ROWS; ++m, row += t.c_m) {
+      NHWC_POINTER(row);
+      NHWC_UNROLL(4)
+      for (int v = 0; v < VECTORS; ++v) store<T, LANES>(row + v * LANES, clamped(t, sum[m][v]));
+    }
   }
 }
 

@@ -3,8 +3,9 @@
 // One step of k: for channel J of each group, and those after it, the product of each tap m, from <= m < to. What a tap
 // reads is A at m*a_m and B at -m*b_m; one of both is shared by all taps.
 template <class T, int LANES, int TAPS, int CHANNELS, int VECTORS, int G, int J = 0>
-NHWC_INLINE void gradient_channels(typename Lanes<T, LANES>::vector (*sum)[CHANNELS][VECTORS], const T* a, int64_t a_m,
-                                   const typename Lanes<T, LANES>::vector (*right)[VECTORS], int from, int to) {
+NHWC_ALWAYS_INLINE void gradient_channels(typename Lanes<T, LANES>::vector (*sum)[CHANNELS][VECTORS], const T* a,
+                                          int64_t a_m, const typename Lanes<T, LANES>::vector (*right)[VECTORS],
+                                          int from, int to) {
   NHWC_UNROLL(4)
   for (int v = 0; v < VECTORS; ++v) {
     NHWC_UNROLL(4)
@@ -20,8 +21,8 @@ NHWC_INLINE void gradient_channels(typename Lanes<T, LANES>::vector (*sum)[CHANN
 }
 
 template <class T, int LANES, int TAPS, int CHANNELS, int VECTORS, int G>
-NHWC_INLINE void gradient_step(typename Lanes<T, LANES>::vector (*sum)[CHANNELS][VECTORS], const T* a, int64_t a_m,
-                               const T* b, int64_t b_m, int from, int to) {
+NHWC_ALWAYS_INLINE void gradient_step(typename Lanes<T, LANES>::vector (*sum)[CHANNELS][VECTORS], const T* a,
+                                      int64_t a_m, const T* b, int64_t b_m, int from, int to) {
   typename Lanes<T, LANES>::vector right[TAPS][VECTORS];
   NHWC_UNROLL(4)
   for (int m = 0; m < TAPS; ++m) {
@@ -35,7 +36,7 @@ NHWC_INLINE void gradient_step(typename Lanes<T, LANES>::vector (*sum)[CHANNELS]
 
 // What the next columns read in this step.
 template <class T, int LANES, int TAPS, int VECTORS>
-NHWC_INLINE void ask_for_step(const T* a, int64_t a_m, const T* b, const TileArgs<T>& t) {
+NHWC_ALWAYS_INLINE void ask_for_step(const T* a, int64_t a_m, const T* b, const TileArgs<T>& t) {
   if (!t.asks_ahead) return;
   __builtin_prefetch(b + VECTORS * LANES);
   NHWC_UNROLL(4)
@@ -45,8 +46,8 @@ NHWC_INLINE void ask_for_step(const T* a, int64_t a_m, const T* b, const TileArg
 // SLIDES: a_m = a_k and K >= TAPS. Step by step along A then, whose channels are shuffled once for all taps: at its
 // ends not every tap has a partner in B.
 template <class T, int LANES, int TAPS, int CHANNELS, int VECTORS, int G, bool SLIDES>
-NHWC_INLINE void gradient_row(typename Lanes<T, LANES>::vector (*sum)[CHANNELS][VECTORS], const T* a, const T* b,
-                              const TileArgs<T>& t) {
+NHWC_ALWAYS_INLINE void gradient_row(typename Lanes<T, LANES>::vector (*sum)[CHANNELS][VECTORS], const T* a, const T* b,
+                                     const TileArgs<T>& t) {
   int64_t k = 0;
   if (!SLIDES) {
     for (; k < t.K; ++k, a += t.a_k, b += t.b_k) {
@@ -77,7 +78,7 @@ template <int G> constexpr int gradient_channels_at_once() {
 
 // VECTORS vectors of columns from n of all tiles. The columns before `from`, counted from n, stay as they are.
 template <class T, int LANES, int TAPS, int VECTORS, int G, bool SLIDES>
-NHWC_INLINE void gradient_tiles(const TileArgs<T>& t, int64_t n, int64_t from) {
+NHWC_ALWAYS_INLINE void gradient_tiles(const TileArgs<T>& t, int64_t n, int64_t from) {
   const int CHANNELS = gradient_channels_at_once<G>();
   static_assert(CHANNELS == G || G == LANES, "channels of several groups are not an address apart");
   const T* a = t.a + n;

@@ -11,9 +11,9 @@ template <class T, class A, int LANES> inline void sliding_tiles(const TileArgs<
     for (int m = 0; m < 3; ++m) sum[i][m][0] = t.bias ? load<A, LANES>(t.bias + n) : V{};
   }
   const int64_t a_k = t.a_k, a_t = t.a_t, b_k = t.b_k;
-  for (int64_t row = 0; row < t.I; ++row) {
-    const T* a = t.a + row * t.a_i + n;
-    const T* b = t.b + row * t.b_i + n;
+  for (int64_t j = 0; j < t.J; ++j) {
+    const T* a = t.a + j * t.a_j + n;
+    const T* b = t.b + j * t.b_j + n;
     NHWC_UNROLL(2)
     for (int m = 0; m < 2; ++m, a += a_k) {
       NHWC_UNROLL(3)

@@ -35,7 +35,7 @@ void lanewise_columns(const TileArgs<T>& t) {
 template <class T, class A, class R, int LANES, int ROWS> void lanewise(const TileArgs<T>& t) {
   const bool next = t.a_m == t.a_k, widest = LANES * sizeof(T) == NHWC_ISA_VECTOR_BYTES;
   const bool slides = ROWS == 3 && NHWC_ISA_REGISTERS >= 32 && sizeof(R) == sizeof(A);
-  if (slides && t.tiles == 3 && next && t.J == 1 && t.K > 0) {
+  if (slides && t.tiles == 3 && next && t.I == 1 && t.K > 0) {
     return sliding_columns<T, A, LANES>(t);
   }
   if (widest && next && t.K == 1) return lanewise_columns<T, A, R, LANES, ROWS, widest ? 1 : 0, 1>(t);

@@ -101,16 +101,6 @@ template <class T, class V> inline V clamped(const TileArgs<T>& t, V sum) {
   return t.clamps ? activate<Activation::clamp>(sum, t.low, t.high) : sum;
 }
 
-// Brings the lines near that a tile writes: one of each row and vector.
-template <class R, int LANES, int ROWS, int VECTORS> NHWC_INLINE void ask_for_rows(const R* c, int64_t c_m) {
-  NHWC_UNROLL(16)
-  for (int m = 0; m < ROWS; ++m, c += c_m) {
-    NHWC_POINTER(c);
-    NHWC_UNROLL(4)
-    for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(c + v * LANES, 1);
-  }
-}
-
 // Writes sums to rows c_m apart, or adds them to what is there, unless R rounds them. The columns before `from` stay as
 // they are.
 template <class T, class R, class A, int LANES, int ROWS, int VECTORS>
@@ -148,7 +138,14 @@ inline void lanewise_tiles(const TileArgs<T>& t, int64_t n, int64_t from) {
   const T* a = t.a + n;
   R* c = reinterpret_cast<R*>(t.c) + n;
   for (int64_t tile = t.tiles; tile > 0; --tile, a += t.a_t, c += t.c_t) {
-    ask_for_rows<R, LANES, ROWS, VECTORS>(c, t.c_m);
+    // As in tile_body.h.
+    R* row = c;
+    NHWC_UNROLL(16)
+    for (int m = 0; m < ROWS; ++m, row += t.c_m) {
+      NHWC_POINTER(row);
+      NHWC_UNROLL(4)
+      for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(row + v * LANES, 1);
+    }
     typename Lanes<A, LANES>::vector sum[ROWS][VECTORS];
     lanewise_sums<T, A, LANES, ROWS, VECTORS, FIXED, STEP>(sum, a, t.b + n, t.bias ? t.bias + n : nullptr, t);
     lanewise_store<T, R, A, LANES, ROWS, VECTORS>(sum, t, c, t.c_m, from);

@@ -12,8 +12,14 @@
 #define NHWC_UNROLL_BY(steps) NHWC_PRAGMA(GCC unroll steps)
 #endif
 
-// For what takes sums by their address: where it is called instead, they live in memory.
-#define NHWC_INLINE inline __attribute__((always_inline))
+// For what takes sums by their address: where it is called instead, they live in memory. GCC sees that by itself, but
+// where a function is long and called several times.
+#define NHWC_ALWAYS_INLINE inline __attribute__((always_inline))
+#if defined(__clang__)
+#define NHWC_INLINE NHWC_ALWAYS_INLINE
+#else
+#define NHWC_INLINE inline
+#endif
 
 // Keeps a vector in a register: compilers otherwise prefer to load it again for each of its uses. In clang's eyes
 // whatever is volatile may write memory; on Arm it runs out of registers where it does not think so.
