@@ -59,11 +59,11 @@ KERNELS = [
     Case("one_row_padded", (1, 1, 13, 5), (3, 3, 5, 7), padding=1),
     Case("one_column_padded", (1, 13, 1, 5), (3, 3, 5, 7), padding=1),
     Case("long_row", (1, 2, 101, 3), (2, 3, 3, 4)),
-    # Of one row or two, most outputs lack taps: each tap on its own, for all that have it, or equal ones together.
     Case("column", (2, 37, 1, 12), (3, 1, 12, 20), padding=(1, 0), bias=True),
     Case("column_stride2_groups2", (2, 31, 1, 12), (5, 1, 6, 16), (2, 3), (2, 0), (3, 1), groups=2),
     Case("column_of_few_outputs", (1, 23, 1, 9), (7, 1, 9, 3), padding=(3, 0), bias=True),
     Case("column_depthwise", (1, 29, 1, 20), (4, 1, 1, 20), groups=20),
+    # Of one row or two, most outputs lack taps: each tap on its own, for all that have it, or equal ones together.
     Case("signal_in_padding", (2, 1, 23, 5), (1, 17, 5, 19), padding=(0, 8), bias=True),
     Case("signal_in_padding_groups2", (1, 1, 29, 12), (1, 21, 6, 40), padding=(0, 10), groups=2),
     Case("signal_in_padding_stride2", (1, 1, 31, 5), (1, 19, 5, 18), (1, 2), (0, 9)),

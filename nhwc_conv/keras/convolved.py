@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .._geometry import Sides, extent
+from .._geometry import SAME, Sides, extent
 from ..nn import Conv2d, ConvTranspose2d
-from ..nn.exchange import padding_of_keras, set_parameters
+from ..nn.exchange import padding_of_keras, same_of_transposed, set_parameters
 from .activations import activated
 from .values import Maker, Value, optional, weights
 
@@ -86,16 +86,16 @@ def sides_of_transposed(layer: Any, taps: tuple[int, int]) -> tuple[Sides, tuple
     more = layer.output_padding
     if more is not None:
         more = in_images((more,) * layer.rank if isinstance(more, int) else more, 0)
-    strides = in_images(layer.strides)
-    extents = tuple(map(extent, taps, in_images(layer.dilation_rate)))
-    sides, (down, across) = padding_of_keras(layer.padding, more, extents, strides)
+    strides, dilation = in_images(layer.strides), in_images(layer.dilation_rate)
+    extents = tuple(map(extent, taps, dilation))
+    sides, gaps = padding_of_keras(layer.padding, more, extents, strides)
     if sides == "valid":
         sides = (0,) * 4
-    elif sides == "same":  # results are `strides` times as large
-        left_out = [k - step for k, step in zip(extents, strides, strict=True)]
-        sides = [side for n in left_out for side in (max(n, 0) // 2, max(n, 0) - max(n, 0) // 2)]
-        down, across = (max(-n, 0) for n in left_out)
-    return Sides(*sides), (down, across)
+    elif sides == "same":
+        (down, across), gaps = same_of_transposed(list(zip(taps, strides, dilation, strict=True)), SAME)
+        sides = *down, *across
+    first, second = gaps
+    return Sides(*sides), (first, second)
 
 
 def conv_transpose(make: Maker, layer: Any, value: Value) -> Value | None:

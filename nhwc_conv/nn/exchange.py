@@ -14,6 +14,7 @@ from .._ops.weight_order import OURS, TORCHS
 from .drop_in import check_convolution
 
 if TYPE_CHECKING:
+    from .._ops.finish import ActivationArgument
     from .hwio import ChannelsLastLayer
 
 L = TypeVar("L", bound="ChannelsLastLayer")
@@ -58,6 +59,16 @@ def with_state_of(source: Any, module: Any, order: tuple[int, ...]) -> Any:
     return module.train(source.training)
 
 
+def same_of_transposed(
+    axes: list[tuple[int, int, int]], auto_pad: int
+) -> tuple[list[tuple[int, int]], tuple[int, ...]]:
+    """(before, after) of each axis, and the output_padding, of a transposed layer whose results are `stride` times as
+    large. The same for every size: as for one pixel, which becomes `stride` of them. axes: (kernel, stride, dilation).
+    """
+    sides = [same_sides(s, k, s, d, auto_pad) for k, s, d in axes]
+    return sides, tuple(max(s - extent(k, d), 0) for k, s, d in axes)
+
+
 def torch_padding(layer: Any) -> dict[str, Any]:
     """The arguments with which the layer of torch.nn pads as `layer` does, or ValueError."""
     axes = list(zip(layer.kernel_size, layer.stride, layer.dilation, strict=True))
@@ -65,15 +76,13 @@ def torch_padding(layer: Any) -> dict[str, Any]:
     if auto_pad == EXPLICIT:
         zeros = (0,) * 2 * len(axes) if isinstance(layer.padding, str) else layer.padding
         sides = list(zip(zeros[::2], zeros[1::2], strict=True))
-    else:  # of a transposed layer the same for every size: as for one pixel, which becomes `stride` of them
-        sides = [same_sides(s, k, s, d, auto_pad) for k, s, d in axes]
+    else:
+        sides, gaps = same_of_transposed(axes, auto_pad)
     before = tuple(first for first, _ in sides)
     name = f"torch.nn.{layer.theirs.__name__}"
     steps = f"kernel_size={layer.kernel_size}, stride={layer.stride}, dilation={layer.dilation}"
     if is_transposed(type(layer)):
-        more = layer.output_padding
-        if auto_pad != EXPLICIT:
-            more = [max(s - extent(k, d), 0) for k, s, d in axes]
+        more = layer.output_padding if auto_pad == EXPLICIT else gaps
         # torch takes as much off at the end as at the beginning, and gives it back.
         more = tuple(n + first - last for n, (first, last) in zip(more, sides, strict=True))
         if all(0 <= n < max(s, d) for n, (_, s, d) in zip(more, axes, strict=True)):
@@ -99,6 +108,7 @@ def from_transposed_kernel(
     padding: Any,
     more: Any,
     dilation: Any,
+    activation: ActivationArgument,
 ) -> L:
     kernel, bias = kernel_and_bias(cls, kernel, bias, -2 if transpose_kernel else -1)
     if not transpose_kernel:
@@ -111,7 +121,7 @@ def from_transposed_kernel(
         padding, more = padding_of_keras(padding.lower(), more, extents, stride)
     made: Any = cls
     steps = dict(stride=stride, padding=padding, output_padding=more or 0, dilation=dilation)
-    layer = made(C, O, tuple(taps), **steps, bias=bias is not None, device="meta")
+    layer = made(C, O, tuple(taps), **steps, bias=bias is not None, device="meta", activation=activation)
     set_parameters(layer, kernel, bias)
     return layer
 

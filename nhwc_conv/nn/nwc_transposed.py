@@ -114,9 +114,7 @@ class NWCConvTranspose1d(PrepackableTransposed, NWCLayer):
             As for the layer itself; ValueError: shapes that do not fit together.
         """
         steps = stride, padding, output_padding, dilation
-        layer = exchange.from_transposed_kernel(cls, kernel, bias, transpose_kernel, *steps)
-        layer.set_finish(activation, False)
-        return layer
+        return exchange.from_transposed_kernel(cls, kernel, bias, transpose_kernel, *steps, activation)
 
     def forward(self, x: Tensor, output_size: int | list[int] | tuple[int, ...] | None = None) -> Tensor:
         """`output_size` is OW, (OW,), or a whole shape of the result; it takes the place of output_padding."""

@@ -138,9 +138,7 @@ class NHWCConvTranspose2d(PrepackableTransposed, HWIOLayer):
             ValueError: shapes that do not fit together, or unknown strings.
         """
         steps = stride, padding, output_padding, dilation
-        layer = exchange.from_transposed_kernel(cls, kernel, bias, transpose_kernel, *steps)
-        layer.set_finish(activation, False)
-        return layer
+        return exchange.from_transposed_kernel(cls, kernel, bias, transpose_kernel, *steps, activation)
 
     def forward(self, x: Tensor, output_size: list[int] | tuple[int, ...] | None = None) -> Tensor:
         """`output_size` is (OH, OW), or a whole shape of the result; it takes the place of output_padding."""
