@@ -53,7 +53,7 @@ GROUPED = [
     Case("grouped_far", (1, 48, 50, 64), (3, 3, 8, 64), padding=1, groups=8),
 ]
 
-# Groups whose outputs fill half a vector at most, and rows of outputs that fill one: lanes run along the rows.
+# Groups whose outputs fill no vector, and rows of outputs that fill one: lanes run along the rows.
 PLANES = [
     Case("planes_of_8", (2, 6, 20, 40), (3, 3, 8, 40), padding=1, groups=5, bias=True),
     Case("planes_of_4", (1, 7, 37, 12), (3, 3, 4, 12), padding=1, groups=3),
@@ -65,6 +65,13 @@ PLANES = [
         "planes_one_group_o3", (2, 9, 37, 3), (3, 2, 3, 3), padding=(2, 3, 1, 0), dilation=(2, 3), bias=True
     ),
     Case("planes_one_group_o6", (1, 9, 33, 1), (5, 5, 1, 6), bias=True),
+    # Outputs that fill half a vector with AVX-512 or AVX2, or more of it.
+    Case("planes_one_group_o4", (1, 7, 37, 5), (3, 3, 5, 4), padding=1),
+    Case("planes_one_group_o8", (2, 6, 21, 9), (3, 3, 9, 8), padding=1, bias=True),
+    Case("planes_one_group_o12", (1, 9, 33, 7), (5, 3, 7, 12), padding=(2, 0), bias=True),
+    Case("planes_one_group_o7_d2", (1, 8, 25, 6), (3, 3, 6, 7), padding=2, dilation=2),
+    Case("planes_of_15", (1, 5, 19, 12), (3, 3, 6, 30), padding=1, groups=2, bias=True),
+    Case("planes_of_5_of_13", (1, 4, 18, 39), (2, 2, 13, 15), padding=1, groups=3),
     Case("planes_pad_over_kernel", (1, 3, 17, 10), (2, 2, 5, 8), padding=3, groups=2, bias=True),
 ]
 

@@ -23,8 +23,9 @@ template <class A> int64_t plane_width(const Arithmetic<A>& kernels, const ConvG
   return ceil_div(g.w.span(g.w.output), lanes) * lanes;
 }
 
-// Groups whose outputs fill half a vector or less, one group alone less, and rows of outputs that fill one: there lanes
-// run along the rows, if enough products share the work of staging x and of transposing results.
+// Groups whose outputs fill no vector, and rows of outputs that fill one: there lanes run along the rows, if enough
+// products share the work of staging x and of transposing results. Tiles of output channels would be of vectors half as
+// wide, and where outputs fill more than one of those, of two that overlap.
 template <class A> bool takes_planes(const Arithmetic<A>& kernels, const ConvGeometry& g) {
   const int64_t lanes = kernels.family[0].lanes, size = sizeof(A);
   if (kernels.reduction_step > 1) return false;  // steps that end with a group would be short
@@ -36,8 +37,9 @@ template <class A> bool takes_planes(const Arithmetic<A>& kernels, const ConvGeo
   }
   if (g.w.stride != 1 || g.w.output < lanes) return false;
   if (g.groups == 1 && g.taps() < kFewestPlaneTaps) return false;
-  const int64_t most_outputs = g.groups == 1 ? lanes - 1 : lanes;
-  if (2 * g.O_per_group() > most_outputs || (g.w.kernel - 1) * g.w.dilation > g.w.output) return false;
+  const int64_t few_outputs = (g.groups == 1 ? lanes - 1 : lanes) / 2;
+  if (g.O_per_group() > (g.depth() >= kManyPlaneProducts ? lanes - 1 : few_outputs)) return false;
+  if ((g.w.kernel - 1) * g.w.dilation > g.w.output) return false;
   // Rows between taps far apart would be staged for each row of outputs.
   const int64_t row_bytes = plane_groups(kernels, g) * g.C_per_group() * plane_width(kernels, g) * size;
   if (g.h.dilation > 1 && 2 * (g.h.kernel - 1) * g.h.dilation * row_bytes > kPlaneGapBytes) return false;

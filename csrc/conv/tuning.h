@@ -23,9 +23,11 @@ constexpr int64_t kBlockWeightBytes = 384 * kKilobyte, kWidestTile = 4;
 constexpr int64_t kShortTapBytes = 32;
 // Outputs in a row for which packed weights choose their tiles; no image is known yet.
 constexpr int64_t kPackedRun = 56;
-// Planes: taps that make up for staging one group; bytes that one row of outputs, or the rows between dilated taps,
-// read; vectors of products in a row beside which the end of a run, which fills none, is little.
-constexpr int64_t kFewestPlaneTaps = 4, kPlaneRowBytes = kMegabyte, kPlaneGapBytes = 192 * kKilobyte, kLongDotRun = 4;
+// Planes: taps that make up for staging one group; products of an output that do so where outputs fill half a vector or
+// more; bytes that one row of outputs, or the rows between dilated taps, read; vectors of products in a row beside
+// which the end of a run, which fills none, is little.
+constexpr int64_t kFewestPlaneTaps = 4, kManyPlaneProducts = 40, kLongDotRun = 4;
+constexpr int64_t kPlaneRowBytes = kMegabyte, kPlaneGapBytes = 192 * kKilobyte;
 
 // Lanewise: bytes of the narrowest vector, whose groups are too narrow for tiles of their own; and of the widest, which
 // the input channels of a group fill for the dot form.
