@@ -139,6 +139,14 @@ template <class A> bool pads_rows(const Arithmetic<A>& kernels, const ConvGeomet
 // each row does not foresee the next; where images come from the third-level cache or memory, that is most of the time.
 template <class A> bool goes_in_few_rows(const ConvGeometry& g) { return g.N * image_bytes<A>(g) >= kFewRowsBytes; }
 
+// Whether images from memory are read in its order. Not where tiles below each other keep rows in registers, nor where
+// rows are read again too often.
+template <class A> bool reads_in_order(const Arithmetic<A>& kernels, const ConvGeometry& g) {
+  const LanewiseFamily<A>& widest = kernels.lanewise[0];
+  const bool rolls = widest.rows_of_rolling != widest.rows_of_many;
+  return groups_are_channels(g) && !rolls && g.taps() <= kOrderedTaps && pixel_bytes<A>(g) >= kOrderedPixelBytes;
+}
+
 // Lanes of an item whose input is staged. Where the pixels of a channel are neighbours, those of its rows should be
 // read together: as many channels as fit with all of their pixels, down to as many as are transposed at once.
 inline int64_t staged_lanes(const ConvGeometry& g, bool planar, int64_t elements) {
@@ -195,6 +203,7 @@ LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry
   choose_items<S, A>(g, x, planar, plan.layout.staged ? kLanewiseItemBytes : kReadOnceBytes, threads, plan);
   if (!plan.layout.staged && goes_in_few_rows<A>(g)) plan.item_height = min(plan.item_height, kFewRows);
   plan.asks_ahead = !plan.layout.staged && g.N * image_bytes<A>(g) >= kAskedImageBytes;
+  plan.by_rows = plan.by_rows || (plan.asks_ahead && reads_in_order(kernels, g));
   const int64_t taps = g.taps(), lanes = kernels.lanewise[0].lanes;
   const bool rows_collide = plan.grouped
                                 ? g.depth() > kCacheWays * cache_sets(g.O * static_cast<int64_t>(sizeof(A)))
