@@ -130,7 +130,6 @@ template <class S, class A> class DensePlanner {
     plan.source = "view";
     const int64_t width = plan.form.columns.widest(), outputs = g_.w.output * g_.O_per_group();
     plan.column_shares = threads_ == 1 ? 1 : clamp(g_.O_per_group() / width, 1, threads_);
-    plan.together = max(kStreamBytes / (g_.O_per_group() * kSize), kStreamRows);
     plan.scratch_elements = result_.scratch_elements(outputs) + (plan.blocks() > 1 ? outputs : 0);
     return plan;
   }

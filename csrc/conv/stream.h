@@ -10,7 +10,6 @@ namespace nhwc_conv {
 
 struct StreamPlan : DensePlan {
   int64_t column_shares;
-  int64_t together;  // rows of weights
 };
 
 template <class S, class A> class StreamRunner {
@@ -59,42 +58,12 @@ template <class S, class A> class StreamRunner {
     const Axis &h = o_.g.h, &w = o_.g.w;
     const ImageView<const A> x = from_group(in_place<A>(o_.x), o_.g, group);
     const A* const weights = in_place<A>(product_.weights.tap(group, 0, 0, 0)) + columns.begin;
-    TileArgs<A> args = {};
-    args.mode = Mode::go_on;
-    args.c_m = to_pixel;
     for (int64_t i = block.rows.begin; i < block.rows.end; ++i) {
       const A* const field = x.data + h.input_of(0, i) * x.h + w.input_of(0, 0) * x.w;
-      for (int64_t k = block.inner.begin; k < block.inner.end; k += plan_.together) {
-        args.set_sums(1, 1, min(plan_.together, block.inner.end - k));
-        args.set_a(field + k, w.stride * x.w, 0, 0, 1);
-        args.set_b(weights + i * o_.w.i + k * o_.w.c, 0, 0, o_.w.c);
-        each_width(columns.size(), [&](int64_t begin, int64_t vectors, int64_t tiles, int64_t size) {
-          take(args, to, begin, vectors, tiles, size);
-        });
-      }
+      const A* const row = weights + i * o_.w.i + block.inner.begin * o_.w.c;
+      o_.kernels.stream({field + block.inner.begin, w.stride * x.w, row, o_.w.c, to, to_pixel, w.output,
+                         block.inner.size(), columns.size()});
     }
-  }
-
-  // Columns in tiles of the widest, which follow each other, and what is left in one or two others. Only the last
-  // vector of them all may be partial, and it does not stand alone.
-  template <class Take> void each_width(int64_t columns, const Take& take) const {
-    const int64_t lanes = plan_.form.columns.lanes, most = plan_.form.columns.vectors, width = most * lanes;
-    const int64_t uneven = columns % width == 0 ? 0 : columns < width ? columns : width + columns % width;
-    const int64_t even = (columns - uneven) / width;
-    if (even > 0) take(0, most, even, width);
-    if (uneven == 0) return;
-    const int64_t vectors = ceil_div(uneven, lanes), before = vectors > most ? vectors / 2 : 0;
-    if (before > 0) take(even * width, before, 1, before * lanes);
-    take(even * width + before * lanes, vectors - before, 1, uneven - before * lanes);
-  }
-
-  // Tiles of one width, each with all outputs: narrower ones have no fewer rows than the widest.
-  void take(TileArgs<A> args, Sum<A>* to, int64_t begin, int64_t vectors, int64_t tiles, int64_t size) const {
-    args.columns = size;
-    args.b += begin;
-    args.c = to + begin;
-    args.set_tiles(tiles, 0, size, size);
-    family_of(o_.kernels, plan_.form.columns.lanes, vectors).rows[o_.g.w.output - 1](args);
   }
 
   const StreamPlan& plan_;

@@ -105,8 +105,6 @@ constexpr int64_t kFlatPiece = 128, kDeepPiece = 1536, kSmallInputBytes = 512 * 
 constexpr int64_t kPackedPieceBytes = 32 * kKilobyte;
 // An image that is packed as weights are: see pointwise.h.
 constexpr int64_t kExchangedBytes = 4 * kMegabyte;
-// Rows of weights that are streamed together: as many as pages that prefetchers follow; more, if they are short.
-constexpr int64_t kStreamRows = 16, kStreamBytes = 32 * kKilobyte;
 // What the sums of an item may take where all its columns take a piece before the next; bytes of a row of weights that
 // one item should read at least.
 constexpr int64_t kPieceRowsBytes = 512 * kKilobyte, kWideRowBytes = 1024;

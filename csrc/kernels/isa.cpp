@@ -32,6 +32,7 @@ namespace {
 #include "dot_body.h"
 #include "copy_body.h"
 #include "transposed_body.h"
+#include "stream_body.h"
 #include "curve_body.h"
 #include "finish_body.h"
 #include "rows_body.h"
@@ -62,6 +63,7 @@ template <class S, class A> void enter(Kernels<S, A>& kernels) {
   kernels.scale_rows = scale_rows<S, A>;
   kernels.max_rows = max_rows<S, A>;
   kernels.add = add<A>;
+  kernels.stream = stream<A>;
   kernels.peak = peak<A>;
   kernels.product_cost = kernels.reduction_step = 1;
   kernels.weight_cost = NHWC_ISA_VECTOR_BYTES > 32 ? 2 : 1;

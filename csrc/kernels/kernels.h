@@ -164,6 +164,19 @@ template <class T> struct RepeatArgs {
   int64_t P, K, N, copies;
 };
 
+// A few rows times a matrix, of which few rows are read before the next ones:
+//   to[p*to_p + n] += sum over k < K of left[p*left_p + k] * right[k*right_k + n]      for p < P, n < N
+// Each value is one chain of multiply-adds, in the order k, that goes on from what stands there.
+template <class T> struct StreamArgs {
+  const T* left;
+  int64_t left_p;
+  const T* right;
+  int64_t right_k;
+  T* to;
+  int64_t to_p;
+  int64_t P, K, N;
+};
+
 // Winograd's transforms of one tile, two-sided products with small matrices, for each column by itself:
 //   to[r*to_i + s*to_j + n] = bias[n] + sum over i, j of L[r][i] * L[s][j] * from[i*from_i + j*from_j + n]
 // for n < columns, r < to_rows, s < to_columns, with the matrix L of the function that is called. `to` overlaps
@@ -220,6 +233,7 @@ template <class A> struct Arithmetic {
   WinogradTransforms<A> winograd2, winograd4;
   void (*rearrange)(const CopyArgs<Sum<A>, Sum<A>>&);
   void (*repeat)(const RepeatArgs<A>&);
+  void (*stream)(const StreamArgs<A>&);  // null for pairs
   // to[n] += from[n] for n < count
   void (*add)(Sum<A>* to, const Sum<A>* from, int64_t count);
   // Runs `rounds` rounds of multiply-adds on registers alone and returns the number of floating-point operations.

@@ -29,7 +29,7 @@ NHWC_INLINE void lanewise_window(typename Lanes<A, LANES>::vector (*sum)[VECTORS
   }
 }
 
-// What the tiles after these ones read first of this row.
+// What the tiles after these ones read first of this row, which is new to them.
 template <class T, int LANES, int ROWS, int VECTORS, int TAPS, int STEP>
 NHWC_INLINE void ask_for_window(const T* a, const TileArgs<T>& t) {
   a += ((ROWS - 1) * STEP + TAPS) * t.a_k;
@@ -71,14 +71,12 @@ NHWC_INLINE void lanewise_sums(typename Lanes<A, LANES>::vector (*sum)[VECTORS],
     for (int m = 0; m < ROWS; ++m) sum[m][v] = start;
   }
   const bool shared = t.a_k == t.a_m && ROWS > 1;
-  // What is asked for is of all new rows; of the last where vectors are whole lines: many at once hold up loads.
-  const int64_t asked = LANES * sizeof(T) < 64 ? t.a_t : t.a_j;
   for (int64_t i = 0; i < t.I; ++i) {
     for (int64_t j = 0; j < t.J; ++j) {
       const T* a = at + i * t.a_i + j * t.a_j;
       const T* b = bt + i * t.b_i + j * t.b_j;
       if (FIXED > 0) {
-        if (t.asks_ahead && (t.J - j) * t.a_j <= asked) ask_for_window<T, LANES, ROWS, VECTORS, FIXED, STEP>(a, t);
+        if (t.asks_ahead && (t.J - j) * t.a_j <= t.a_t) ask_for_window<T, LANES, ROWS, VECTORS, FIXED, STEP>(a, t);
         lanewise_window<T, A, LANES, ROWS, VECTORS, FIXED, STEP>(sum, a, b, t);
         continue;
       }
