@@ -135,19 +135,20 @@ template <class S, class A> class DensePlanner {
   }
 
   // Such an item needs the whole input: staged, if it is small. What counts are the weights of one group: items take
-  // one after the other. Packed panels are read whole where one tile takes them, or where matrices would wait for sums.
+  // one after the other. Packed panels are read whole where one tile takes them, or where matrices would wait for sums;
+  // so are unpacked weights, where all outputs lack some taps.
   bool takes_pieces() const {
     const bool whole_input = is_viewed() || (!has_broken_rows() && inputs() * kSize <= kPiecesInputBytes);
     const bool packs = dense_.pack_weights || (layout_.weights_usable && !dense_.transposed);
     const bool deep = (dense_.im2col() && all_inside() ? g_.depth() : g_.C_per_group()) >= kFlatPiece;
     const int64_t of_group = packed_ / g_.groups * kSize, tiles = g_.groups * dense_.form.columns.tiles;
     const bool are_shared = tiles >= kItemsPerThread * threads_ || tiles % threads_ == 0;
-    const bool long_panel = g_.depth() * dense_.tile_columns * kSize >= kBlockWeightBytes;
-    const int64_t most_pixels = long_panel ? kSharingPixels : kFewPixels;
+    const int64_t most = g_.depth() * dense_.tile_columns * kSize >= kBlockWeightBytes ? kSharingPixels : kFewPixels;
     const int64_t many = kernels_.reduction_step > 1 || interior() == 0 ? kVeryManyWeightBytes : kManyWeightBytes;
-    const bool whole_panels = prepacked_ && (kernels_.reduction_step > 1 || pixels() <= dense_.rows);
-    return packs && !dense_.form.dot && whole_input && deep && pixels() <= most_pixels && of_group >= many &&
-           packed_ < kImpossibleBytes / kSize && are_shared && !whole_panels;
+    const bool one_tile = pixels() <= dense_.rows, lie_there = interior() == 0 && !dense_.pack_weights;
+    const bool whole = prepacked_ ? one_tile || kernels_.reduction_step > 1 : one_tile && lie_there;
+    return packs && !dense_.form.dot && whole_input && deep && pixels() <= most && of_group >= many &&
+           packed_ < kImpossibleBytes / kSize && are_shared && !whole;
   }
 
   PiecesPlan pieces() const {
@@ -221,9 +222,9 @@ template <class S, class A> class DensePlanner {
     plan.runner = "view";
     plan.source = plan.staged ? "pixels" : "view";
     choose_items(plan, plan.staged);
-    // With one tap, or a stride, most inputs are new to a tile, and its rows too near each other for the hardware to
+    // With few taps, or a stride, most inputs are new to a tile, and its rows too near each other for the hardware to
     // tell which comes next. Pixels a page apart share cache sets with those still in use; the dot form does not ask.
-    const bool are_new = g_.taps() == 1 || g_.w.stride > 1;
+    const bool are_new = g_.taps() <= kFewTaps || g_.w.stride > 1;
     plan.prefetch = are_new && !plan.form.dot && g_.w.stride * g_.C * kSize < kPageBytes;
     const int64_t pixels = g_.h.reach(plan.item_height) * g_.w.reach(plan.item_width);
     const int64_t group = pixels * g_.C_per_group() + kLineBytes / kSize;

@@ -124,11 +124,13 @@ template <class A> int64_t image_bytes(const ConvGeometry& g) {
 }
 
 // By the geometry alone: zeros of the padding times infinite weights show. Where most of a row lacks some tap, or a
-// quarter, of groups with several products a tap, products with zero cost less than a run of one output for each.
+// quarter, of groups with several products a tap, products with zero cost less than a run of one output for each; not
+// where runs are long, since rows are so, or kernels dilated so far that few taps meet the image.
 // Staging an image that has to come from far costs more than what collides, but for high kernels.
 template <class A> bool pads_rows(const Arithmetic<A>& kernels, const ConvGeometry& g, RowPadding padding) {
   const int64_t outputs = is_grouped(kernels, g) ? 3 * g.w.output : 2 * g.w.output;
-  const bool is_short = g.w.kernel > 1 && 4 * g.w.interior().size() <= outputs;
+  const bool has_short_runs = g.w.output < kLongRun * g.w.kernel;
+  const bool is_short = g.w.kernel > 1 && has_short_runs && 4 * g.w.interior().size() <= outputs;
   const bool pays = image_bytes<A>(g) < kFarImageBytes || loses_rows<A>(g);
   const bool may_stage = groups_are_channels(g) && !shares_little<A>(g) && pays;
   const bool better = is_short || (may_stage && collides(kernels, g, g.C));
@@ -138,6 +140,9 @@ template <class A> bool pads_rows(const Arithmetic<A>& kernels, const ConvGeomet
 // Whether few rows of outputs make an item. Going down a column of tiles, a processor that meets only a short piece of
 // each row does not foresee the next; where images come from the third-level cache or memory, that is most of the time.
 template <class A> bool goes_in_few_rows(const ConvGeometry& g) { return g.N * image_bytes<A>(g) >= kFewRowsBytes; }
+
+// Twice as many as two items read both.
+inline int64_t few_rows(const ConvGeometry& g) { return max(kFewRows, 2 * (g.h.kernel - 1)); }
 
 // Whether images from memory are read in its order. Not where tiles below each other keep rows in registers, nor where
 // rows are read again too often.
@@ -201,7 +206,7 @@ LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry
   plan.layout.staged = plan.layout.padded || plan.layout.repeats || !can_view<A>(x);
   const bool planar = x.w == 1 && x.c != 1;
   choose_items<S, A>(g, x, planar, plan.layout.staged ? kLanewiseItemBytes : kReadOnceBytes, threads, plan);
-  if (!plan.layout.staged && goes_in_few_rows<A>(g)) plan.item_height = min(plan.item_height, kFewRows);
+  if (!plan.layout.staged && goes_in_few_rows<A>(g)) plan.item_height = min(plan.item_height, few_rows(g));
   plan.asks_ahead = !plan.layout.staged && g.N * image_bytes<A>(g) >= kAskedImageBytes;
   plan.by_rows = plan.by_rows || (plan.asks_ahead && reads_in_order(kernels, g));
   const int64_t taps = g.taps(), lanes = kernels.lanewise[0].lanes;

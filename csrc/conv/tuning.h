@@ -34,6 +34,8 @@ constexpr int64_t kPlaneRowBytes = kMegabyte, kPlaneGapBytes = 192 * kKilobyte;
 constexpr int64_t kNarrowestVectorBytes = 16, kWidestVectorBytes = 64;
 // Padded rows: so many pixels for each of the image's, and these always. Not where the image is lost in its padding.
 constexpr int64_t kMostPadding = 4, kAnyPadding = 64;
+// Outputs in a row for each tap of a kernel row, from which runs of those with the same taps are long.
+constexpr int64_t kLongRun = 4;
 // Rows are staged for speed alone in images of less, or for kernels so high, and not where pixels are so large, under
 // so few taps or a stride: whole pixels follow each other on their pages, and rows below each other share little.
 constexpr int64_t kFarImageBytes = kMegabyte, kHighKernel = 7, kLargePixelBytes = 2 * kKilobyte, kFewTaps = 4;
