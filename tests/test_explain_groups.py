@@ -38,6 +38,16 @@ def test_lanes_run_along_rows_where_the_outputs_of_a_group_fill_no_vector(isa):
         assert plan((1, 56, 56, 160), (3, 3, 5, 128), groups=32)[0] == "planes"
 
 
+def test_rows_are_padded_where_runs_of_outputs_with_the_same_taps_are_short(isa):
+    def source(pixels, kernel, dilation):
+        shapes = (1, pixels, pixels, 384), (kernel, kernel, 1, 384)
+        padding = kernel // 2 * dilation
+        return nhwc_conv.explain(*shapes, padding=padding, dilation=dilation, groups=384)["source"]
+
+    assert source(7, 7, 1) == source(8, 5, 1) == "lanes"
+    assert source(32, 3, 24) == source(16, 3, 6) == source(14, 3, 36) == "view"
+
+
 def test_groups_of_as_many_outputs_as_inputs_share_vectors(isa):
     lanes = lanes_of(isa)
 

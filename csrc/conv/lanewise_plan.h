@@ -124,9 +124,9 @@ template <class A> int64_t image_bytes(const ConvGeometry& g) {
 }
 
 // By the geometry alone: zeros of the padding times infinite weights show. Where most of a row lacks some tap, or a
-// quarter, of groups with several products a tap, products with zero cost less than a run of one output for each; not
-// where runs are long, since rows are so, or kernels dilated so far that few taps meet the image.
-// Staging an image that has to come from far costs more than what collides, but for high kernels.
+// quarter, of groups with several products a tap, products with zero cost less than a run of one output for each. Long
+// rows under kernels dilated far lack taps too, in few runs. Staging an image that has to come from far costs more than
+// what collides, but for high kernels.
 template <class A> bool pads_rows(const Arithmetic<A>& kernels, const ConvGeometry& g, RowPadding padding) {
   const int64_t outputs = is_grouped(kernels, g) ? 3 * g.w.output : 2 * g.w.output;
   const bool has_short_runs = g.w.output < kLongRun * g.w.kernel;
@@ -141,11 +141,11 @@ template <class A> bool pads_rows(const Arithmetic<A>& kernels, const ConvGeomet
 // each row does not foresee the next; where images come from the third-level cache or memory, that is most of the time.
 template <class A> bool goes_in_few_rows(const ConvGeometry& g) { return g.N * image_bytes<A>(g) >= kFewRowsBytes; }
 
-// Twice as many as two items read both.
+// Rows of outputs of such an item: twice as many as the rows of input that the next one reads again.
 inline int64_t few_rows(const ConvGeometry& g) { return max(kFewRows, 2 * (g.h.kernel - 1)); }
 
-// Whether images from memory are read in its order. Not where tiles below each other keep rows in registers, nor where
-// rows are read again too often.
+// Whether images that come from memory are read in its order, row by row. Not where a column of tiles keeps in
+// registers what the next tile reads again, nor where every row is read for many others.
 template <class A> bool reads_in_order(const Arithmetic<A>& kernels, const ConvGeometry& g) {
   const LanewiseFamily<A>& widest = kernels.lanewise[0];
   const bool rolls = widest.rows_of_rolling != widest.rows_of_many;

@@ -164,7 +164,7 @@ template <class T> struct RepeatArgs {
   int64_t P, K, N, copies;
 };
 
-// A few rows times a matrix, of which few rows are read before the next ones:
+// A few rows times a matrix that is read once, in its order:
 //   to[p*to_p + n] += sum over k < K of left[p*left_p + k] * right[k*right_k + n]      for p < P, n < N
 // Each value is one chain of multiply-adds, in the order k, that goes on from what stands there.
 template <class T> struct StreamArgs {

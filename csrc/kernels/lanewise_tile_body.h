@@ -71,6 +71,7 @@ NHWC_INLINE void lanewise_sums(typename Lanes<A, LANES>::vector (*sum)[VECTORS],
     for (int m = 0; m < ROWS; ++m) sum[m][v] = start;
   }
   const bool shared = t.a_k == t.a_m && ROWS > 1;
+  // Of the next tiles' rows the last are new, as many as tiles stand apart; the tiles above them have read the others.
   for (int64_t i = 0; i < t.I; ++i) {
     for (int64_t j = 0; j < t.J; ++j) {
       const T* a = at + i * t.a_i + j * t.a_j;
