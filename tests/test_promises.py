@@ -116,25 +116,6 @@ def test_the_sign_of_a_zero_depends_on_neither_threads_nor_batch(op, threads, is
     assert torch.signbit(results[0]).any()
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_images_from_memory_have_the_bits_of_those_in_the_caches(isa, stride):
-    """Two together take over 6 MB: they are read in another order, and ahead."""
-    x, w, bias = torch.randn(2, 51, 33, 516), torch.randn(3, 3, 1, 516), torch.randn(516)
-    together = nhwc_conv.conv2d(x, w, bias, stride, 1, groups=516)
-    alone = [nhwc_conv.conv2d(image, w, bias, stride, 1, groups=516) for image in x]
-    assert same_bits(together, torch.stack(alone))
-
-
-@pytest.mark.parametrize("pixels", [1, 2, 3])
-def test_streamed_weights_keep_the_sign_of_zeros(isa, pixels):
-    x, bias = torch.full((1, 1, pixels, 37), -0.0), torch.full((21,), -0.0)
-    w = torch.rand(1, 1, 37, 21)
-    assert nhwc_conv.explain(x.shape, w.shape)["runner"] == "stream"
-    alone = nhwc_conv.conv2d(x, w, bias)
-    assert torch.signbit(alone).all()
-    assert torch.signbit(nhwc_conv.conv2d(x.expand(2, -1, -1, -1), w, bias)).all()
-
-
 @every_dtype
 @every_split
 def test_input_gradient_bits_depend_on_neither_threads_nor_batch(case, dtype, threads, isa):
