@@ -145,8 +145,8 @@ template <class S, class A> class DensePlanner {
     const bool are_shared = tiles >= kItemsPerThread * threads_ || tiles % threads_ == 0;
     const int64_t most = g_.depth() * dense_.tile_columns * kSize >= kBlockWeightBytes ? kSharingPixels : kFewPixels;
     const int64_t many = kernels_.reduction_step > 1 || interior() == 0 ? kVeryManyWeightBytes : kManyWeightBytes;
-    const bool one_tile = pixels() <= dense_.rows, lie_there = interior() == 0 && !dense_.pack_weights;
-    const bool whole = prepacked_ ? one_tile || kernels_.reduction_step > 1 : one_tile && lie_there;
+    const bool one_tile = pixels() <= dense_.rows, skips_taps = interior() == 0 && !dense_.pack_weights;
+    const bool whole = prepacked_ ? one_tile || kernels_.reduction_step > 1 : one_tile && skips_taps;
     return packs && !dense_.form.dot && whole_input && deep && pixels() <= most && of_group >= many &&
            packed_ < kImpossibleBytes / kSize && are_shared && !whole;
   }
@@ -224,7 +224,7 @@ template <class S, class A> class DensePlanner {
     choose_items(plan, plan.staged);
     // With few taps, or a stride, most inputs are new to a tile, and its rows too near each other for the hardware to
     // tell which comes next. Pixels a page apart share cache sets with those still in use; the dot form does not ask.
-    const bool are_new = g_.taps() <= kFewTaps || g_.w.stride > 1;
+    const bool are_new = g_.taps() <= kTapsOfNewInputs || g_.w.stride > 1;
     plan.prefetch = are_new && !plan.form.dot && g_.w.stride * g_.C * kSize < kPageBytes;
     const int64_t pixels = g_.h.reach(plan.item_height) * g_.w.reach(plan.item_width);
     const int64_t group = pixels * g_.C_per_group() + kLineBytes / kSize;

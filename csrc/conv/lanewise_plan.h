@@ -199,7 +199,6 @@ template <class S, class A>
 LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry& g, const ImageView<const S>& x,
                                 bool lanes_in_order, int threads, RowPadding padding, const Result<S, A>& result) {
   LanewisePlan plan = {};
-  plan.by_rows = goes_by_rows<A>(g);
   plan.grouped = is_grouped<A>(kernels, g);
   plan.layout.repeats = !plan.grouped && !groups_are_channels(g);
   plan.layout.padded = pads_rows<A>(kernels, g, padding);
@@ -208,7 +207,7 @@ LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry
   choose_items<S, A>(g, x, planar, plan.layout.staged ? kLanewiseItemBytes : kReadOnceBytes, threads, plan);
   if (!plan.layout.staged && goes_in_few_rows<A>(g)) plan.item_height = min(plan.item_height, few_rows(g));
   plan.asks_ahead = !plan.layout.staged && g.N * image_bytes<A>(g) >= kAskedImageBytes;
-  plan.by_rows = plan.by_rows || (plan.asks_ahead && reads_in_order(kernels, g));
+  plan.by_rows = goes_by_rows<A>(g) || (plan.asks_ahead && reads_in_order(kernels, g));
   const int64_t taps = g.taps(), lanes = kernels.lanewise[0].lanes;
   const bool rows_collide = plan.grouped
                                 ? g.depth() > kCacheWays * cache_sets(g.O * static_cast<int64_t>(sizeof(A)))

@@ -89,6 +89,8 @@ constexpr int64_t kItemInputBytes = 192 * kKilobyte, kMostItemPixels = 4096, kFe
 // Of results where weights are few: bytes on so many pages as the first-level buffer of addresses holds, but outputs at
 // least.
 constexpr int64_t kItemOutputBytes = 128 * kKilobyte, kFewestItemPixels = 256;
+// Taps so few that most inputs of a tile are new to it.
+constexpr int64_t kTapsOfNewInputs = 4;
 // Channels of a group so few that other groups use the same pages before they are gone; so much of them is staged at
 // once, at most.
 constexpr int64_t kNarrowGroupBytes = 128, kStagedGroupsBytes = kMegabyte;

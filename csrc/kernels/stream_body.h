@@ -25,7 +25,9 @@ NHWC_INLINE void add_steps(const StreamArgs<T>& t, const T* left, const T* right
     NHWC_UNROLL(2)
     for (int p = 0; p < ROWS; ++p) store<T, LANES>(to + p * to_p + n, sum[p]);
   }
-  if constexpr (LANES > 1) add_steps<T, narrower<T>(LANES), ROWS, STEPS>(t, left, right + n, to + n, columns - n);
+  if constexpr (LANES > 1) {
+    if (n < columns) add_steps<T, narrower<T>(LANES), ROWS, STEPS>(t, left, right + n, to + n, columns - n);
+  }
 }
 
 template <class T, int STEPS> NHWC_INLINE void add_to_rows(const StreamArgs<T>& t, const T* left, const T* right) {
