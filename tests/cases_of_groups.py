@@ -93,6 +93,14 @@ DEPTHWISE = [
     ),
     Case("depthwise_rolling_far", (2, 11, 12, 33), (3, 3, 1, 33), 2, 1, dilation=2, groups=33, bias=True),
     Case("depthwise_stride2_wide", (2, 12, 19, 37), (3, 3, 1, 37), 2, 1, groups=37, bias=True),
+    # Columns that leave two vectors and more behind the last of several vectors.
+    *(
+        Case(f"depthwise_columns_{c}", (1, 4, 9, c), (3, 3, 1, c), padding=1, groups=c, bias=c % 8 == 4)
+        for c in (28, 60, 90, 116)
+    ),
+    # Their input gradients go by half steps: from a column inside of grad on, and to one that no tap reaches.
+    Case("depthwise_stride2_pad_over_kernel", (1, 7, 13, 34), (3, 3, 1, 34), 2, (1, 4), groups=34, bias=True),
+    Case("depthwise_stride2_unused_edge", (2, 8, 14, 34), (2, 3, 1, 34), (3, 2), groups=34),
     Case("depthwise_2x2_wide", (1, 6, 19, 37), (2, 2, 1, 37), groups=37, bias=True),
     Case("depthwise_2x2_stride2_wide", (1, 9, 23, 37), (2, 2, 1, 37), 2, groups=37),
     Case("depthwise_3x1_wide", (1, 7, 19, 37), (3, 1, 1, 37), padding=(1, 0), groups=37, bias=True),

@@ -130,6 +130,7 @@ def test_depthwise_layers_whose_pixels_collide_in_the_cache_are_copied(isa):
     shapes = {
         "few sets, many lines": ((1, 28, 28, 128), (7, 7, 1, 128)),
         "few sets, few lines": ((1, 28, 28, 128), (3, 3, 1, 128)),
+        "few sets, lines in two parts": ((1, 28, 28, 256), (3, 3, 1, 256)),
         "many sets": ((1, 28, 28, 136), (7, 7, 1, 136)),
         "an image from far": ((1, 56, 56, 128), (7, 7, 1, 128)),
     }
@@ -138,7 +139,8 @@ def test_depthwise_layers_whose_pixels_collide_in_the_cache_are_copied(isa):
         for name, (x, w) in shapes.items()
         if nhwc_conv.explain(x, w, padding=w[0] // 2, groups=w[3])["source"] == "lanes"
     ]
-    assert copied == ([] if isa.startswith(("avx512", "amx")) else ["few sets, many lines"])
+    halves = [] if isa == "avx2" else ["few sets, lines in two parts"]
+    assert copied == ([] if isa.startswith(("avx512", "amx")) else ["few sets, many lines", *halves])
 
 
 def test_depthwise_rows_are_not_copied_with_padding_that_dwarfs_the_image():
@@ -185,6 +187,18 @@ def test_rows_between_far_taps_are_not_copied():
 def test_phases_of_a_strided_input_gradient():
     plan = nhwc_conv.explain((1, 56, 56, 64), (3, 3, 64, 64), 2, 1, direction="input_gradient")
     assert plan["phases"] == 4
+
+
+def test_phases_across_of_depthwise_layers_are_computed_in_turn():
+    def phases(kernel, stride=2, groups=64):
+        w = (3, kernel, 64 // groups, 64)
+        return nhwc_conv.explain((1, 56, 56, 64), w, stride, 1, groups=groups, direction="input_gradient")[
+            "phases"
+        ]
+
+    assert phases(3) == 2
+    assert phases(3, (3, 2)) == 3 and phases(3, (2, 3)) == 6
+    assert phases(5) == phases(3, groups=1) == 4
 
 
 def test_workspace_of_a_float64_layer_is_below_a_mebibyte_a_thread():

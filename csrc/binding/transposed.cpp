@@ -43,9 +43,8 @@ Tensor pack_transposed(Tensor weight, int64_t kind, int64_t steps, int64_t sides
   return with_types(w.dtype, [&](auto types) {
     using S = typename decltype(types)::S;
     using A = typename decltype(types)::A;
-    const bool merged = phases_are_channels(g);
-    const PackedPhases<S, A> phases(types.kernels(), g, merged);
-    const PhaseWeights<S, A> weights(types.kernels(), g, weight_view(read<S>(weight), w, groups), merged);
+    const PackedPhases<S, A> phases(types.kernels(), g);
+    const PhaseWeights<S, A> weights(types.kernels(), g, weight_view(read<S>(weight), w, groups));
     const int64_t elements = phases.elements();
     const Tensor packed = empty_contiguous(1, &elements, dtype_of<A>());
     const Parallel parallel = torch_threads();
@@ -87,7 +86,7 @@ Tensor conv_transpose(Tensor x, Tensor weight, std::optional<Tensor> bias, std::
     std::vector<PackedPhase<A>> phases;
     if (packed) {
       const TensorInfo info = info_of(*packed);
-      const PackedPhases<S, A> layout(types.kernels(), g, phases_are_channels(g));
+      const PackedPhases<S, A> layout(types.kernels(), g);
       if (info.dim == 1 && info.dtype == dtype_of<A>()) phases = layout.read(read<A>(*packed), info.sizes[0]);
     }
     const Parallel parallel = torch_threads();

@@ -4,6 +4,7 @@
 #include <type_traits>
 #include <variant>
 
+#include "dense_layout.h"
 #include "panel.h"
 #include "pieces.h"
 #include "planes.h"
@@ -13,30 +14,6 @@
 namespace nhwc_conv {
 
 using DenseChoice = std::variant<ViewPlan, PanelPlan, PiecesPlan, StreamPlan, PlanesPlan>;
-
-// What a plan may know about memory beyond the geometry.
-struct DenseLayout {
-  bool channels_viewed;  // of the input: contiguous, and better read where they lie
-  bool rows_contiguous;  // of the input: one kernel row of taps is one run of KW*C values
-  bool weights_usable;   // where they lie: output channels contiguous and the three reduction axes as one
-  bool weights_along;    // where they lie: input channels contiguous
-  bool taps_neighbours;  // where they lie: all taps contiguous
-};
-
-template <class S, class A>
-DenseLayout dense_layout(const Kernels<S, A>& kernels, const ConvGeometry& g, const ImageView<const S>& x,
-                         const WeightView<const S>& w) {
-  const int64_t Cg = g.C_per_group();
-  DenseLayout layout;
-  const bool contiguous = can_view<A>(x) || (std::is_same_v<S, A> && Cg == 1);
-  layout.rows_contiguous = contiguous && (g.w.kernel == 1 || (g.w.dilation == 1 && in_place<A>(x).w == Cg));
-  layout.channels_viewed = contiguous && !groups_collide<A>(kernels, g);
-  layout.weights_usable = std::is_same_v<S, A> && (w.o == 1 || g.O_per_group() == 1) && w.c > 0 &&
-                          (g.w.kernel <= 1 || w.j == Cg * w.c) && (g.h.kernel <= 1 || w.i == g.w.kernel * Cg * w.c);
-  layout.weights_along = std::is_same_v<S, A> && w.c == 1;
-  layout.taps_neighbours = taps_are_neighbours<A>(w, g);
-  return layout;
-}
 
 template <class S, class A> class DensePlanner {
  public:
@@ -134,21 +111,37 @@ template <class S, class A> class DensePlanner {
     return plan;
   }
 
-  // Such an item needs the whole input: staged, if it is small. What counts are the weights of one group: items take
-  // one after the other. Packed panels are read whole where one tile takes them, or where matrices would wait for sums;
-  // so are unpacked weights, where all outputs lack some taps.
   bool takes_pieces() const {
+    return may_take_pieces() && has_many_weights() && has_tiles_for_all() && !reads_panels();
+  }
+
+  // An item of pieces needs the whole input: staged, if it is small. And weights that it may pack or are packed, of
+  // which neighbouring taps make a deep enough piece.
+  bool may_take_pieces() const {
     const bool whole_input = is_viewed() || (!has_broken_rows() && inputs() * kSize <= kPiecesInputBytes);
     const bool packs = dense_.pack_weights || (layout_.weights_usable && !dense_.transposed);
     const bool deep = (dense_.im2col() && all_inside() ? g_.depth() : g_.C_per_group()) >= kFlatPiece;
-    const int64_t of_group = packed_ / g_.groups * kSize, tiles = g_.groups * dense_.form.columns.tiles;
-    const bool are_shared = tiles >= kItemsPerThread * threads_ || tiles % threads_ == 0;
+    return whole_input && packs && deep && !dense_.form.dot && packed_ < kImpossibleBytes / kSize;
+  }
+
+  // So many that the cache loses them before the next pixels read them, of one group: items take one after the other.
+  bool has_many_weights() const {
     const int64_t most = g_.depth() * dense_.tile_columns * kSize >= kBlockWeightBytes ? kSharingPixels : kFewPixels;
     const int64_t many = kernels_.reduction_step > 1 || interior() == 0 ? kVeryManyWeightBytes : kManyWeightBytes;
-    const bool one_tile = pixels() <= dense_.rows, skips_taps = interior() == 0 && !dense_.pack_weights;
-    const bool whole = prepacked_ ? one_tile || kernels_.reduction_step > 1 : one_tile && skips_taps;
-    return packs && !dense_.form.dot && whole_input && deep && pixels() <= most && of_group >= many &&
-           packed_ < kImpossibleBytes / kSize && are_shared && !whole;
+    return pixels() <= most && packed_ / g_.groups * kSize >= many;
+  }
+
+  bool has_tiles_for_all() const {
+    const int64_t tiles = g_.groups * dense_.form.columns.tiles;
+    return tiles >= kItemsPerThread * threads_ || tiles % threads_ == 0;
+  }
+
+  // Whether panels are better read whole: packed ones by one tile, or by matrices, which would wait for sums; unpacked
+  // ones by one tile where all outputs lack some taps.
+  bool reads_panels() const {
+    const bool one_tile = pixels() <= dense_.rows;
+    if (prepacked_) return one_tile || kernels_.reduction_step > 1;
+    return one_tile && interior() == 0 && !dense_.pack_weights;
   }
 
   PiecesPlan pieces() const {

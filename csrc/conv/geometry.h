@@ -33,9 +33,11 @@ inline Range share_of(int64_t count, int64_t index, int64_t shares) {
 
 // One spatial axis. Output o reads input o*stride + tap*dilation - pad for each tap < kernel; outside the input is
 // zero. `pad` stands before the input only, since padding after it follows from `output`. It is negative where a
-// convolution starts inside its input, as input gradients may.
+// convolution starts inside its input, as input gradients may. Where inputs stand `apart`, between them are places
+// without one, which count as inputs here, and which kernels pass over.
 struct Axis {
   int64_t input, output, kernel, stride, dilation, pad;
+  int64_t apart = 1;
 
   // The input under tap `tap` of output o, inside or outside.
   int64_t input_of(int64_t o, int64_t tap) const { return o * stride + tap * dilation - pad; }
@@ -48,6 +50,18 @@ struct Axis {
     const Range inside = {clamp(ceil_div(-first, dilation), 0, kernel),
                           clamp(floor_div(input - 1 - first, dilation) + 1, 0, kernel)};
     return inside.empty() ? Range{0, 0} : inside;
+  }
+
+  // Of some taps of output o those with an input: `count`, from `first` on, so far apart, the first of them with
+  // `input`, which is counted without the places between inputs.
+  struct Taps {
+    int64_t first, count, apart, input;
+  };
+  Taps with_inputs(int64_t o, Range taps) const {
+    const int64_t place = input_of(o, taps.begin);
+    if (apart == 1 || taps.empty()) return {taps.begin, taps.size(), 1, place};
+    const int64_t at = ceil_div(place, apart), passed = at * apart - place;
+    return {taps.begin + passed, max(ceil_div(taps.size() - passed, apart), 0), apart, at};
   }
 
   // The outputs whose every tap falls inside the input.
@@ -64,19 +78,25 @@ struct Axis {
     return {begin, clamp(floor_div(input - 1 - offset, stride) + 1, begin, output)};
   }
 
-  // The inputs from the first to the last that these outputs read.
+  // The inputs from the first to the last that these outputs read, without the places between them.
   Range inputs(Range outputs) const {
     const int64_t begin = clamp(outputs.begin * stride - pad, 0, input);
     const int64_t end = (outputs.end - 1) * stride - pad + (kernel - 1) * dilation + 1;
-    return {begin, clamp(end, begin, input)};
+    return {ceil_div(begin, apart), ceil_div(clamp(end, begin, input), apart)};
   }
 
   // The axis of one tap alone.
   Axis of_tap(int64_t tap) const { return {input, output, 1, stride, 1, pad - tap * dilation}; }
 
-  // The inputs and the padding that so many neighbouring outputs read, and the most of them that are inputs.
+  // Of so many outputs, from one to the next that reads the same inputs, but for one, each under the tap before.
+  int64_t sharing_step(int64_t outputs) const {
+    const int64_t step = dilation % stride == 0 ? dilation / stride : 1;
+    return kernel > 1 && 2 * step <= outputs ? step : 1;
+  }
+
+  // The places and the padding that so many neighbouring outputs read, and the most inputs among them.
   int64_t span(int64_t outputs) const { return (outputs - 1) * stride + (kernel - 1) * dilation + 1; }
-  int64_t reach(int64_t outputs) const { return clamp(span(outputs), 0, input); }
+  int64_t reach(int64_t outputs) const { return ceil_div(clamp(span(outputs), 0, input), apart); }
 };
 
 // The only output-size formula in C++: outputs along an axis with so much padding before and after it.

@@ -20,9 +20,10 @@ template <class S, class A> class InputGradient {
                 const FinishSteps<A>& steps = {})
       : kernels_(kernels),
         g_(g),
-        merged_(phases_are_channels(g) ? g.w.stride : 1),
+        across_(phases_across(kernels, g)),
+        merged_(across_ == PhasesAcross::channels ? g.w.stride : 1),
         grad_(grad),
-        weights_(kernels, g, w, merged_ > 1),
+        weights_(kernels, g, w),
         result_(dx),
         dx_(dx),
         bias_(bias),
@@ -37,10 +38,14 @@ template <class S, class A> class InputGradient {
     if (packed.empty()) memory_.packed_elements = weights_.elements();
     arrange_result();
     const std::vector<AxisPhase> down = phases_with_taps(g.h);
-    const std::vector<AxisPhase> across =
-        merged_ > 1 ? std::vector<AxisPhase>{input_gradient_phase(g.w, 0)} : phases_with_taps(g.w);
-    has_gaps_ = static_cast<int64_t>(down.size()) < clamp(g.h.stride, 0, g.h.input) ||
-                static_cast<int64_t>(across.size()) * merged_ < clamp(g.w.stride, 0, g.w.input);
+    std::vector<AxisPhase> across;
+    if (across_ == PhasesAcross::each) across = phases_with_taps(g.w);
+    if (across_ == PhasesAcross::channels) across = {input_gradient_phase(g.w, 0)};
+    if (across_ == PhasesAcross::in_turn) across = {all_phases(g.w)};
+    const auto has_gaps = [](const Axis& axis, const std::vector<AxisPhase>& phases) {
+      return static_cast<int64_t>(phases.size()) < clamp(axis.stride, 0, axis.input);
+    };
+    has_gaps_ = has_gaps(g.h, down) || (across_ == PhasesAcross::each && has_gaps(g.w, across));
     stage_bias();
     phases_.reserve(down.size() * across.size());
     for (const AxisPhase& h : down) {
@@ -49,11 +54,11 @@ template <class S, class A> class InputGradient {
         phase.h = h;
         phase.w = a;
         phase.g = {g.N, g.O, merged_ * g.C, g.groups, h.axis, a.axis};
-        phase.dx.y = {dx_.data, dx_.n, g.h.stride * dx_.h, g.w.stride * dx_.w, dx_.c};
+        phase.dx.y = {dx_.data, dx_.n, h.step * dx_.h, a.step * dx_.w, dx_.c};
         phase.dx.steps = steps;
         if (bias.data != nullptr) phase.dx.residual = {bias.data, 0, 0, 0, staged_bias_ < 0 ? bias.step : 1};
         phase.first_pixel = h.first * dx_.h + a.first * dx_.w;
-        if (!packed.empty()) phase.given = packed[PackedPhases<S, A>::index(g, merged_ > 1, h, a)];
+        if (!packed.empty()) phase.given = packed[PackedPhases<S, A>::index(g, across_, h, a)];
         const bool is_packed = phase.given.packed != nullptr;
         const WeightView<const S> view = is_packed ? WeightView<const S>{} : weights_.of_phase(h, a, w.data);
         phase.plan = make_plan(kernels, phase.g, grad_, view, phase.dx, algorithm, threads,
@@ -196,6 +201,7 @@ template <class S, class A> class InputGradient {
 
   const Kernels<S, A>& kernels_;
   ConvGeometry g_;
+  PhasesAcross across_;
   int64_t merged_;  // phases across that are channels of one convolution; or 1
   ImageView<const S> grad_;
   PhaseWeights<S, A> weights_;  // a copy is first in the workspace

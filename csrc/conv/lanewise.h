@@ -116,8 +116,9 @@ template <class S, class A> class LanewiseRunner {
   template <class T>
   void run_rectangle(const ConvGeometry& g, const Item& item, const ImageView<T>& to, Range ys, Range xs, Range taps_h,
                      Range taps_w) const {
+    if (g.w.apart > 1) return run_half_steps(g, item, to, ys, xs, taps_h, taps_w);
     const bool shares = pixel_bytes<A>(g) >= kSharedPixelBytes;
-    const int64_t down = shares ? sharing_step(g.h, ys.size()) : 1, across = shares ? sharing_step(g.w, xs.size()) : 1;
+    const int64_t down = shares ? g.h.sharing_step(ys.size()) : 1, across = shares ? g.w.sharing_step(xs.size()) : 1;
     for (int64_t y = ys.begin; y < ys.begin + down; ++y) {
       for (int64_t x = xs.begin; x < xs.begin + across; ++x) {
         run_lattice(g, item, to, {{y, ys.end}, down}, {{x, xs.end}, across}, taps_h, taps_w);
@@ -125,10 +126,46 @@ template <class S, class A> class LanewiseRunner {
     }
   }
 
-  // From one output to the next that reads the same inputs, but for one, each under the tap before.
-  static int64_t sharing_step(const Axis& axis, int64_t outputs) {
-    const int64_t step = axis.dilation % axis.stride == 0 ? axis.dilation / axis.stride : 1;
-    return axis.kernel > 1 && 2 * step <= outputs ? step : 1;
+  // Outputs that read every second place of their kernel row, neighbours in turn. Tiles of them run along a row, so
+  // that results are written in the order of memory, and the last overlaps the one before it; few outputs go one by
+  // one.
+  template <class T>
+  void run_half_steps(const ConvGeometry& g, const Item& item, const ImageView<T>& to, Range ys, Range xs, Range taps_h,
+                      Range taps_w) const {
+    const Weights& w = item.weights;
+    if (xs.size() < kHalfStepRows || taps_w.size() < g.w.kernel || taps_h.empty()) {
+      for (int64_t x = xs.begin; x < xs.end; ++x) run_lattice(g, item, to, {ys, 1}, {{x, x + 1}, 1}, taps_h, taps_w);
+      return;
+    }
+    TileArgs<A> args = tile_args(w);
+    args.c_m = to.w;
+    args.a_t = kHalfStepRows / 2 * item.x.w;
+    args.c_t = kHalfStepRows * to.w;
+    args.set_sums(1, taps_h.size(), g.w.kernel);
+    args.set_b(w.data + taps_h.begin * w.i, 0, w.i, w.j);
+    for (int64_t y = ys.begin; y < ys.end; ++y) {
+      const A* const a = item.x.data + (g.h.input_of(y, taps_h.begin) - item.x.ys.begin) * item.x.h;
+      T* const c = to.data + y * to.h + item.lanes.begin;
+      const auto run = [&](int64_t x, int64_t tiles) {
+        const int64_t place = g.w.input_of(x, 0);
+        args.set_a(a + (ceil_div(place, 2) - item.x.xs.begin) * item.x.w, 0, 0, g.h.dilation * item.x.h, item.x.w);
+        args.c = reinterpret_cast<A*>(c + x * to.w);
+        args.tiles = tiles;
+        o_.kernels.lanewise[0].half_steps[place % 2](args);
+      };
+      run(xs.begin, xs.size() / kHalfStepRows);
+      if (xs.size() % kHalfStepRows > 0) run(xs.end - kHalfStepRows, 1);
+    }
+  }
+
+  // Of fresh sums; what else they need, callers set.
+  TileArgs<A> tile_args(const Weights& w) const {
+    TileArgs<A> args = {};
+    args.columns = w.columns;
+    args.bias = w.bias;
+    args.mode = Mode::fresh;
+    if (plan_.finishes) o_.result.finish_in_tiles(args);
+    return args;
   }
 
   // Every `step`-th of some outputs.
@@ -148,14 +185,14 @@ template <class S, class A> class LanewiseRunner {
     const bool down = xs.size() == 1;
     const int64_t a_line = ys.step * g.h.stride * x.h, c_line = ys.step * to.h;
     const int64_t a_pixel = down ? a_line : xs.step * g.w.stride * x.w, c_pixel = down ? c_line : xs.step * to.w;
+    const Axis::Taps columns = g.w.with_inputs(xs.range.begin, taps_w);
     const A* a = x.data;
-    if (!taps_h.empty() && !taps_w.empty()) {
-      a += (g.h.input_of(ys.range.begin, taps_h.begin) - x.ys.begin) * x.h +
-           (g.w.input_of(xs.range.begin, taps_w.begin) - x.xs.begin) * x.w;
+    if (!taps_h.empty() && columns.count > 0) {
+      a += (g.h.input_of(ys.range.begin, taps_h.begin) - x.ys.begin) * x.h + (columns.input - x.xs.begin) * x.w;
     }
-    const A* const b = w.data + taps_h.begin * w.i + taps_w.begin * w.j;
+    const A* const b = w.data + taps_h.begin * w.i + columns.first * w.j;
     T* c = to.data + ys.range.begin * to.h + xs.range.begin * to.w + item.lanes.begin;
-    TileArgs<A> args = {};
+    TileArgs<A> args = tile_args(w);
     // The innermost loop runs over whatever there is more than one of: channels of a group, or kernel columns.
     const int64_t a_i = g.h.dilation * x.h, a_j = g.w.dilation * x.w, a_m = w.pixels * a_pixel;
     if (plan_.grouped) {
@@ -167,15 +204,11 @@ template <class S, class A> class LanewiseRunner {
       args.set_a(a, a_m, a_i, a_j, x.k);
       args.set_b(b, w.i, w.j, w.k);
     } else {
-      args.set_sums(1, taps_h.size(), taps_w.size());
+      args.set_sums(1, taps_h.size(), columns.count);
       args.set_a(a, a_m, 0, a_i, a_j);
-      args.set_b(b, 0, w.i, w.j);
+      args.set_b(b, 0, w.i, columns.apart * w.j);
     }
     args.c_m = w.pixels * c_pixel;
-    args.columns = w.columns;
-    args.bias = w.bias;
-    args.mode = Mode::fresh;
-    if (plan_.finishes) o_.result.finish_in_tiles(args);
     args.asks_ahead = plan_.asks_ahead;
     args.tiles = down ? 1 : ys.size();
     args.a_t = a_line;

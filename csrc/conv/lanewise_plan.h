@@ -35,6 +35,11 @@ template <class A> bool winograd_rivals_lanes(const Arithmetic<A>& kernels, cons
   return is_grouped(kernels, g) && g.C_per_group() == kernels.lanewise[0].lanes;
 }
 
+// Whether tiles of half steps make the input gradient of this layer: at stride 2, of vectors of single channels.
+template <class A> bool takes_half_steps(const Arithmetic<A>& kernels, const ConvGeometry& g) {
+  return g.w.kernel == kHalfSteps && g.w.stride == 2 && groups_are_channels(g) && g.C >= kernels.lanewise[0].lanes;
+}
+
 // Outputs of one image, whose channels are whole groups.
 struct LanewiseItem {
   int64_t n;
@@ -94,12 +99,14 @@ template <class A> bool loses_rows(const ConvGeometry& g) {
 }
 
 // Whether what one tile of pixels reads falls into so few sets of the first-level cache that lines are lost before they
-// are read again: by the next vector of channels, which reads their other half, or by the next tile.
+// are read again: by the next tile, or, where two vectors do not hold a line, by those that read its other half.
 template <class A> bool collides(const Arithmetic<A>& kernels, const ConvGeometry& g, int64_t pixel) {
   const int64_t step = pixel * static_cast<int64_t>(sizeof(A));
   if (step % kLineBytes != 0 || (loads_lines(kernels) && !loses_rows<A>(g))) return false;
-  const int64_t pixels = g.h.kernel * ((kMaxLanewiseRows - 1) * g.w.stride + g.w.kernel);
-  return pixels + g.taps() > kCacheWays * cache_sets(step);
+  const LanewiseFamily<A>& widest = kernels.lanewise[0];
+  const int64_t parts = ceil_div(kLineBytes, 2 * widest.lanes * static_cast<int64_t>(sizeof(A)));
+  const int64_t pixels = g.h.kernel * ((widest.rows_of_many - 1) * g.w.stride + g.w.kernel);
+  return parts * pixels > kCacheWays * cache_sets(step);
 }
 
 // Whether rows are staged with their padding: always, or where that is faster.
@@ -201,7 +208,7 @@ LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry
   LanewisePlan plan = {};
   plan.grouped = is_grouped<A>(kernels, g);
   plan.layout.repeats = !plan.grouped && !groups_are_channels(g);
-  plan.layout.padded = pads_rows<A>(kernels, g, padding);
+  plan.layout.padded = g.w.apart == 1 && pads_rows<A>(kernels, g, padding);
   plan.layout.staged = plan.layout.padded || plan.layout.repeats || !can_view<A>(x);
   const bool planar = x.w == 1 && x.c != 1;
   choose_items<S, A>(g, x, planar, plan.layout.staged ? kLanewiseItemBytes : kReadOnceBytes, threads, plan);
@@ -218,9 +225,10 @@ LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry
   // As few as fill whole vectors.
   int64_t abreast = 1;
   while (g.C < lanes && abreast * g.C % lanes != 0) abreast *= 2;
-  plan.pixels_abreast = groups_are_channels(g) && g.w.stride == 1 && abreast <= g.w.output ? abreast : 1;
+  plan.pixels_abreast =
+      groups_are_channels(g) && g.w.stride == 1 && g.w.apart == 1 && abreast <= g.w.output ? abreast : 1;
   plan.repeated_elements = plan.pixels_abreast > 1 ? (taps + 1) * plan.pixels_abreast * g.C : 0;
-  plan.finishes = result.takes_finished_sums() && (std::is_same_v<S, A> || !plan.grouped);
+  plan.finishes = result.takes_finished_sums() && (std::is_same_v<S, A> || !(plan.grouped || g.w.apart > 1));
   const int64_t outputs = plan.item_height * plan.item_width * plan.layout.item_channels;
   plan.scratch_elements =
       plan.layout.elements + plan.repeated_elements + (plan.finishes ? 0 : result.scratch_elements(outputs));

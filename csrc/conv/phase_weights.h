@@ -11,16 +11,16 @@ namespace nhwc_conv {
 
 template <class S, class A> class PhaseWeights {
  public:
-  // w: as the forward pass reads it. `merged`: phases across are channels, see phases_are_channels.
-  PhaseWeights(const Kernels<S, A>& kernels, const ConvGeometry& g, const WeightView<const S>& w, bool merged)
-      : kernels_(kernels), g_(g), given_(w), w_(w), merged_(merged) {
+  // w: as the forward pass reads it.
+  PhaseWeights(const Kernels<S, A>& kernels, const ConvGeometry& g, const WeightView<const S>& w)
+      : kernels_(kernels), g_(g), given_(w), w_(w), merged_(phases_across(kernels, g) == PhasesAcross::channels) {
     // As channels, phases need weights in which the input channels of one tap are followed by those of the next. And
     // phases that take some taps out of all that lie in a row would read all of them, a few at a time.
     taps_in_row_ = std::is_same_v<S, A> && taps_are_neighbours<A>(w, g);
-    copies_ = merged ? w.j != g.C * w.c : taps_in_row_ && (g.h.stride > 1 || g.w.stride > 1);
+    copies_ = merged_ ? w.j != g.C * w.c : taps_in_row_ && (g.h.stride > 1 || g.w.stride > 1);
     if (!copies_) return;
     const int64_t Cg = g.C_per_group(), tap = Cg * g.O;
-    w_ = {nullptr, g.w.kernel * tap, tap, merged ? g.O : 1, merged ? 1 : Cg, g.O_per_group() * Cg};
+    w_ = {nullptr, g.w.kernel * tap, tap, merged_ ? g.O : 1, merged_ ? 1 : Cg, g.O_per_group() * Cg};
   }
 
   // Of the copy.
@@ -64,7 +64,7 @@ template <class S, class A> class PhaseWeights {
   const Kernels<S, A>& kernels_;
   ConvGeometry g_;
   WeightView<const S> given_, w_;
-  bool merged_, copies_, taps_in_row_;
+  bool merged_, copies_, taps_in_row_;  // merged: phases across are channels
 };
 
 // Of one phase, behind its header.
@@ -74,17 +74,18 @@ template <class A> struct PackedPhase {
 };
 
 // Those of a transposed convolution: one packing after the other, of phases in the order of their first taps, down and
-// across. So they do not depend on the padding.
+// across, unless those across are one. So they do not depend on the padding.
 template <class S, class A> class PackedPhases {
  public:
-  // Of g, kernel sizes, C, O, groups, strides and dilations are read.
-  PackedPhases(const Kernels<S, A>& kernels, const ConvGeometry& g, bool merged) : kernels_(kernels) {
-    const int64_t columns = across(g, merged);
+  PackedPhases(const Kernels<S, A>& kernels, const ConvGeometry& g) : kernels_(kernels) {
+    const PhasesAcross across = phases_across(kernels, g);
+    const int64_t columns = count_across(g, across);
     for (int64_t tap = 0; tap < first_taps(g.h) * columns; ++tap) {
-      const AxisPhase h = input_gradient_phase(g.h, tap / columns), w = input_gradient_phase(g.w, tap % columns);
+      const AxisPhase h = input_gradient_phase(g.h, tap / columns);
+      const AxisPhase w = across == PhasesAcross::in_turn ? all_phases(g.w) : input_gradient_phase(g.w, tap % columns);
       ConvGeometry phase = {};
       phase.C = g.O;
-      phase.O = merged ? g.w.stride * g.C : g.C;
+      phase.O = across == PhasesAcross::channels ? g.w.stride * g.C : g.C;
       phase.groups = g.groups;
       phase.h = h.axis;
       phase.w = w.axis;
@@ -93,8 +94,8 @@ template <class S, class A> class PackedPhases {
   }
 
   // Which of them has these first taps.
-  static int64_t index(const ConvGeometry& g, bool merged, const AxisPhase& h, const AxisPhase& w) {
-    return h.first_tap() * across(g, merged) + w.first_tap();
+  static int64_t index(const ConvGeometry& g, PhasesAcross across, const AxisPhase& h, const AxisPhase& w) {
+    return h.first_tap() * count_across(g, across) + w.first_tap();
   }
 
   int64_t elements() const {
@@ -135,7 +136,9 @@ template <class S, class A> class PackedPhases {
     AxisPhase h, w;
   };
 
-  static int64_t across(const ConvGeometry& g, bool merged) { return merged ? 1 : first_taps(g.w); }
+  static int64_t count_across(const ConvGeometry& g, PhasesAcross across) {
+    return across == PhasesAcross::each ? first_taps(g.w) : 1;
+  }
 
   PackedWeights<S, A> weights_of(const Phase& phase) const {
     const auto suits = [](const Axis& axis) { return axis.kernel == 3 && axis.dilation == 1; };

@@ -1,21 +1,23 @@
 // The input gradient as forward convolutions of the output gradient, never a scatter. For stride s the rows of the
 // input gradient fall into s phases (row % s), each reached by every s-th tap only; a phase is a stride-1 convolution
 // with these taps, reversed, and with the weight's channels exchanged. So s_h*s_w convolutions fill the gradient, or
-// s_h where the phases across are alike: then they are channels of one convolution (patches, 2x2 kernels of stride 2).
+// s_h where the phases across make one: where they are alike, its channels (patches, 2x2 kernels of stride 2), and in
+// depthwise layers of stride 2 in turn.
 #pragma once
 
 #include <algorithm>
 #include <numeric>
 #include <vector>
 
-#include "geometry.h"
+#include "lanewise_plan.h"
 
 namespace nhwc_conv {
 
-// One phase of one axis: the axis of its convolution, its first row, and the taps (from the last to the first).
+// One phase of one axis, or all of them: the axis of its convolution, its first row and the step to the next, and the
+// taps (from the last to the first).
 struct AxisPhase {
   Axis axis;
-  int64_t first, last_tap, tap_step;
+  int64_t first, step, last_tap, tap_step;
 
   int64_t first_tap() const { return last_tap - (axis.kernel - 1) * tap_step; }
 };
@@ -29,6 +31,7 @@ inline int64_t first_taps(const Axis& forward) { return clamp(forward.kernel, 0,
 // `forward`, the kernel, the stride and the dilation tell which taps these are.
 inline AxisPhase input_gradient_phase(const Axis& forward, int64_t first_tap) {
   AxisPhase result;
+  result.step = forward.stride;
   result.tap_step = tap_step(forward);
   const int64_t offset = first_tap * forward.dilation - forward.pad, back = floor_div(offset, forward.stride);
   result.first = offset - back * forward.stride;
@@ -54,13 +57,24 @@ inline std::vector<AxisPhase> phases_with_taps(const Axis& forward) {
   return phases;
 }
 
+// All phases of an axis without dilation in turn: the whole kernel runs over grad, whose rows stand a stride apart.
+inline AxisPhase all_phases(const Axis& forward) {
+  const int64_t places = max((forward.output - 1) * forward.stride + 1, 0), taps = forward.kernel;
+  return {{places, forward.input, taps, 1, 1, taps - 1 - forward.pad, forward.stride}, 0, 1, taps - 1, 1};
+}
+
+// Which convolutions the phases across are: one each; or all one, of which they are channels, or outputs in turn.
+enum class PhasesAcross { each, channels, in_turn };
+
 // Where every phase across has the same number of taps and these meet the same grad, the phases of one place are
 // channels of one convolution: in dx they are neighbours. By the geometry alone: with so many channels more, sums of
-// few are made in another order.
-inline bool phases_are_channels(const ConvGeometry& g) {
+// few are made in another order. And by no size of an image where weights are packed for them.
+template <class A> PhasesAcross phases_across(const Arithmetic<A>& kernels, const ConvGeometry& g) {
   const Axis& w = g.w;
-  return g.groups == 1 && w.stride > 1 && w.dilation == 1 && w.kernel % w.stride == 0 && w.pad % w.stride == 0 &&
-         w.input % w.stride == 0;
+  if (w.stride == 1 || w.dilation > 1) return PhasesAcross::each;
+  const bool are_alike = w.kernel % w.stride == 0 && w.pad % w.stride == 0 && w.input % w.stride == 0;
+  if (g.groups == 1 && are_alike) return PhasesAcross::channels;
+  return takes_half_steps(kernels, g) ? PhasesAcross::in_turn : PhasesAcross::each;
 }
 
 }  // namespace nhwc_conv

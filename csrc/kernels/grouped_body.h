@@ -99,13 +99,7 @@ NHWC_INLINE void grouped_tiles(const TileArgs<T>& t, int64_t n) {
     for (int64_t i = 0; i < t.I; ++i) {
       grouped_channels<T, LANES, ROWS, VECTORS, STEP, G>(sum, a + i * t.a_i, t.b + n + i * t.b_i, t);
     }
-    row = c;
-    NHWC_UNROLL(16)
-    for (int m = 0; m < ROWS; ++m, row += t.c_m) {
-      NHWC_POINTER(row);
-      NHWC_UNROLL(4)
-      for (int v = 0; v < VECTORS; ++v) store<T, LANES>(row + v * LANES, clamped(t, sum[m][v]));
-    }
+    lanewise_store<T, T, T, LANES, ROWS, VECTORS>(sum, t, c, t.c_m, 0);
   }
 }
 
@@ -113,12 +107,11 @@ NHWC_INLINE void grouped_tiles(const TileArgs<T>& t, int64_t n) {
 template <class T, int LANES, int ROWS, int STEP, int G> void grouped_columns(const TileArgs<T>& t) {
   const int VECTORS = NHWC_ISA_REGISTERS >= 32 || ROWS <= 4 ? 2 : 1;
   int64_t n = 0;
-  for (; VECTORS > 1 && n + VECTORS * LANES <= t.columns; n += VECTORS * LANES) {
-    grouped_tiles<T, LANES, ROWS, VECTORS, STEP, G>(t, n);
+  const int64_t last = t.columns - LANES, last_of_many = t.columns - VECTORS * LANES;
+  for (; VECTORS > 1 && n < last && last_of_many >= 0; n += VECTORS * LANES) {
+    grouped_tiles<T, LANES, ROWS, VECTORS, STEP, G>(t, n < last_of_many ? n : last_of_many);
   }
-  for (; n < t.columns; n += LANES) {
-    grouped_tiles<T, LANES, ROWS, 1, STEP, G>(t, n + LANES < t.columns ? n : t.columns - LANES);
-  }
+  for (; n < t.columns; n += LANES) grouped_tiles<T, LANES, ROWS, 1, STEP, G>(t, n < last ? n : last);
 }
 
 template <class T, int LANES, int ROWS, int G> void grouped(const TileArgs<T>& t) {
@@ -136,10 +129,3 @@ template <class T, int LANES, int ROWS, int G> struct GroupedRows {
 template <class T, int LANES, int G> struct GroupedRows<T, LANES, 0, G> {
   static void enter(GroupedKernels<T>&) {}
 };
-
-// For every width of a group that the widest vectors hold whole.
-template <class T, int G> void enter_grouped(Arithmetic<T>& kernels, int width) {
-  const int LANES = NHWC_ISA_VECTOR_BYTES / sizeof(T);
-  GroupedRows<T, LANES, kMaxLanewiseRows, G>::enter(kernels.grouped[width]);
-  if constexpr (2 * G <= LANES) enter_grouped<T, 2 * G>(kernels, width + 1);
-}

@@ -102,14 +102,16 @@ NHWC_ALWAYS_INLINE void gradient_tiles(const TileArgs<T>& t, int64_t n, int64_t 
 template <class T, int LANES, int TAPS, int G, bool SLIDES> void gradient_columns(const TileArgs<T>& t) {
   const int CHAINS = NHWC_ISA_REGISTERS >= 32 ? 24 : 12, FIT = CHAINS / (TAPS * gradient_channels_at_once<G>());
   const int VECTORS = FIT >= 4 ? 4 : FIT >= 2 ? 2 : 1;
-  const int64_t last = t.columns - LANES;
+  const int64_t last = t.columns - LANES, last_of_many = t.columns - VECTORS * LANES;
   int64_t n = 0;
-  for (; VECTORS > 1 && n + VECTORS * LANES <= t.columns; n += VECTORS * LANES) {
-    gradient_tiles<T, LANES, TAPS, VECTORS, G, SLIDES>(t, n, 0);
+  // As in lanewise_columns.
+  for (; VECTORS > 1 && n < last && last_of_many >= 0; n += VECTORS * LANES) {
+    const int64_t at = n < last_of_many ? n : last_of_many;
+    gradient_tiles<T, LANES, TAPS, VECTORS, G, SLIDES>(t, at, t.mode == Mode::add ? n - at : 0);
   }
   for (; n < t.columns; n += LANES) {
     const int64_t at = n < last ? n : last;
-    gradient_tiles<T, LANES, TAPS, 1, G, SLIDES>(t, at, n - at);
+    gradient_tiles<T, LANES, TAPS, 1, G, SLIDES>(t, at, t.mode == Mode::add ? n - at : 0);
   }
 }
 
@@ -128,8 +130,10 @@ template <class T, int LANES, int G> struct GradientTaps<T, LANES, 0, G> {
   static void enter(GroupedKernels<T>&) {}
 };
 
-template <class T, int G> void enter_grouped_gradients(Arithmetic<T>& kernels, int width) {
+// Both kinds, for every width of a group that the widest vectors hold whole.
+template <class T, int G> void enter_grouped(Arithmetic<T>& kernels, int width) {
   const int LANES = NHWC_ISA_VECTOR_BYTES / sizeof(T);
+  GroupedRows<T, LANES, kMaxLanewiseRows, G>::enter(kernels.grouped[width]);
   GradientTaps<T, LANES, kMaxGradientTaps, G>::enter(kernels.grouped[width]);
-  if constexpr (2 * G <= LANES) enter_grouped_gradients<T, 2 * G>(kernels, width + 1);
+  if constexpr (2 * G <= LANES) enter_grouped<T, 2 * G>(kernels, width + 1);
 }

@@ -49,7 +49,6 @@ template <class S, class A> void enter(Kernels<S, A>& kernels) {
   enter_transposed(kernels);
   enter_lanewise_families<S>(kernels);
   enter_grouped<A, 2>(kernels, 0);
-  enter_grouped_gradients<A, 2>(kernels, 0);
   enter_dot_families(kernels);
   kernels.winograd2 = winograd_transforms<A, 2>();
   kernels.winograd4 = winograd_transforms<A, 4>();

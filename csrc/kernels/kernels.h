@@ -129,7 +129,13 @@ template <class T> struct TileFamily : TileHeights {
 };
 
 // Lanewise kernels of one width of vectors, for any number of columns from `lanes` up; rounding_rows as above.
+// half_steps[first] is of mode fresh, for kHalfStepRows rows and K = kHalfSteps. Steps of k and of m are halves of a_k
+// there: A has a vector for every second step, from `first` on, and products without one are left out.
+//   C[m*c_m + n] = bias[n] + sum over j < J, and k < K where p = k + m - first is even and not negative,
+//                            of A[j*a_j + p/2*a_k + n] * B[j*b_j + k*b_k + n]
+// The widest vectors have it, else it is null.
 constexpr int kMaxLanewiseRows = 8;
+constexpr int kHalfSteps = 3, kHalfStepRows = 4;
 template <class T> struct LanewiseFamily {
   int lanes;
   // The most rows that are worth asking for where tiles are many: in general, and where they follow each other a
@@ -137,9 +143,11 @@ template <class T> struct LanewiseFamily {
   int rows_of_many, rows_of_rolling;
   TileFn<T> rows[kMaxLanewiseRows];
   TileFn<T> rounding_rows[kMaxLanewiseRows];
+  TileFn<T> half_steps[2];
 };
 
-// Grouped kernels of one J, for any number of groups that fill the widest vector; gradient[m - 1] is of m rows.
+// Grouped kernels of one J, for any number of groups that fill the widest vector: of mode fresh, and the gradient of m
+// rows, gradient[m - 1].
 constexpr int kMaxGradientTaps = 3;
 template <class T> struct GroupedKernels {
   TileFn<T> rows[kMaxLanewiseRows];

@@ -1,7 +1,11 @@
 // Lanewise tiles of any shape, for lanewise_body.h.
 
-// TAPS steps of k where a_m = STEP*a_k: neighbouring rows read the same vectors of A, each of which is loaded once for
-// all rows. Each row's order of k is that of lanewise_steps.
+// How far a step of m is, in steps of k: STEP > 0: a_m = STEP*a_k. Or both are one, and A has every second of them,
+// from the first or from the one after it.
+constexpr int kHalfStepsFromFirst = 0, kHalfStepsFromSecond = -1;
+
+// TAPS steps of k: neighbouring rows read the same vectors of A, each of which is loaded once for all rows. Each row's
+// order of k is that of lanewise_steps.
 template <class T, class A, int LANES, int ROWS, int VECTORS, int TAPS, int STEP>
 NHWC_INLINE void lanewise_window(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const T* a, const T* b,
                                  const TileArgs<T>& t) {
@@ -15,15 +19,17 @@ NHWC_INLINE void lanewise_window(typename Lanes<A, LANES>::vector (*sum)[VECTORS
       right[k] = load<A, LANES>(from);
     }
     from = a + v * LANES;
+    const int SPACING = STEP > 0 ? STEP : 1, EVERY = STEP > 0 ? 1 : 2;
     NHWC_UNROLL(32)
-    for (int p = 0; p < (ROWS - 1) * STEP + TAPS; ++p, from += t.a_k) {
+    for (int p = STEP > 0 ? 0 : -STEP; p < (ROWS - 1) * SPACING + TAPS; p += EVERY, from += t.a_k) {
       NHWC_POINTER(from);
       typename Lanes<A, LANES>::vector left = load<A, LANES>(from);
       // Sums, B and one vector of A; with fewer registers than that, B comes first.
       if (ROWS * VECTORS + TAPS < NHWC_ISA_REGISTERS - 2) NHWC_IN_REGISTER(left);
       NHWC_UNROLL(8)
       for (int k = 0; k < TAPS; ++k) {
-        if (p >= k && (p - k) % STEP == 0 && (p - k) / STEP < ROWS) sum[(p - k) / STEP][v] += left * right[k];
+        const int m = (p - k) / SPACING;
+        if (p >= k && (p - k) % SPACING == 0 && m < ROWS) sum[m][v] += left * right[k];
       }
     }
   }
@@ -107,14 +113,21 @@ NHWC_INLINE void lanewise_store(typename Lanes<A, LANES>::vector (*sum)[VECTORS]
                                 int64_t c_m, int64_t from) {
   const bool adds = sizeof(R) == sizeof(A) && t.mode == Mode::add;
   if (from == 0) {
+    if (adds || t.clamps) {
+      NHWC_UNROLL(16)
+      for (int m = 0; m < ROWS; ++m) {
+        NHWC_UNROLL(4)
+        for (int v = 0; v < VECTORS; ++v) {
+          if (adds) sum[m][v] += load_sums<A, LANES>(c + m * c_m + v * LANES);
+          sum[m][v] = clamped(t, sum[m][v]);
+        }
+      }
+    }
     NHWC_UNROLL(16)
     for (int m = 0; m < ROWS; ++m, c += c_m) {
       NHWC_POINTER(c);
       NHWC_UNROLL(4)
-      for (int v = 0; v < VECTORS; ++v) {
-        if (adds) sum[m][v] += load_sums<A, LANES>(c + v * LANES);
-        store<A, LANES>(c + v * LANES, clamped(t, sum[m][v]));
-      }
+      for (int v = 0; v < VECTORS; ++v) store<A, LANES>(c + v * LANES, sum[m][v]);
     }
     return;
   }

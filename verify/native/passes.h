@@ -153,9 +153,8 @@ S* input_gradient(const Call<S, A>& call, Algorithm algorithm, const nhwc_conv::
 // With weights of phases that are packed ahead, and a bias of zeros; null where the headers are not recognised.
 template <class S, class A> S* transposed_packed(const Call<S, A>& call, Algorithm algorithm) {
   const nhwc_conv::ConvGeometry& g = call.g;
-  const bool merged = nhwc_conv::phases_are_channels(g);
-  const nhwc_conv::PackedPhases<S, A> phases(call.kernels, g, merged);
-  const nhwc_conv::PhaseWeights<S, A> weights(call.kernels, g, call.tensors.w, merged);
+  const nhwc_conv::PackedPhases<S, A> phases(call.kernels, g);
+  const nhwc_conv::PhaseWeights<S, A> weights(call.kernels, g, call.tensors.w);
   A* packed = poisoned<A>(call.memory.packed, call.place, phases.elements());
   std::vector<S> copy(weights.elements());
   call.memory.inputs_read_only(true);
