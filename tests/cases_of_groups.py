@@ -83,6 +83,9 @@ DEPTHWISE = [
     Case(
         "depthwise_c4_abreast", (1, 7, 23, 4), (3, 5, 1, 4), groups=4, padding=(2, 3, 0, 1), dilation=(2, 1)
     ),
+    Case("depthwise_c24_abreast", (2, 9, 19, 24), (3, 3, 1, 24), padding=2, dilation=2, groups=24, bias=True),
+    Case("depthwise_c20_abreast", (1, 5, 21, 20), (2, 5, 1, 20), dilation=(1, 3), padding=(0, 5), groups=20),
+    Case("depthwise_c40_dilated", (1, 9, 19, 40), (3, 3, 1, 40), padding=2, dilation=2, groups=40),
     Case("depthwise_c12_abreast", (1, 3, 18, 12), (1, 3, 1, 12), groups=12, dilation=(1, 2), bias=True),
     Case("depthwise_valid", (2, 7, 9, 9), (3, 3, 1, 9), groups=9),
     Case("depthwise_stride2", (2, 9, 10, 16), (3, 3, 1, 16), stride=2, padding=1, groups=16),

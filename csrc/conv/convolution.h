@@ -77,8 +77,8 @@ ConvPlan make_plan(const Kernels<S, A>& kernels, const ConvGeometry& g, const Im
   ConvPlan plan = {};
   plan.g = g;
   const bool lanewise = takes_lanes<A>(kernels, g), transformed = prepacked && keeps_winograd(*prepacked, g);
-  const bool pairs = takes_pairs(kernels, g, algorithm);
-  const double direct_cost = pairs ? kernels.pairs->product_cost : is_grouped<A>(kernels, g) ? kGroupedCost : 1;
+  const bool pairs = takes_pairs(kernels, g, algorithm), grouped = is_grouped<A>(kernels, g);
+  const double direct_cost = pairs ? kernels.pairs->product_cost : grouped ? kGroupedCost : 1;
   const auto weights = transformed ? WinogradWeights::prepacked : WinogradWeights::given;
   // Neither panels of pairs nor lanes hold what Winograd could transform.
   const bool has_weights = !prepacked || transformed || !(pairs || lanewise);
@@ -90,7 +90,7 @@ ConvPlan make_plan(const Kernels<S, A>& kernels, const ConvGeometry& g, const Im
   }
   // Planes read weights that were packed for lanes as if they were given: a group is one tile, which needs no packing.
   const bool dense_may = !is_direct_by_name(algorithm) && g.C_per_group() > 1 && (!prepacked || std::is_same_v<S, A>);
-  if (is_grouped<A>(kernels, g) || (lanewise && !(dense_may && takes_planes<A>(kernels, g)))) {
+  if (grouped || (lanewise && !(dense_may && takes_planes<A>(kernels, g)))) {
     const RowPadding padding = algorithm == Algorithm::im2col ? RowPadding::always : RowPadding::if_better;
     plan.kind = make_lanewise_plan(kernels, g, x, has_lanes_in_order<S, A>(g, w), threads, padding, result);
     return plan;

@@ -51,8 +51,8 @@ struct LanewisePlan : PlanMemory {
   bool pack_weights;
   int64_t packed_row;               // from one tap and channel of packed weights to the next
   int64_t item_height, item_width;  // outputs
-  // Channels that do not fill a vector: so many pixels side by side fill some, with as many copies of the weights,
-  // which stand behind the staged input. Else one, and no copies.
+  // Channels that do not fill vectors: so many pixels side by side do, with as many copies of the weights, which stand
+  // behind the staged input. Else one, and no copies.
   int64_t pixels_abreast, repeated_elements;
   bool by_rows;     // tiles of few pixels, one row of outputs after the other
   bool asks_ahead;  // tiles ask for what the next ones read and write: processors do not foresee it
@@ -159,6 +159,19 @@ template <class A> bool reads_in_order(const Arithmetic<A>& kernels, const ConvG
   return groups_are_channels(g) && !rolls && g.taps() <= kOrderedTaps && pixel_bytes<A>(g) >= kOrderedPixelBytes;
 }
 
+// Pixels of a row that tiles take for one: as few as fill whole vectors, where a pixel does not. Neighbouring outputs
+// then share no loads, as they do not under dilated kernels anyway, but of large pixels, of which tiles take others.
+template <class A> int64_t pixels_abreast(const Arithmetic<A>& kernels, const ConvGeometry& g) {
+  const int64_t lanes = kernels.lanewise[0].lanes;
+  if (!groups_are_channels(g) || g.w.stride > 1 || g.w.apart > 1) return 1;
+  const bool is_dilated = g.w.dilation > 1 && pixel_bytes<A>(g) < kSharedPixelBytes;
+  if (g.C >= 2 * lanes && !is_dilated) return 1;
+  int64_t pixels = 1;
+  while (pixels * g.C % lanes != 0) pixels *= 2;
+  const bool pays = g.C < lanes || is_dilated || pixels == 2;
+  return pays && pixels <= g.w.output ? pixels : 1;
+}
+
 // Lanes of an item whose input is staged. Where the pixels of a channel are neighbours, those of its rows should be
 // read together: as many channels as fit with all of their pixels, down to as many as are transposed at once.
 inline int64_t staged_lanes(const ConvGeometry& g, bool planar, int64_t elements) {
@@ -215,18 +228,14 @@ LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry
   if (!plan.layout.staged && goes_in_few_rows<A>(g)) plan.item_height = min(plan.item_height, few_rows(g));
   plan.asks_ahead = !plan.layout.staged && g.N * image_bytes<A>(g) >= kAskedImageBytes;
   plan.by_rows = goes_by_rows<A>(g) || (plan.asks_ahead && reads_in_order(kernels, g));
-  const int64_t taps = g.taps(), lanes = kernels.lanewise[0].lanes;
+  const int64_t taps = g.taps();
   const bool rows_collide = plan.grouped
                                 ? g.depth() > kCacheWays * cache_sets(g.O * static_cast<int64_t>(sizeof(A)))
                                 : plan.layout.staged && meets_in_few_sets<A>(g.O) && collides<A>(kernels, g, g.O);
   plan.pack_weights = !lanes_in_order || rows_collide;
   plan.packed_row = spread<A>(g.O);
   plan.packed_elements = plan.pack_weights ? taps * g.C_per_group() * plan.packed_row : 0;
-  // As few as fill whole vectors.
-  int64_t abreast = 1;
-  while (g.C < lanes && abreast * g.C % lanes != 0) abreast *= 2;
-  plan.pixels_abreast =
-      groups_are_channels(g) && g.w.stride == 1 && g.w.apart == 1 && abreast <= g.w.output ? abreast : 1;
+  plan.pixels_abreast = pixels_abreast<A>(kernels, g);
   plan.repeated_elements = plan.pixels_abreast > 1 ? (taps + 1) * plan.pixels_abreast * g.C : 0;
   plan.finishes = result.takes_finished_sums() && (std::is_same_v<S, A> || !(plan.grouped || g.w.apart > 1));
   const int64_t outputs = plan.item_height * plan.item_width * plan.layout.item_channels;

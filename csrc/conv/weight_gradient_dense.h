@@ -2,6 +2,8 @@
 // (kernel position, input channel) by output channels, reduced over pixels; no im2col buffer.
 #pragma once
 
+#include <cstring>
+
 #include "partial_sums.h"
 #include "weight_gradient_result.h"
 #include "weight_gradient_stage.h"
@@ -124,29 +126,39 @@ template <class S, class A> class DenseWeightGradient {
 
   // Products of the pixels ys x xs with all tiles of columns; the range of rows is counted from tap (i, j).
   void add_products(Block& block, const GradientRows& rows, Range ys, Range xs, const Sums& sums, Mode mode) const {
-    const bool nothing = ys.empty() || xs.empty();
-    if (nothing && mode == Mode::add) return;
     const GradientOperand &by_rows = plan_.by_rows, &by_columns = plan_.by_columns;
+    const int64_t row = rows.group * by_rows.channels + rows.range.begin, tap = rows.i * o_.g.w.kernel + rows.j;
+    // Swapped, sums stand as [O][KH][KW][C/groups].
+    const int64_t c_m = plan_.swapped() ? o_.g.depth() : sums.channel;
+    const auto sums_of = [&](int64_t column) {
+      return sums.data + (plan_.swapped()
+                              ? row * c_m + tap * o_.g.C_per_group() + column
+                              : tap * sums.tap + rows.range.begin * c_m + rows.group * by_columns.channels + column);
+    };
+    if (ys.empty() || xs.empty()) {
+      if (mode == Mode::add) return;
+      stage_.each_tile(block, [&](Range columns, const ImageView<const A>&, int64_t tiles) {
+        for (int64_t m = 0; m < rows.range.size(); ++m) {
+          std::memset(sums_of(columns.begin) + m * c_m, 0, tiles * columns.size() * sizeof(A));
+        }
+      });
+      return;
+    }
     const auto first_pixel = [&](const GradientOperand& operand, const ImageView<const A>& view) {
-      if (nothing) return view.data;
       return view.data + operand.h.input_of(ys.begin, rows.i) * view.h + operand.w.input_of(xs.begin, rows.j) * view.w;
     };
-    const int64_t row = rows.group * by_rows.channels + rows.range.begin;
     const ImageView<const A>& left = block.rows;
     TileArgs<A> args = {};
     args.set_a(first_pixel(by_rows, left) + row, 1, left.n, by_rows.h.stride * left.h, by_rows.w.stride * left.w);
     args.mode = mode;
-    // Swapped, sums stand as [O][KH][KW][C/groups].
-    const int64_t tap = rows.i * o_.g.w.kernel + rows.j;
-    args.c_m = plan_.swapped() ? o_.g.depth() : sums.channel;
+    args.c_m = c_m;
     stage_.each_tile(block, [&](Range columns, const ImageView<const A>& right, int64_t tiles) {
       const int64_t column = rows.group * by_columns.channels + columns.begin;
       args.set_b(first_pixel(by_columns, right) + column, right.n, by_columns.h.stride * right.h,
                  by_columns.w.stride * right.w);
       args.set_sums(block.images.size(), ys.size(), xs.size());
       join_loops(args);
-      args.c = sums.data + (plan_.swapped() ? row * args.c_m + tap * o_.g.C_per_group() + columns.begin
-                                            : tap * sums.tap + rows.range.begin * args.c_m + column);
+      args.c = sums_of(columns.begin);
       args.columns = columns.size();
       args.set_tiles(tiles, 0, args.columns, args.columns);
       ask(args, block);

@@ -41,6 +41,10 @@ class TransposedCall(NamedTuple):
     def nchw(self) -> int:
         return self.kind & 1
 
+    @property
+    def has_activation(self) -> bool:
+        return self.kind >> 8 != 0
+
 
 def transposed_call(
     nchw: bool,
@@ -79,7 +83,7 @@ def convolve_transposed(
 ) -> Tensor | None:
     """The transposed convolution of tensors that are short; None where it is computed in another way, or refused."""
     # Added to rounded results, as with a gradient to come; not if an activation is still to come.
-    late = bias if ARITHMETIC[x.dtype] != x.dtype and call.kind >> 8 == 0 else None
+    late = bias if ARITHMETIC[x.dtype] != x.dtype and not call.has_activation else None
     outputs = w.shape[1 if call.nchw else 2] * call.groups if w.dim() == 4 else 0
     if late is not None and (late.dtype != x.dtype or late.shape != (outputs,)):
         return None
