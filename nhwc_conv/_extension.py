@@ -6,13 +6,25 @@ NHWC_CONV_DISABLE_EXT=1 leaves it out on purpose. Either way the ops stay, compu
 from __future__ import annotations
 
 import os
+import sys
 import warnings
+from pathlib import Path
 
 import torch  # the extension links against its libraries
 
 from . import _native
 
 version = "0.1.0"
+
+
+def hidden_package() -> str:
+    """Where these are sources, in which Python runs, and the package is installed elsewhere."""
+    for folder in sys.path:
+        other = Path(folder, "nhwc_conv", _native.PATH.name)
+        if other.exists():
+            return f" in {_native.PATH.parent}, which hides {other.parent}: run Python in another folder"
+    return ""
+
 
 disabled = os.environ.get("NHWC_CONV_DISABLE_EXT", "0") not in ("", "0")
 module: _native.Native | None = None
@@ -21,7 +33,7 @@ reason = ""  # why `module` is None
 if disabled:
     reason = "it is disabled by NHWC_CONV_DISABLE_EXT"
 elif not _native.PATH.exists():
-    reason = "it is not built"
+    reason = "it is not built" + hidden_package()
 else:
     try:
         module = _native.Native()

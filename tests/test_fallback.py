@@ -61,3 +61,14 @@ def test_an_extension_that_does_not_load(content, said, tmp_path):
     if content is not None:
         (package / "libnhwc_conv.so").write_bytes(content)
     assert run(tmp_path).count(said) == 2
+
+
+def test_sources_that_hide_the_installed_package_say_so(tmp_path):
+    sources, installed = tmp_path / "sources", tmp_path / "installed"
+    shutil.copytree(
+        ROOT / "nhwc_conv", sources / "nhwc_conv", ignore=shutil.ignore_patterns("*.so", "__pycache__")
+    )
+    (installed / "nhwc_conv").mkdir(parents=True)
+    (installed / "nhwc_conv" / "libnhwc_conv.so").write_bytes(b"")
+    out = run(sources, PYTHONPATH=os.pathsep.join(map(str, (sources, installed))))
+    assert out.count(f"hides {installed / 'nhwc_conv'}: run Python in another folder") == 2
