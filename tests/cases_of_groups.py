@@ -55,6 +55,9 @@ GROUPED = [
 
 # Groups whose outputs fill no vector, and rows of outputs that fill one: lanes run along the rows.
 PLANES = [
+    Case("planes_of_3_to_3", (2, 5, 20, 30), (3, 3, 3, 30), padding=1, groups=10, bias=True),
+    Case("planes_of_6_to_2", (1, 4, 37, 24), (2, 3, 6, 8), padding=(0, 1), groups=4),
+    Case("planes_of_12_to_2_1x1", (2, 5, 18, 24), (1, 1, 12, 4), groups=2, bias=True),
     Case("planes_of_8", (2, 6, 20, 40), (3, 3, 8, 40), padding=1, groups=5, bias=True),
     Case("planes_of_4", (1, 7, 37, 12), (3, 3, 4, 12), padding=1, groups=3),
     Case("planes_of_4_wide", (1, 7, 37, 12), (2, 3, 4, 12), padding=1, groups=3),

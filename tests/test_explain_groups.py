@@ -36,6 +36,10 @@ def test_lanes_run_along_rows_where_the_outputs_of_a_group_fill_no_vector(isa):
         assert plan((1, 64, 64, 3), (3, 3, 3, 12))[0] == plan((1, 64, 64, 12), (3, 3, 12, 16))[0] == "view"
     if isa != "baseline":
         assert plan((1, 56, 56, 160), (3, 3, 5, 128), groups=32)[0] == "planes"
+        # Three outputs or fewer, of channels that fill no vector.
+        assert plan((1, 56, 56, 60), (3, 3, 3, 60), groups=20)[0] == "planes"
+        assert plan((1, 56, 56, 60), (3, 3, 3, 60), groups=20, stride=2)[0] == "lanes"
+        assert plan((1, 56, 56, 128), (3, 3, 32, 12), groups=4)[0] != "planes"
 
 
 def test_rows_are_padded_where_runs_of_outputs_with_the_same_taps_are_short(isa):

@@ -26,7 +26,7 @@ template <class S, class A> class Forward {
       exchanged_ = {g_.N, x_.n, result_.y.n, result_.residual.n};
       exchange_roles(g_, x_, weights_.view, result_);
     } else {
-      join_pixels(g_, x_, result_);
+      join_pixels(kernels, g_, x_, result_);
     }
     const Prepacked* prepacked = weights_.packed ? &weights_.layout : nullptr;
     plan_ = make_plan(kernels, g_, x_, weights_.view, result_, algorithm, threads, prepacked);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "dense.h"
+#include "lanewise_plan.h"
 
 namespace nhwc_conv {
 
@@ -29,7 +30,8 @@ template <class A> int64_t plane_width(const Arithmetic<A>& kernels, const ConvG
 template <class A> bool takes_planes(const Arithmetic<A>& kernels, const ConvGeometry& g) {
   const int64_t lanes = kernels.family[0].lanes, size = sizeof(A);
   if (kernels.reduction_step > 1) return false;  // steps that end with a group would be short
-  if (g.O_per_group() <= kMaxDotFamilies) {
+  // Better than lanes over all groups, which take a copy of each input for every output of its group.
+  if (g.O_per_group() <= kMaxDotFamilies && !is_lanewise(kernels, g)) {
     // Lanes along the reduction are better, but for the end of a run that fills no vector.
     const int64_t run = (g.w.dilation == 1 ? g.w.kernel : 1) * g.C_per_group();
     const bool whole = run >= kernels.dot_lanes && run % kernels.dot_lanes == 0;

@@ -1,10 +1,7 @@
 // 1x1 convolutions of stride 1 without padding: products of two matrices, if pixels lie evenly in memory.
 #pragma once
 
-#include "finish.h"
-#include "geometry.h"
-#include "tuning.h"
-#include "views.h"
+#include "planes.h"
 
 namespace nhwc_conv {
 
@@ -15,17 +12,20 @@ inline bool is_pointwise(const ConvGeometry& g) {
   return keeps(g.h) && keeps(g.w);
 }
 
-// One product over all pixels: the geometry becomes that of one long row.
+// One product over all pixels: the geometry becomes that of one long row. Not where that is too long for planes, which
+// hold some rows of the image.
 template <class S, class A>
-void join_pixels(ConvGeometry& g, const ImageView<const S>& x, const Result<S, A>& result) {
+void join_pixels(const Arithmetic<A>& kernels, ConvGeometry& g, const ImageView<const S>& x,
+                 const Result<S, A>& result) {
   const auto is_even = [&](const auto& view) {
     return view.h == g.w.input * view.w && (g.N == 1 || view.n == g.h.input * view.h);
   };
   if (!is_pointwise(g) || !is_even(x) || !is_even(result.y)) return;
   if (result.residual.data != nullptr && !is_even(result.residual)) return;
-  const int64_t pixels = g.N * g.h.input * g.w.input;
-  g.N = g.h.input = g.h.output = 1;
-  g.w.input = g.w.output = pixels;
+  ConvGeometry row = g;
+  row.N = row.h.input = row.h.output = 1;
+  row.w.input = row.w.output = g.N * g.h.input * g.w.input;
+  if (g.groups == 1 || takes_planes(kernels, row) || !takes_planes(kernels, g)) g = row;
 }
 
 // Whether images and weights may exchange roles. Of an image in NCHW memory, pixels are neighbours as the outputs of a
