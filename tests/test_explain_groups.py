@@ -80,13 +80,13 @@ def test_weight_gradients_of_groups_as_wide_as_a_vector_are_direct_where_images_
             assert plan["runner"] == f"weight_gradient_{runner}"
 
 
-@pytest.mark.parametrize(("channels", "runner"), [(15, "lanewise"), (16, "view")])
+@pytest.mark.parametrize(("channels", "runner"), [(15, "planes"), (16, "view")])
 def test_narrow_groups_whose_channels_fill_a_vector_have_lanes_over_these(channels, runner):
     for outputs in (1, 3):
         shapes = (1, 8, 8, 4 * channels), (1, 1, channels, 4 * outputs)
         assert nhwc_conv.explain(*shapes, groups=4)["runner"] == runner
         plan = nhwc_conv.explain(*shapes, groups=4, direction="weight_gradient")
-        assert plan["runner"] == f"weight_gradient_{'dense' if runner == 'view' else runner}"
+        assert plan["runner"] == f"weight_gradient_{'dense' if runner == 'view' else 'lanewise'}"
 
 
 def test_few_depthwise_channels_stand_abreast(isa):

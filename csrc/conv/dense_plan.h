@@ -37,6 +37,12 @@ template <class S, class A> class DensePlanner {
     if (!named_ && dense_.blocks() == 1 && takes_planes<A>(kernels_, g_)) {
       DensePlan dense = dense_;
       dense.algorithm = Algorithm::matmul;
+      // Outputs that are neighbours are read where they lie, as weights are that were packed for lanes.
+      if (layout_.weights_usable) {
+        dense.form = {false, choose_columns<A>(kernels_, g_.O_per_group(), 1)};
+        dense.pack_weights = false;
+        dense.packed_elements = 0;
+      }
       return make_planes_plan(kernels_, g_, dense, threads_, result_);
     }
     if (takes_stream()) return stream();
