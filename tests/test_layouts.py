@@ -222,3 +222,21 @@ def test_weight_gradients_of_groups_have_the_same_bits(dtype, isa):
         for g in (grad, transposed(0, 3, 1, 2)(grad), sliced(grad))
     ]
     assert all(torch.equal(results[0], result) for result in results)
+
+
+@pytest.mark.parametrize("channels", [17, 33, 40])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_half_steps_over_large_nchw_gradients(channels, dtype, isa):
+    """Of which an item stages some channels only, but as many as a vector has."""
+    w = torch.randint(-2, 3, (3, 3, 1, channels)).to(dtype)
+    grad = torch.randint(-2, 3, (1, 50, 50, channels)).to(dtype)
+    planar = grad.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    expected, dx = (
+        torch.ops.nhwc_conv.conv2d_input(g, w, [100, 100], [2, 2], [1, 1], [1, 1], channels)
+        for g in (grad, planar)
+    )
+    assert torch.equal(dx, expected)
+    exact = torch.nn.functional.conv_transpose2d(
+        grad.double().permute(0, 3, 1, 2), w.double().permute(3, 2, 0, 1), None, 2, 1, 1, channels
+    )
+    assert torch.equal(dx.double(), exact.permute(0, 2, 3, 1))

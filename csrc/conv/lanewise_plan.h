@@ -187,8 +187,9 @@ void choose_items(const ConvGeometry& g, const ImageView<const S>& x, bool plana
   LanesLayout& layout = plan.layout;
   const int64_t elements = bytes / static_cast<int64_t>(sizeof(A));
   const int64_t lanes = staged_lanes(g, planar, elements);
-  // Grouped kernels want a vector of lanes, of the smallest of nearly equal shares too.
-  const int64_t fewest = plan.grouped ? 2 * kWidestVectorBytes / static_cast<int64_t>(sizeof(A)) : kFewestStagedGroups;
+  // Grouped kernels and half steps want a vector of lanes, of the smallest of nearly equal shares too.
+  const int64_t fewest =
+      plan.grouped || g.w.apart > 1 ? 2 * kWidestVectorBytes / static_cast<int64_t>(sizeof(A)) : kFewestStagedGroups;
   const int64_t copies = layout.repeats ? Cg : 1;
   const int64_t groups = layout.staged ? ceil_div(max(lanes / copies, fewest), Og) : g.groups;
   layout.item_channels = min(groups, g.groups) * Og;
