@@ -88,7 +88,8 @@ ConvPlan make_plan(const Kernels<S, A>& kernels, const ConvGeometry& g, const Im
     if (transformed) plan.prepacked_offset = prepacked->direct_elements;
     return plan;
   }
-  // Planes read weights that were packed for lanes as if they were given: a group is one tile, which needs no packing.
+  // Planes read weights that were packed for lanes as if they were given: outputs are neighbours, which need no
+  // packing.
   const bool dense_may = !is_direct_by_name(algorithm) && g.C_per_group() > 1 && (!prepacked || std::is_same_v<S, A>);
   if (grouped || (lanewise && !(dense_may && takes_planes<A>(kernels, g)))) {
     const RowPadding padding = algorithm == Algorithm::im2col ? RowPadding::always : RowPadding::if_better;

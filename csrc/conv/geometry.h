@@ -52,16 +52,16 @@ struct Axis {
     return inside.empty() ? Range{0, 0} : inside;
   }
 
-  // Of some taps of output o those with an input: `count`, from `first` on, so far apart, the first of them with
-  // `input`, which is counted without the places between inputs.
+  // Of some taps of output o those with an input: `count`, from `first` on, each `apart` from the next, the first of
+  // them with `input`, which is counted without the places between inputs.
   struct Taps {
-    int64_t first, count, apart, input;
+    int64_t first, count, input;
   };
   Taps with_inputs(int64_t o, Range taps) const {
     const int64_t place = input_of(o, taps.begin);
-    if (apart == 1 || taps.empty()) return {taps.begin, taps.size(), 1, place};
+    if (apart == 1 || taps.empty()) return {taps.begin, taps.size(), place};
     const int64_t at = ceil_div(place, apart), passed = at * apart - place;
-    return {taps.begin + passed, max(ceil_div(taps.size() - passed, apart), 0), apart, at};
+    return {taps.begin + passed, max(ceil_div(taps.size() - passed, apart), 0), at};
   }
 
   // The outputs whose every tap falls inside the input.

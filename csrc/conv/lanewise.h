@@ -206,7 +206,7 @@ template <class S, class A> class LanewiseRunner {
     } else {
       args.set_sums(1, taps_h.size(), columns.count);
       args.set_a(a, a_m, 0, a_i, a_j);
-      args.set_b(b, 0, w.i, columns.apart * w.j);
+      args.set_b(b, 0, w.i, g.w.apart * w.j);
     }
     args.c_m = w.pixels * c_pixel;
     args.asks_ahead = plan_.asks_ahead;

@@ -107,11 +107,11 @@ template <class T, int LANES, int TAPS, int G, bool SLIDES> void gradient_column
   // As in lanewise_columns.
   for (; VECTORS > 1 && n < last && last_of_many >= 0; n += VECTORS * LANES) {
     const int64_t at = n < last_of_many ? n : last_of_many;
-    gradient_tiles<T, LANES, TAPS, VECTORS, G, SLIDES>(t, at, t.mode == Mode::add ? n - at : 0);
+    gradient_tiles<T, LANES, TAPS, VECTORS, G, SLIDES>(t, at, n - at);
   }
   for (; n < t.columns; n += LANES) {
     const int64_t at = n < last ? n : last;
-    gradient_tiles<T, LANES, TAPS, 1, G, SLIDES>(t, at, t.mode == Mode::add ? n - at : 0);
+    gradient_tiles<T, LANES, TAPS, 1, G, SLIDES>(t, at, n - at);
   }
 }
 

@@ -22,16 +22,15 @@ void lanewise_columns(const TileArgs<T>& t) {
   // units of latency four want eight chains and some to spare.
   const int FEW = ROWS == 1 ? 4 : ROWS <= 4 ? 2 : 1;
   const int VECTORS = NHWC_ISA_REGISTERS >= 32 && FEW < 4 ? 2 * FEW : FEW;
-  // Where the last vectors overlap those before, these have been stored: what they added must not be added twice.
-  const bool adds = sizeof(R) == sizeof(A) && t.mode == Mode::add;
+  // The last vectors overlap those before, which have been stored.
   const int64_t last_of_many = t.columns - VECTORS * LANES;
   for (; VECTORS > 1 && n < last && last_of_many >= 0; n += VECTORS * LANES) {
     const int64_t at = n < last_of_many ? n : last_of_many;
-    lanewise_tiles<T, A, R, LANES, ROWS, VECTORS, FIXED, STEP>(t, at, adds ? n - at : 0);
+    lanewise_tiles<T, A, R, LANES, ROWS, VECTORS, FIXED, STEP>(t, at, n - at);
   }
   for (; n < t.columns; n += LANES) {
     const int64_t at = n < last ? n : last;
-    lanewise_tiles<T, A, R, LANES, ROWS, 1, FIXED, STEP>(t, at, adds ? n - at : 0);
+    lanewise_tiles<T, A, R, LANES, ROWS, 1, FIXED, STEP>(t, at, n - at);
   }
 }
 

@@ -106,13 +106,13 @@ template <class T, class V> inline V clamped(const TileArgs<T>& t, V sum) {
   return t.clamps ? activate<Activation::clamp>(sum, t.low, t.high) : sum;
 }
 
-// Writes sums to rows c_m apart, or adds them to what is there, unless R rounds them. The columns before `from` stay as
-// they are.
+// Writes sums to rows c_m apart, or adds them to what is there, unless R rounds them. The columns before `from` have
+// been stored: they are written once more, but not added to.
 template <class T, class R, class A, int LANES, int ROWS, int VECTORS>
 NHWC_INLINE void lanewise_store(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const TileArgs<T>& t, R* c,
                                 int64_t c_m, int64_t from) {
   const bool adds = sizeof(R) == sizeof(A) && t.mode == Mode::add;
-  if (from == 0) {
+  if (from == 0 || !adds) {
     if (adds || t.clamps) {
       NHWC_UNROLL(16)
       for (int m = 0; m < ROWS; ++m) {
@@ -139,7 +139,7 @@ NHWC_INLINE void lanewise_store(typename Lanes<A, LANES>::vector (*sum)[VECTORS]
   }
   for (int m = 0; m < ROWS; ++m, c += c_m) {
     for (int64_t lane = from; lane < VECTORS * LANES; ++lane) {
-      store<A, 1>(c + lane, clamped(t, adds ? value[m][lane] + load_sums<A, 1>(c + lane) : value[m][lane]));
+      store<A, 1>(c + lane, clamped(t, value[m][lane] + load_sums<A, 1>(c + lane)));
     }
   }
 }
