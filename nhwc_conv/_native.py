@@ -72,6 +72,10 @@ class Native:
         """Whether automatic choices may take Winograd's algorithm."""
         self._library.nhwc_conv_set_winograd(bool(enabled))
 
+    def share_all_work(self, enabled: bool) -> None:
+        """Whether threads share passes of any length, for tests: short ones run on the calling thread alone."""
+        self._library.nhwc_conv_share_all_work(bool(enabled))
+
     def fma_peak(self, dtype: str, seconds: float) -> float:
         """GFLOP/s of one thread's multiply-add units, the best of many short runs within `seconds`."""
         gflops = c_double()

@@ -119,7 +119,13 @@ def isa(request):
 
 @pytest.fixture
 def threads():
-    """torch.set_num_threads, undone after the test."""
+    """torch.set_num_threads, undone after the test; all passes are shared among them, of tiny layers too."""
+    from nhwc_conv._extension import module as extension
+
     previous = torch.get_num_threads()
+    if not DISABLED:
+        extension.share_all_work(True)
     yield torch.set_num_threads
     torch.set_num_threads(previous)
+    if not DISABLED:
+        extension.share_all_work(False)

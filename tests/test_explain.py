@@ -5,6 +5,7 @@ import torch
 from conftest import ROOT
 
 import nhwc_conv
+from nhwc_conv._extension import module as extension
 
 pytestmark = pytest.mark.needs_extension
 
@@ -211,6 +212,33 @@ def test_workspace_of_a_float64_layer_is_below_a_mebibyte_a_thread():
             assert (plan["algorithm"] == "winograd") == winograd
             assert plan["workspace_per_thread"] < 2**20
             assert plan["workspace_shared"] <= 36 * 64 * (64 + 16) * 8  # the weights, transformed
+
+
+def rows_of_items(height):
+    """Of a layer by planes, from the rows of its image that a thread stages: two of them are its neighbours'."""
+
+    def staged(rows):
+        return nhwc_conv.explain((1, rows, 32, 8), (3, 3, 8, 2), padding=1)["workspace_per_thread"]
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    all_rows, row = staged(height), staged(height) - staged(height - 1)
+    torch.set_num_threads(threads)
+    missing, rest = divmod(all_rows - staged(height), row)
+    assert rest == 0
+    return height - missing - 2 if missing else height
+
+
+@pytest.mark.parametrize(("height", "count", "rows"), [(14, 2, 7), (13, 2, 7), (14, 8, 2), (64, 2, 16)])
+def test_threads_have_equal_parts_and_more_of_them_where_these_are_long(height, count, rows, threads):
+    threads(count)
+    assert rows_of_items(height) == rows
+
+
+def test_little_work_is_not_shared(threads):
+    threads(2)
+    extension.share_all_work(False)
+    assert rows_of_items(14) == 14 and rows_of_items(64) < 64
 
 
 def test_workspace_does_not_grow_with_the_batch():

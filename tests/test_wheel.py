@@ -44,7 +44,7 @@ def test_library(check):
 
 
 def test_what_is_read_of_a_library():
-    assert len(libraries.declared()) == 11 and len(ours().text) > 1e6
+    assert len(libraries.declared()) == 12 and len(ours().text) > 1e6
     assert {"aoti_torch_get_dim", "torch_call_dispatcher"} <= set(ours().undefined) - ours().weak
     if sys.platform == "linux":
         assert ours().undefined["memcpy"].startswith("GLIBC_2.")

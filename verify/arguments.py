@@ -251,6 +251,7 @@ def try_all(count: int, seed: int, progress) -> Counter:
     """Outcomes of `count` draws; `progress` is told the number of each before it is tried."""
     outcomes = Counter()
     torch.set_num_threads(2)
+    nhwc_conv._extension.module.share_all_work(True)
     nhwc_conv.set_flags(winograd=False)  # only where it is asked for: answers are exact elsewhere
     attempt(random.Random("first"))  # whatever is allocated once
     _limit_memory()

@@ -65,6 +65,7 @@ def _transposed_and_of_one_row(case: Case, x, w, bias, grad):
 def exactness(count: int, seed: int, draw=random_cases) -> dict:
     """Every direct op and gradient on integers against float64 F.conv2d, threshold 0."""
     torch.set_num_threads(1)
+    extension.share_all_work(True)
     calls, wrong = 0, []
     for turn, case in enumerate(draw(count, seed)):
         x, w, bias = case.tensors(torch.float64, integers=True)
@@ -145,6 +146,7 @@ def described(case: Case) -> str:
 
 def bits(count: int, seed: int, draw=random_cases) -> dict:
     """Threads 1, 2, 3, 8; an image alone and in a batch of 8; again; and other layouts: always the same bits."""
+    extension.share_all_work(True)
     calls, wrong = Counter(), []
     layers = [case for case in LAYERS if len(case.x) == 4] if seed == 0 and draw is random_cases else []
     for case in [*layers, *draw(count, 2000 + seed)]:

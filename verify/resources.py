@@ -37,6 +37,7 @@ def run_all(case, dtype, data=None):
 def growth_over_shapes(shapes: int) -> int:
     """Bytes that `shapes` distinct shapes leave behind, after as many others."""
     torch.set_num_threads(2)
+    extension.share_all_work(True)
     cases = list(random_cases(2 * shapes, seed=11))
     for case in cases[:shapes]:
         run_all(case, torch.float32)
@@ -65,6 +66,7 @@ def workspace(count: int) -> dict:
     """Calls that allocate their result and what the plan says, fewer bytes, or (wrongly) more."""
     ops, seen = torch.ops.nhwc_conv, dict(equal=0, less=0, more=0)
     torch.set_num_threads(2)
+    extension.share_all_work(True)
     for case in random_cases(count, seed=13):
         for dtype, name in ((torch.float32, "float32"), (torch.float64, "float64")):
             x, w, bias = case.tensors(dtype)

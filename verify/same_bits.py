@@ -19,6 +19,8 @@ from collections.abc import Iterator
 import torch
 from cases import CASES, DTYPES, Case
 
+from nhwc_conv._extension import module as extension
+
 from . import ROOT
 from .builds import BuildError, Worker
 from .geometries import random_cases, random_layers
@@ -56,6 +58,11 @@ def digest(result: torch.Tensor) -> str:
 
 class Results:
     """Digests of every result of a case, in the process of one build."""
+
+    def __init__(self):
+        share_all_work = getattr(extension, "share_all_work", None)  # older versions always do
+        if share_all_work is not None:
+            share_all_work(True)
 
     def of(self, case: Case, layouts: dict[str, str]) -> dict[tuple[str, int, str], str]:
         """By dtype, threads and op; `layouts` is by name of the tensor."""

@@ -10,6 +10,7 @@
 #include "explain.h"
 #include "library.h"
 #include "ops.h"
+#include "threads.h"
 #include "run_pass.h"
 
 namespace {
@@ -69,6 +70,8 @@ int32_t nhwc_conv_set_instruction_set(const char* name, const char** text) {
 }
 
 void nhwc_conv_set_winograd(int32_t enabled) { nhwc_conv::set_winograd_enabled(enabled != 0); }
+
+void nhwc_conv_share_all_work(int32_t enabled) { nhwc_conv::share_all_work(enabled != 0); }
 
 int32_t nhwc_conv_fma_peak(const char* dtype, double seconds, double* gflops, const char** text) {
   return answer(text, [&] {

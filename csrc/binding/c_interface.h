@@ -29,6 +29,9 @@ NHWC_CONV_API int32_t nhwc_conv_set_instruction_set(const char* name, const char
 // Whether automatic choices may take Winograd's algorithm; at first, unless NHWC_CONV_WINOGRAD is 0.
 NHWC_CONV_API void nhwc_conv_set_winograd(int32_t enabled);
 
+// Whether threads share passes of any length: for tests, which are of tiny ones.
+NHWC_CONV_API void nhwc_conv_share_all_work(int32_t enabled);
+
 // gflops: of multiply-adds on registers alone on one thread, the best of many short runs within `seconds`.
 NHWC_CONV_API int32_t nhwc_conv_fma_peak(const char* dtype, double seconds, double* gflops, const char** text);
 

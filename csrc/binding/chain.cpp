@@ -72,7 +72,7 @@ ChainResult convolve_chain(const Tensor& x, const PackedCall& first, const NextC
       const ConvGeometry& last = links.back().g;
       const Tensor y = empty_images(4, {last.N, last.h.output, last.w.output, last.O}, info.dtype, format, memory);
       links.back().result.y = image_view(write<S>(y), *NhwcInfo(y, nchw));
-      const Parallel parallel = torch_threads();
+      const Parallel parallel = torch_threads(link->g.work(sizeof(S)));
       const Chain<S, A> pass(Types<S, A>::kernels(), links, image_view(read<S>(x), *x_info), parallel.threads);
       run_pass<A>(pass, parallel, memory);
       result = {y, static_cast<int64_t>(links.size())};

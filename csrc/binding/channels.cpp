@@ -21,11 +21,14 @@ void check_images(const TensorInfo& x) {
   if (x.dim != 4) fail("expected images to be of size [N, C, H, W], but got " + text(x));
 }
 
+// The work of reading or writing so many numbers in a row: twice as fast as what convolutions read.
+template <class S> double streamed(double elements) { return elements * sizeof(S) / 2; }
+
 ImageSizes sizes_of(const TensorInfo& x) { return {x.sizes[0], x.sizes[2], x.sizes[3], x.sizes[1]}; }
 
 }  // namespace
 
-Tensor channel_means(const Tensor& x) {
+Tensor channel_means(const Tensor& x, ReusedMemory* memory) {
   const TensorInfo info = info_of(x);
   check_images(info);
   const ImageSizes sizes = sizes_of(info);
@@ -37,10 +40,10 @@ Tensor channel_means(const Tensor& x) {
   with_types(info.dtype, [&](auto types) {
     using S = typename decltype(types)::S;
     using A = typename decltype(types)::A;
-    const Parallel parallel = torch_threads();
+    const Parallel parallel = torch_threads(streamed<S>(sizes.elements()));
     const ChannelMeans<S, A> pass(Types<S, A>::kernels(), sizes, parallel.threads,
                                   image_view(read<S>(x), *NhwcInfo(x, true)), write<S>(means));
-    run_pass<A>(pass, parallel);
+    run_pass<A>(pass, parallel, memory);
   });
   return means;
 }
@@ -60,7 +63,7 @@ Tensor scale_channels(const Tensor& x, const Tensor& factors, ReusedMemory* memo
     using A = typename decltype(types)::A;
     const ChannelScale<S, A> pass(Types<S, A>::kernels(), sizes, image_view(read<S>(x), *NhwcInfo(x, true)),
                                   read<S>(factors), image_view(write<S>(y), *NhwcInfo(y, true)));
-    run_pass<A>(pass, torch_threads());
+    run_pass<A>(pass, torch_threads(streamed<S>(2 * sizes.elements())));
   });
   return y;
 }
@@ -91,7 +94,7 @@ Tensor max_pool(const Tensor& x, const ShortCall& call, bool ceil_mode, ReusedMe
     using A = typename decltype(types)::A;
     const MaxPool<S, A> pass(Types<S, A>::kernels(), sizes.N, sizes.C, axes[0], axes[1],
                              image_view(read<S>(x), *NhwcInfo(x, true)), image_view(write<S>(y), *NhwcInfo(y, true)));
-    run_pass<A>(pass, torch_threads());
+    run_pass<A>(pass, torch_threads(streamed<S>(sizes.elements())));
   });
   return y;
 }

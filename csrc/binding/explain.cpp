@@ -62,7 +62,7 @@ template <class Pass> std::string explain_pass(const Pass& pass, int64_t element
 template <class S, class A>
 std::string explain_direction(const std::string& direction, Algorithm algorithm, const ConvGeometry& g) {
   const Kernels<S, A>& kernels = Types<S, A>::kernels();
-  const int threads = torch_threads().threads;
+  const int threads = torch_threads(g.work(sizeof(S))).threads;
   const int64_t size = sizeof(A), Cg = g.C_per_group();
   const auto x = contiguous_image<const S>(g.h.input, g.w.input, g.C);
   const auto grad = contiguous_image<const S>(g.h.output, g.w.output, g.O);

@@ -47,7 +47,8 @@ template <class S, class A> Tensor pack(const Tensor& w, const TensorInfo& w_inf
   // The state first: a change while packing makes this packing stale, not the next one.
   const WeightState state = state_of(w, w_info);
   const PackedWeights<S, A> weights(Types<S, A>::kernels(), g, with_winograd);
-  weights.pack(torch_threads(), weight_view(read<S>(w), w_info, groups), state, size, write<A>(result));
+  weights.pack(torch_threads(g.work(sizeof(S))), weight_view(read<S>(w), w_info, groups), state, size,
+               write<A>(result));
   return result;
 }
 

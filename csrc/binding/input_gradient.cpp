@@ -25,7 +25,7 @@ Tensor input_gradient(int64_t algorithm, ImageFormat format, const Tensor& grad,
   return with_types(dtype, [&](auto types) {
     using S = typename decltype(types)::S;
     using A = typename decltype(types)::A;
-    const Parallel parallel = torch_threads();
+    const Parallel parallel = torch_threads(g.work(sizeof(S)));
     const InputGradient<S, A> pass(types.kernels(), g, gradient_algorithm(algorithm), parallel.threads,
                                    image_view(read<S>(grad), *grad_info), weight_view(read<S>(w), *w_info, g.groups),
                                    image_view(write<S>(dx), *dx_info));

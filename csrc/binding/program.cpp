@@ -89,7 +89,7 @@ std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Ten
       slots.resize(first + i + done - 1);
       slots.push_back(std::move(chain.y));
     } else if (step.kind == kChannelMeans) {
-      slots.push_back(channel_means(source));
+      slots.push_back(channel_means(source, memory_of(i)));
     } else if (step.kind == kScaleChannels && step.residual >= 0) {
       slots.push_back(scale_channels(source, at(slots, step.residual), memory_of(i)));
     } else if (step.kind == kMaxPool) {

@@ -24,7 +24,7 @@ Tensor run_forward(const ConvGeometry& g, Algorithm algorithm, const Tensor& x, 
                    const FinishOptions& finish = {}, ReusedMemory* memory = nullptr) {
   const Tensor y = empty_images(x_info.dim, {g.N, g.h.output, g.w.output, g.O}, x_info.dtype, format, memory);
   if (g.N == 0) return y;
-  const Parallel parallel = torch_threads();
+  const Parallel parallel = torch_threads(g.work(sizeof(S)));
   const NhwcInfo y_info(y, format != ImageFormat::nhwc);
   const Result<S, A> result = result_in<S, A>(image_view(write<S>(y), *y_info), format != ImageFormat::nhwc, finish);
   const Forward<S, A> pass(Types<S, A>::kernels(), g, algorithm, parallel.threads, image_view(read<S>(x), x_info), w,

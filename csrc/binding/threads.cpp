@@ -17,6 +17,8 @@ namespace {
 // threads that are gone, for ever; and there is no asking whether it has.
 bool forked = false;
 
+bool shares_all = false;
+
 void run_on_pool(int64_t slots, void (*body)(void*, int64_t), void* context) {
   struct Call {
     void (*body)(void*, int64_t);
@@ -45,8 +47,11 @@ void run_on_new_threads(int64_t slots, void (*body)(void*, int64_t), void* conte
 
 }  // namespace
 
-Parallel torch_threads() {
+void share_all_work(bool enabled) { shares_all = enabled; }
+
+Parallel torch_threads(double work) {
   uint32_t threads = 1;
+  if (!is_worth_threads(work) && !shares_all) return {1, run_on_pool};
   check_call(torch_get_num_threads(&threads), "reading the number of threads");
   return {static_cast<int>(threads), forked ? run_on_new_threads : run_on_pool};
 }

@@ -47,7 +47,7 @@ Tensor pack_transposed(Tensor weight, int64_t kind, int64_t steps, int64_t sides
     const PhaseWeights<S, A> weights(types.kernels(), g, weight_view(read<S>(weight), w, groups));
     const int64_t elements = phases.elements();
     const Tensor packed = empty_contiguous(1, &elements, dtype_of<A>());
-    const Parallel parallel = torch_threads();
+    const Parallel parallel = torch_threads(g.work(sizeof(S)));
     const Workspace<A> copy({weights.elements(), 0}, parallel.threads);
     phases.pack(parallel, weights, {}, write<A>(packed), reinterpret_cast<S*>(copy.data()));
     return packed;
@@ -89,7 +89,7 @@ Tensor conv_transpose(Tensor x, Tensor weight, std::optional<Tensor> bias, std::
       const PackedPhases<S, A> layout(types.kernels(), g);
       if (info.dim == 1 && info.dtype == dtype_of<A>()) phases = layout.read(read<A>(*packed), info.sizes[0]);
     }
-    const Parallel parallel = torch_threads();
+    const Parallel parallel = torch_threads(g.work(sizeof(S)));
     const Result<S, A> result = result_in<S, A>(image_view(write<S>(y), *y_info), false, call.finish({}, alpha, beta));
     const InputGradient<S, A> pass(types.kernels(), g, Algorithm::automatic, parallel.threads,
                                    image_view(read<S>(x), x_info), weight_view(read<S>(weight), w, groups), result.y,

@@ -28,7 +28,7 @@ Tensor weight_gradient(int64_t algorithm, WeightOrder order, const Tensor& grad,
       std::memset(write<void>(dw), 0, g.depth() * g.O * (dtype == x_dtype ? sizeof(S) : sizeof(A)));
       return dw;
     }
-    const Parallel parallel = torch_threads();
+    const Parallel parallel = torch_threads(g.work(sizeof(S)));
     const Gradient<S, A> to =
         dtype == x_dtype ? Gradient<S, A>{write<S>(dw), nullptr, order} : Gradient<S, A>{nullptr, write<A>(dw), order};
     const WeightGradient<S, A> pass(types.kernels(), g, gradient_algorithm(algorithm), parallel.threads,

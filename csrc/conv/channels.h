@@ -10,6 +10,7 @@ namespace nhwc_conv {
 // Images whose channels are neighbours in memory.
 struct ImageSizes {
   int64_t N, H, W, C;
+  double elements() const { return static_cast<double>(N * H * W) * C; }
 };
 
 // means[n*C + c]; sums are made along rows first, and then of them: the rounding errors of one long sum are larger.
@@ -17,39 +18,45 @@ template <class S, class A> class ChannelMeans {
  public:
   ChannelMeans(const Kernels<S, A>& kernels, const ImageSizes& sizes, int threads, const ImageView<const S>& x,
                S* means)
-      : kernels_(kernels), sizes_(sizes), x_(x), means_(means) {
-    shares_ = clamp(ceil_div(threads, max(sizes.N, 1)), 1, ceil_div(sizes.C, kLeastChannels));
+      : kernels_(kernels), sizes_(sizes), by_rows_(sizes.N < threads), x_(x), means_(means) {}
+
+  // Sums of rows: of all, or of the one that is added to those before.
+  PlanMemory memory() const {
+    return by_rows_ ? PlanMemory{sizes_.N * sizes_.H * sizes_.C, 0} : PlanMemory{0, 2 * sizes_.C};
   }
 
-  PlanMemory memory() const { return {0, 2 * sizes_.C}; }
-
-  void run(const Parallel& parallel, A* scratch) const {
-    for_each_item(parallel, sizes_.N * shares_, [&](int64_t item, int64_t slot) {
-      run_item(item / shares_, share_of(sizes_.C, item % shares_, shares_), scratch + slot * 2 * sizes_.C);
+  // Threads take images, or rows where there are too few, as those did that wrote them.
+  void run(const Parallel& parallel, A* memory) const {
+    const int64_t C = sizes_.C, rows = sizes_.N * sizes_.H, items = min(rows, kItemsPerThread * parallel.threads);
+    if (by_rows_) {
+      for_each_item(parallel, items, [&](int64_t item, int64_t) {
+        const Range some = share_of(rows, item, items);
+        for (int64_t row = some.begin; row < some.end; ++row) sum_row(row, memory + row * C);
+      });
+    }
+    for_each_item(by_rows_ ? Parallel{1, nullptr} : parallel, sizes_.N, [&](int64_t n, int64_t slot) {
+      A* const total = memory + (by_rows_ ? n * sizes_.H : 2 * slot) * C;
+      for (int64_t y = 0; y < sizes_.H; ++y) {
+        A* const row = total + (by_rows_ ? y : min(y, 1)) * C;
+        if (!by_rows_) sum_row(n * sizes_.H + y, row);
+        if (y > 0) kernels_.add(total, row, C);
+      }
+      for (int64_t c = 0; c < C; ++c) total[c] /= static_cast<A>(sizes_.H * sizes_.W);
+      kernels_.finish({total, C, means_ + n * C, C, 1, 1, C, {}, nullptr, 0, 0});
     });
   }
 
  private:
-  static constexpr int64_t kLeastChannels = 64;
-
-  void run_item(int64_t n, Range channels, A* total) const {
-    A* const row = total + sizes_.C;
-    const S* from = x_.data + n * x_.n + channels.begin;
-    const int64_t count = channels.size();
-    for (int64_t y = 0; y < sizes_.H; ++y, from += x_.h) {
-      kernels_.sum_rows({from, x_.w, y == 0 ? total : row, sizes_.W, count});
-      if (y > 0) kernels_.add(total, row, count);
-    }
-    for (int64_t c = 0; c < count; ++c) total[c] /= static_cast<A>(sizes_.H * sizes_.W);
-    S* const to = means_ + n * sizes_.C + channels.begin;
-    kernels_.finish({total, count, to, count, 1, 1, count, {}, nullptr, 0, 0});
+  void sum_row(int64_t row, A* to) const {
+    const S* const from = x_.data + row / sizes_.H * x_.n + row % sizes_.H * x_.h;
+    kernels_.sum_rows({from, x_.w, to, sizes_.W, sizes_.C});
   }
 
   const Kernels<S, A>& kernels_;
   ImageSizes sizes_;
+  bool by_rows_;
   ImageView<const S> x_;
   S* means_;
-  int64_t shares_;
 };
 
 // y = x * factors[n*C + c]

@@ -187,19 +187,20 @@ template <class S, class A> class DensePlanner {
     const int64_t fewest = kFewestTilesToPack * plan.rows;
     int64_t target = clamp(kItemInputBytes / pixel_bytes, fewest, kMostItemPixels);
     if (packed_ / g_.groups * kSize <= kItemInputBytes) target = min(target, pixels_on_few_pages(g_.O * kSize));
-    if (threads_ > 1) target = clamp(ceil_div(pixels() * g_.groups, threads_ * kItemsPerThread), fewest, target);
     plan.item_height = clamp((target + OW / 2) / OW, 1, OH);
-    // The rows between taps are staged too: with fewer outputs than those, most copies would serve few products.
-    if (staged) {
-      const int64_t between = (g_.h.kernel - 1) * g_.h.dilation / g_.h.stride;
-      plan.item_height = max(plan.item_height, min(between, ceil_div(OH, threads_)));
-    }
-    // Where most of a row lacks some tap, tiles run down the rows: each thread has as many of them as it can.
-    if (is_viewed() && 2 * interior() <= OW) plan.item_height = max(plan.item_height, ceil_div(OH, threads_));
     // Wide rows are cut at multiples of the tile; narrow ones are left whole.
     plan.item_width = OW <= 2 * target ? OW : ceil_div(target, plan.rows) * plan.rows;
+    share_pixels(g_, staged, threads_, plan);
+    const int64_t most = ceil_div(OH, threads_), between = (g_.h.kernel - 1) * g_.h.dilation / g_.h.stride;
+    // The rows between taps are staged too: with fewer outputs than those, most copies would serve few products.
+    if (staged) plan.item_height = max(plan.item_height, min(between, most));
+    // Where most of a row lacks some tap, tiles run down the rows: each thread has as many of them as it can.
+    if (is_viewed() && 2 * interior() <= OW) plan.item_height = max(plan.item_height, most);
     const int64_t items = g_.groups * g_.N * ceil_div(OH, plan.item_height) * ceil_div(OW, plan.item_width);
-    const auto shares = [&](int64_t of) { return threads_ > 1 ? ceil_div(kItemsPerThread * threads_, max(of, 1)) : 1; };
+    // Where threads have equally many, input that is staged is not staged again for other columns.
+    const auto shares = [&](int64_t of) {
+      return threads_ == 1 || (staged && of % threads_ == 0) ? 1 : ceil_div(kItemsPerThread * threads_, max(of, 1));
+    };
     plan.column_shares = clamp(shares(items), 1, max(plan.form.columns.tiles, 1));
     plan.item_groups = staged && plan.groups_together ? ceil_div(g_.groups, shares(items / g_.groups)) : 1;
   }

@@ -94,6 +94,9 @@ struct Axis {
     return kernel > 1 && 2 * step <= outputs ? step : 1;
   }
 
+  // Of neighbouring outputs, so many outputs' worth of inputs those behind them read again.
+  double shared() const { return static_cast<double>((kernel - 1) * dilation) / stride; }
+
   // The places and the padding that so many neighbouring outputs read, and the most inputs among them.
   int64_t span(int64_t outputs) const { return (outputs - 1) * stride + (kernel - 1) * dilation + 1; }
   int64_t reach(int64_t outputs) const { return ceil_div(clamp(span(outputs), 0, input), apart); }
@@ -111,6 +114,12 @@ struct ConvGeometry {
   int64_t O_per_group() const { return O / groups; }
   int64_t taps() const { return h.kernel * w.kernel; }
   int64_t depth() const { return taps() * C_per_group(); }  // products summed for an output
+  // Products, and bytes of operands and results, whose elements have so many: in double, which no size overflows.
+  double work(int64_t size) const {
+    const double outputs = static_cast<double>(N * h.output * w.output) * O;
+    const double elements = static_cast<double>(N * h.input * w.input) * C + static_cast<double>(depth()) * O + outputs;
+    return outputs * depth() + elements * size;
+  }
 };
 
 }  // namespace nhwc_conv

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "operands.h"
+#include "parallel.h"
 #include "stage.h"
 #include "tiles.h"
 
@@ -204,10 +205,9 @@ void choose_items(const ConvGeometry& g, const ImageView<const S>& x, bool plana
   if (layout.staged && g.h.dilation > 1) {
     plan.item_height = clamp((g.h.kernel - 1) * g.h.dilation / g.h.stride, plan.item_height, OH);
   }
-  if (threads > 1) {
-    const int64_t others = g.N * plan.channel_shares(g) * ceil_div(OW, plan.item_width);
-    plan.item_height = clamp(ceil_div(OH * others, kItemsPerThread * threads), 1, plan.item_height);
-  }
+  const int64_t others = g.N * plan.channel_shares(g) * ceil_div(OW, plan.item_width);
+  const double again = (layout.staged ? kStagedAgain : kReadAgain) * g.h.shared();
+  plan.item_height = rows_of_items(OH, plan.item_height, others, threads, again);
   layout.staged = layout.staged || !can_view<A>(x);
   if (!layout.staged) return;
   const bool stages_rows = layout.repeats && !can_view<A>(x);

@@ -1,8 +1,12 @@
 // Work items over threads. Results never depend on which thread runs an item, so items are handed out as threads come.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+
+#include "geometry.h"
+#include "tuning.h"
 
 namespace nhwc_conv {
 
@@ -11,6 +15,9 @@ struct Parallel {
   int threads;
   void (*run)(int64_t slots, void (*body)(void* context, int64_t slot), void* context);
 };
+
+// Whether to call other threads takes little time beside so much work, as ConvGeometry::work counts it.
+inline bool is_worth_threads(double work) { return work >= kSharedWork; }
 
 // Calls function(item, slot) for every item < items. A slot is held by one thread at a time: it numbers scratch memory.
 template <class Function> void for_each_item(const Parallel& parallel, int64_t items, const Function& function) {
@@ -45,6 +52,23 @@ template <class Function> void for_each_item(const Parallel& parallel, int64_t i
         }
       },
       &shared);
+}
+
+// Rows of an item, `most` of them at most: equal parts of all rows, so that no thread waits long for the last item,
+// where each part makes `others` items. An item takes as long as so many rows more, which it reads or stages beside its
+// own. Items are many where that costs little: threads are not equally fast.
+inline int64_t rows_of_items(int64_t rows, int64_t most, int64_t others, int threads, double more) {
+  if (threads == 1 || rows <= 1) return most;
+  const int64_t fewest = ceil_div(rows, max(most, 1));
+  const int64_t parts = clamp(ceil_div(kItemsPerThread * threads, max(others, 1)), fewest, max(rows, fewest));
+  const auto cost = [&](int64_t count) {
+    return ceil_div(others * count, threads) * (static_cast<double>(ceil_div(rows, count)) + more);
+  };
+  double least = cost(fewest);
+  for (int64_t count = fewest + 1; count <= parts; ++count) least = std::min(least, cost(count));
+  int64_t count = parts;
+  while (kBetterRounds * cost(count) > least) --count;
+  return ceil_div(rows, count);
 }
 
 }  // namespace nhwc_conv

@@ -64,7 +64,7 @@ PlanesPlan make_planes_plan(const Kernels<S, A>& kernels, const ConvGeometry& g,
   const int64_t rows = kItemInputBytes / (row * static_cast<int64_t>(sizeof(A)));
   plan.item_height = clamp((rows - halo) / g.h.stride, 1, OH);
   const int64_t others = g.N * ceil_div(g.groups, plan.item_groups);
-  if (threads > 1) plan.item_height = clamp(ceil_div(OH * others, kItemsPerThread * threads), 1, plan.item_height);
+  plan.item_height = rows_of_items(OH, plan.item_height, others, threads, kStagedAgain * g.h.shared());
   const int64_t outputs = plan.item_groups * g.O_per_group();
   plan.staged_elements = g.h.reach(plan.item_height) * row;
   plan.row_elements = outputs * plan.across.padded_columns();

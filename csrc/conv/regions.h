@@ -2,6 +2,7 @@
 #pragma once
 
 #include "dense.h"
+#include "parallel.h"
 
 namespace nhwc_conv {
 
@@ -33,6 +34,18 @@ template <class A> bool groups_collide(const Arithmetic<A>& kernels, const ConvG
   const bool often = g.taps() > kFewTaps * g.h.stride * g.w.stride;
   const bool many = g.h.input * g.w.input > kFewestItemPixels && loads_lines(kernels);
   return g.groups > 1 && g.taps() > 1 && apart && (often || many);
+}
+
+// Equal parts of rows for the threads, or of their pixels where there is one row, or rows are cut anyway.
+inline void share_pixels(const ConvGeometry& g, bool staged, int threads, RegionPlan& plan) {
+  const int64_t OH = max(g.h.output, 1), OW = max(g.w.output, 1), images = g.N * g.groups;
+  const double more = kItemTiles * static_cast<double>(plan.rows);
+  if (OH == 1 || plan.item_width < OW) {
+    plan.item_width = rows_of_items(OW, plan.item_width, images * ceil_div(OH, plan.item_height), threads, more);
+  } else {
+    const double again = staged ? kStagedAgain * g.h.shared() : 0;
+    plan.item_height = rows_of_items(OH, plan.item_height, images, threads, again + more / static_cast<double>(OW));
+  }
 }
 
 struct RegionItem {

@@ -154,6 +154,12 @@ constexpr int64_t kStagedRows = 64, kStagedColumns = 256;
 constexpr int64_t kFinishedChannels = 16, kFinishedRows = 64;
 // Products of an element of a block, so few that several tiles of columns are one call.
 constexpr int64_t kFewProducts = 16;
+// Products and bytes of the least passes that threads share: they take six to fifteen microseconds. To begin and to end
+// with two threads takes two, and ten where others use the cores.
+constexpr double kSharedWork = 256e3;
+// Of a row of inputs that two items read, what the second pays, in rows of outputs: staged, or read from where it lies.
+// Of a dense item, what its weights cost beside a tile of pixels.
+constexpr double kStagedAgain = 0.5, kReadAgain = 0.2, kItemTiles = 1;
 // A round of items that keeps more threads busy is worth more rounds if it shortens them by so much.
 constexpr double kBetterRounds = 0.95;
 
