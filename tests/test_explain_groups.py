@@ -95,3 +95,11 @@ def test_few_depthwise_channels_stand_abreast(isa):
     for width, channels in ((64, 3 * lanes), (2, 3)):
         plan = nhwc_conv.explain((1, 9, width, 3), (3, 3, 1, 3), padding=1, groups=3)
         assert plan["tile"] == [8, channels]
+
+
+@pytest.mark.parametrize(("outputs", "packed"), [(960, False), (1024, True)])
+def test_weights_are_packed_where_their_rows_share_cache_sets(outputs, packed, isa):
+    groups = outputs // lanes_of(isa)  # of one tile each
+    x, w = (1, 14, 14, 12 * groups), (3, 3, 12, outputs)
+    assert nhwc_conv.explain(x, w, padding=1, groups=groups)["packed_weights"] == packed
+    assert not nhwc_conv.explain((1, 2, 2, x[3]), w, padding=1, groups=groups)["packed_weights"], "few pixels"

@@ -11,6 +11,7 @@ struct DenseLayout {
   bool rows_contiguous;  // of the input: one kernel row of taps is one run of KW*C values
   bool weights_usable;   // where they lie: output channels contiguous and the three reduction axes as one
   bool weights_along;    // where they lie: input channels contiguous
+  bool weights_collide;  // where they lie: rows of a group push each other out of the first-level cache
   bool taps_neighbours;  // where they lie: all taps contiguous
 };
 
@@ -25,6 +26,7 @@ DenseLayout dense_layout(const Kernels<S, A>& kernels, const ConvGeometry& g, co
   layout.weights_usable = std::is_same_v<S, A> && (w.o == 1 || g.O_per_group() == 1) && w.c > 0 &&
                           (g.w.kernel <= 1 || w.j == Cg * w.c) && (g.h.kernel <= 1 || w.i == g.w.kernel * Cg * w.c);
   layout.weights_along = std::is_same_v<S, A> && w.c == 1;
+  layout.weights_collide = g.groups > 1 && g.depth() > kCacheWays * cache_sets(w.c * static_cast<int64_t>(sizeof(A)));
   layout.taps_neighbours = taps_are_neighbours<A>(w, g);
   return layout;
 }

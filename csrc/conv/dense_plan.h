@@ -86,9 +86,10 @@ template <class S, class A> class DensePlanner {
   }
 
   // Packing reads and writes each weight once; below a few tiles of pixels that costs more than reading HWIO rows in
-  // place.
+  // place, and more than reading those of one tile, unless they collide.
   void choose_packing() {
-    const bool reused = dense_.form.columns.tiles > 1 && pixels() > kFewestTilesToPack * dense_.rows;
+    const bool many = dense_.form.columns.tiles > 1 || layout_.weights_collide;
+    const bool reused = many && pixels() > kFewestTilesToPack * dense_.rows;
     dense_.prepacked = prepacked_ != nullptr;
     // For one pixel, that costs less than packing; two already share it.
     dense_.transposed = !dense_.prepacked && !dense_.form.dot && !layout_.weights_usable && layout_.weights_along &&
@@ -180,13 +181,10 @@ template <class S, class A> class DensePlanner {
 
   // Items of so many outputs that what they read stays in the caches, and that all threads have some.
   void choose_items(RegionPlan& plan, bool staged) const {
-    const int64_t Cg = g_.C_per_group(), OH = max(g_.h.output, 1), OW = max(g_.w.output, 1);
+    const int64_t OH = max(g_.h.output, 1), OW = max(g_.w.output, 1);
     // Narrow groups of a region read lines next to each other, on pages that all of them use.
-    plan.groups_together = g_.groups > 1 && Cg * kSize <= kNarrowGroupBytes;
-    const int64_t pixel_bytes = max(g_.h.stride * g_.w.stride * (plan.groups_together ? g_.C : Cg) * kSize, 1);
-    const int64_t fewest = kFewestTilesToPack * plan.rows;
-    int64_t target = clamp(kItemInputBytes / pixel_bytes, fewest, kMostItemPixels);
-    if (packed_ / g_.groups * kSize <= kItemInputBytes) target = min(target, pixels_on_few_pages(g_.O * kSize));
+    plan.groups_together = g_.groups > 1 && g_.C_per_group() * kSize <= kNarrowGroupBytes;
+    const int64_t target = pixels_of_items<A>(g_, plan, staged, packed_ / g_.groups);
     plan.item_height = clamp((target + OW / 2) / OW, 1, OH);
     // Wide rows are cut at multiples of the tile; narrow ones are left whole.
     plan.item_width = OW <= 2 * target ? OW : ceil_div(target, plan.rows) * plan.rows;

@@ -26,6 +26,19 @@ inline int64_t pixels_on_few_pages(int64_t pixel_bytes) {
   return max(kItemOutputBytes / max(pixel_bytes, 1), kFewestItemPixels);
 }
 
+// Outputs of an item: what they read stays in the caches beside so many weights of a group. All groups that are staged
+// at once are read one after the other, so they may be more; rows between items are staged for each.
+template <class A>
+int64_t pixels_of_items(const ConvGeometry& g, const RegionPlan& plan, bool staged, int64_t weights) {
+  const int64_t size = sizeof(A), channels = plan.groups_together ? g.C : g.C_per_group();
+  const int64_t pixel_bytes = max(g.h.stride * g.w.stride * channels * size, 1);
+  const bool by_groups = staged && plan.groups_together;
+  const int64_t input_bytes = by_groups ? kStagedGroupsBytes / 2 : kItemInputBytes;
+  const int64_t pixels = clamp(input_bytes / pixel_bytes, kFewestTilesToPack * plan.rows, kMostItemPixels);
+  if (by_groups || weights * size > kItemInputBytes) return pixels;
+  return min(pixels, pixels_on_few_pages(g.O * size));
+}
+
 // Whether groups are so narrow, and pixels a page apart, that what items read of them pushes itself out of the caches:
 // where it is read often, or there is much of it, and vectors of whole lines wait for it.
 template <class A> bool groups_collide(const Arithmetic<A>& kernels, const ConvGeometry& g) {
