@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,7 +20,9 @@ from ..nn.linear import FusedLinear
 from ..nn.twin import shallow_copy
 from .activations import FoundActivation, activation_of
 from .graph import (
+    ADDITIONS,
     FINISHING,
+    IN_PLACE,
     SUMS,
     called,
     is_plain_transposed,
@@ -38,8 +39,6 @@ from .graph import (
 from .report import ConvertReport
 from .tracing import computes_as, has_hooks
 
-IN_PLACE: tuple[Any, ...] = (operator.iadd, "add_", "__iadd__")
-ADDITIONS = (*SUMS, *IN_PLACE)
 FUSED: dict[type, Any] = {
     nn.Conv1d: FusedConv1d,
     nn.Conv2d: FusedConv2d,

@@ -55,6 +55,8 @@ def bound(node: fx.Node, signature: Callable[..., Any]) -> dict[str, Any] | None
 # As targets of nodes.
 CONCATENATIONS: tuple[Any, ...] = (torch.cat, torch.concat, torch.concatenate)
 SUMS: tuple[Any, ...] = (operator.add, torch.add, "add")
+IN_PLACE: tuple[Any, ...] = (operator.iadd, "add_", "__iadd__")
+ADDITIONS = (*SUMS, *IN_PLACE)
 PRODUCTS: tuple[Any, ...] = (operator.mul, torch.mul, "mul")
 
 
@@ -174,9 +176,9 @@ def remove_idle(traced: fx.GraphModule) -> None:
 
 
 def remove_unread(traced: fx.GraphModule) -> None:
-    """Takes out tensors that nothing uses any more. Calls stay: they may write in place."""
-    for node in traced.graph.find_nodes(op="get_attr"):
-        if not node.users:
+    """Takes out tensors that nothing uses any more, and what is read of sizes. Calls stay: they may write in place."""
+    for node in reversed(traced.graph.nodes):
+        if (node.op == "get_attr" or reads_kind(node)) and not node.users:
             traced.graph.erase_node(node)
 
 

@@ -8,8 +8,10 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from ..nn.packed import Prepackable
 from ..nn.twin import shallow_copy
 from .activations import ACTIVATIONS
+from .branches import merge_branches
 from .calls import Calls
 from .classes import CONVOLUTION, Subclasses
+from .dimensions import assert_dimensions_once
 from .excitation import use_channel_layers
 from .fold import NORMS, fold_batch_norms, fold_scales
 from .functions import layers_of_functions
@@ -89,9 +91,12 @@ class Simplifier:
 def simplify(graph: fx.GraphModule, found: ConvertReport, prefix: str = "", memory: bool = False) -> None:
     """Fewer steps in a graph whose modules are ours already."""
     remove_idle(graph)
+    assert_dimensions_once(graph)
+    remove_unread(graph)
     name_shuffles(graph)
     layers_of_functions(graph, found, prefix)
     fold_batch_norms(graph, found, prefix)
+    merge_branches(graph, found, prefix)
     use_fused_linear(graph, found, prefix)
     fold_scales(graph, found, prefix)
     name_activations(graph)

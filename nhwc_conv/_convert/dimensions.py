@@ -1,0 +1,91 @@
+"""What a model asserts of the number of dimensions of its images, layer by layer: asserted once, ahead of them."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from ..nn.channels import ChannelMeans, ChannelScale
+from ..nn.packed import Prepackable
+from ..nn.pooling import MaxPool
+from .activations import ACTIVATIONS, activation_of
+from .classes import CONVOLUTION
+from .excitation import mean
+from .fold import NORMS
+from .graph import ADDITIONS, CONCATENATIONS, PRODUCTS, bound, called, operands, source
+from .memory import channels_last
+
+# Whose results have as many dimensions as what they are called with.
+POOLS = nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d
+LAYERS = (CONVOLUTION, Prepackable, *NORMS, *ACTIVATIONS, *POOLS, ChannelMeans, ChannelScale, MaxPool)
+FUNCTIONS: tuple[Any, ...] = (
+    F.batch_norm, F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.pad, channels_last,
+)  # fmt: skip
+COMPARISONS = operator.eq, operator.ne, operator.ge, operator.gt, operator.le, operator.lt
+
+
+def assert_dimensions_once(traced: fx.GraphModule) -> None:
+    """Makes the same assertion of the dimensions of several tensors once, where these have as many by construction.
+
+    Between convolutions it would keep them from being one call.
+    """
+    origins: dict[fx.Node, fx.Node] = {}
+    asserted: dict[Any, fx.Node] = {}
+    for node in list(traced.graph.nodes):
+        origins[node] = origin_of(traced, node, origins)
+        comparison = node.args[0] if node.op == "call_function" and node.target is torch._assert else None
+        if not isinstance(comparison, fx.Node) or not compares_dimensions(comparison):
+            continue
+        read = source(comparison)
+        origin = origins[source(read)]
+        key = origin, comparison.target, comparison.args[1]
+        if key not in asserted:
+            asserted[key] = put_behind(traced, origin, comparison, node.args[1:])
+        traced.graph.erase_node(node)
+        if not comparison.users:
+            traced.graph.erase_node(comparison)
+
+
+def origin_of(traced: fx.GraphModule, node: fx.Node, origins: dict[fx.Node, fx.Node]) -> fx.Node:
+    """The first tensor of those that have as many dimensions as what `node` computes; `origins` has those before."""
+    terms = operands(node, (*ADDITIONS, *PRODUCTS))
+    if node.op == "call_function" and node.target in CONCATENATIONS:
+        terms = tuple(source(node)) if isinstance(source(node), (list, tuple)) else None
+    if terms is not None:
+        found = {origins.get(term, node) for term in terms if not isinstance(term, (int, float))}
+        return found.pop() if len(found) == 1 else node
+    keeps = isinstance(called(traced, node), LAYERS) or activation_of(traced, node) is not None
+    keeps = keeps or is_kept_mean(node) or (node.op == "call_function" and node.target in FUNCTIONS)
+    return origins.get(source(node), node) if keeps else node
+
+
+def is_kept_mean(node: fx.Node) -> bool:
+    given = bound(node, mean) if node.target in (torch.mean, "mean") else None
+    return given is not None and given["keepdim"] is True
+
+
+def compares_dimensions(node: fx.Node) -> bool:
+    """Whether a node compares how many dimensions a tensor has with a number."""
+    read, number = operands(node, COMPARISONS) or (None, None)
+    if not isinstance(read, fx.Node) or not isinstance(number, int) or not isinstance(source(read), fx.Node):
+        return False
+    return (
+        read.args[1:] == ("ndim",) if read.target is getattr else read.target == "dim" and len(read.args) == 1
+    )
+
+
+def put_behind(
+    traced: fx.GraphModule, origin: fx.Node, comparison: fx.Node, message: tuple[Any, ...]
+) -> fx.Node:
+    """The assertion about `origin`, as soon as that is computed."""
+    place = origin.next
+    while place.op == "placeholder":
+        place = place.next
+    with traced.graph.inserting_before(place):
+        read = traced.graph.call_function(getattr, (origin, "ndim"))
+        holds = traced.graph.create_node("call_function", comparison.target, (read, comparison.args[1]))
+        return traced.graph.call_function(torch._assert, (holds, *message))
