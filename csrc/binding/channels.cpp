@@ -26,6 +26,12 @@ template <class S> double streamed(double elements) { return elements * sizeof(S
 
 ImageSizes sizes_of(const TensorInfo& x) { return {x.sizes[0], x.sizes[2], x.sizes[3], x.sizes[1]}; }
 
+Tensor concatenated(const std::vector<Tensor>& images) {
+  StableIValue stack[] = {torch::stable::detail::from(images), torch::stable::detail::from(int64_t(1))};
+  check_call(torch_call_dispatcher("aten::cat", "", stack, TORCH_ABI_VERSION), "concatenating images");
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
 }  // namespace
 
 Tensor channel_means(const Tensor& x, ReusedMemory* memory) {
@@ -66,6 +72,57 @@ Tensor scale_channels(const Tensor& x, const Tensor& factors, ReusedMemory* memo
     run_pass<A>(pass, torch_threads(streamed<S>(2 * sizes.elements())));
   });
   return y;
+}
+
+Tensor join_channels(const std::vector<Tensor>& images, ReusedMemory* memory) {
+  const TensorInfo first = info_of(images[0]);
+  int64_t channels = 0;
+  for (const Tensor& x : images) {
+    const TensorInfo info = info_of(x);
+    bool fits = info.dim == 4 && info.dtype == first.dtype && has_neighbours(info);
+    for (int64_t d = 0; d < 4 && fits; ++d) fits = d == 1 || info.sizes[d] == first.sizes[d];
+    if (!fits) return concatenated(images);
+    channels += info.sizes[1];
+  }
+  const Tensor y =
+      empty_channels_last(4, {first.sizes[0], channels, first.sizes[2], first.sizes[3]}, first.dtype, memory);
+  with_types(first.dtype, [&](auto types) {
+    using S = typename decltype(types)::S;
+    using A = typename decltype(types)::A;
+    auto to = image_view(write<S>(y), *NhwcInfo(y, true));
+    for (const Tensor& x : images) {
+      const ImageSizes sizes = sizes_of(info_of(x));
+      const ImageCopy<S, A> pass(Types<S, A>::kernels(), sizes, image_view(read<S>(x), *NhwcInfo(x, true)), {}, to);
+      run_pass<A>(pass, torch_threads(streamed<S>(2 * sizes.elements())), memory);
+      to.data += sizes.C;
+    }
+  });
+  return y;
+}
+
+Tensor some_channels(const Tensor& x, int64_t begin, int64_t end) {
+  check_images(info_of(x));
+  return call_overload<Tensor>("aten::slice", "Tensor", x, int64_t(1), std::optional<int64_t>(begin),
+                               std::optional<int64_t>(end), int64_t(1));
+}
+
+Tensor add_images(const Tensor& x, const Tensor& y, ReusedMemory* memory) {
+  const TensorInfo info = info_of(x), other = info_of(y);
+  check_images(info);
+  bool fits = has_neighbours(info) && other.dim == 4 && other.dtype == info.dtype && has_neighbours(other);
+  for (int64_t d = 0; d < 4 && fits; ++d) fits = info.sizes[d] == other.sizes[d];
+  if (!fits) fail("expected images of one size in channels_last, but got " + text(info) + " and " + text(other));
+  const ImageSizes sizes = sizes_of(info);
+  const Tensor sum = empty_channels_last(4, {sizes.N, sizes.C, sizes.H, sizes.W}, info.dtype, memory);
+  with_types(info.dtype, [&](auto types) {
+    using S = typename decltype(types)::S;
+    using A = typename decltype(types)::A;
+    const auto view = [](const Tensor& images) { return image_view(read<S>(images), *NhwcInfo(images, true)); };
+    const ImageCopy<S, A> pass(Types<S, A>::kernels(), sizes, view(x), view(y),
+                               image_view(write<S>(sum), *NhwcInfo(sum, true)));
+    run_pass<A>(pass, torch_threads(streamed<S>(3 * sizes.elements())), memory);
+  });
+  return sum;
 }
 
 Tensor max_pool(const Tensor& x, const ShortCall& call, bool ceil_mode, ReusedMemory* memory) {

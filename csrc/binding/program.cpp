@@ -14,11 +14,27 @@ namespace {
 // Where a step finds its tensors: inputs of the program first, then results of the steps before. -1: none.
 struct Step {
   int64_t source, residual, bias, kind, steps, sides, groups;
-  int64_t releases_source, releases_residual;  // nobody reads them any more
+  // Nobody reads them any more, nor channels of them; of the residual this is the first bit, and the next ones are of
+  // further tensors.
+  int64_t releases_source, releases_residual;
 };
-// Of `kind`, steps that are no convolutions: means over pixels, a source whose channels a residual scales, and max
-// pooling, whose windows stand in place of dilations, and whose `groups` tell whether sizes are rounded up.
-constexpr int64_t kChannelMeans = -1, kScaleChannels = -2, kMaxPool = -3;
+// Of `kind`, steps that are no convolutions: means over pixels; a source whose channels a residual scales; max pooling,
+// whose windows stand in place of dilations, and whose `groups` tell whether sizes are rounded up; the channels of
+// several tensors, of which the last three stand in `steps`, `sides` and `groups`; the channels of a source from
+// `steps` to before `sides`; and a sum.
+constexpr int64_t kChannelMeans = -1, kScaleChannels = -2, kMaxPool = -3, kJoinChannels = -4, kSomeChannels = -5,
+                  kAddImages = -6;
+// Tensors that a step reads, at most.
+constexpr int64_t kMostRead = 5;
+
+int64_t read_by(const Step& step, int64_t k) {
+  const int64_t places[kMostRead] = {step.source, step.residual, step.steps, step.sides, step.groups};
+  return k < 2 || step.kind == kJoinChannels ? places[k] : -1;
+}
+
+bool releases(const Step& step, int64_t k) {
+  return k == 0 ? step.releases_source != 0 : (step.releases_residual >> (k - 1) & 1) != 0;
+}
 // Results that are not returned: fewer hardly find memory that others have left.
 constexpr int64_t kFewestReusing = 8;
 constexpr int64_t kStepNumbers = sizeof(Step) / sizeof(int64_t), kFinishNumbers = 2;
@@ -52,13 +68,23 @@ std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Ten
     }
     return tensors[place];
   };
+  // Of channels of a tensor where they lie, that tensor.
+  const auto whole = [&](int64_t place) {
+    while (place >= first && place < first + count && steps[place - first].kind == kSomeChannels) {
+      place = steps[place - first].source;
+    }
+    return place;
+  };
   ReusedMemory reused;
   // What is returned has memory of its own.
   const bool reuses = count - static_cast<int64_t>(outputs.size()) >= kFewestReusing;
+  std::vector<int64_t> returned;
+  for (const int64_t output : outputs) returned.push_back(whole(first + output) - first);
   const auto memory_of = [&](int64_t i) {
-    return reuses && std::find(outputs.begin(), outputs.end(), i) == outputs.end() ? &reused : nullptr;
+    return reuses && std::find(returned.begin(), returned.end(), i) == returned.end() ? &reused : nullptr;
   };
   const auto leave = [&](int64_t place) {
+    place = whole(place);
     if (slots[place].defined()) reused.leave(slots[place]);  // what stands between links of a chain never was
     slots[place] = Tensor();
   };
@@ -94,12 +120,23 @@ std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Ten
       slots.push_back(scale_channels(source, at(slots, step.residual), memory_of(i)));
     } else if (step.kind == kMaxPool) {
       slots.push_back(max_pool(source, read_short_call(0, step.steps, step.sides, 1), step.groups != 0, memory_of(i)));
+    } else if (step.kind == kJoinChannels) {
+      std::vector<Tensor> parts;
+      for (int64_t k = 0; k < kMostRead; ++k) {
+        if (read_by(step, k) >= 0) parts.push_back(at(slots, read_by(step, k)));
+      }
+      slots.push_back(join_channels(parts, memory_of(i)));
+    } else if (step.kind == kSomeChannels) {
+      slots.push_back(some_channels(source, step.steps, step.sides));
+    } else if (step.kind == kAddImages && step.residual >= 0) {
+      slots.push_back(add_images(source, at(slots, step.residual), memory_of(i)));
     } else {
       fail("a step of the program is of kind " + std::to_string(step.kind) + ", which it cannot do");
     }
     for (const int64_t end = i + done; i < end; ++i) {
-      if (steps[i].releases_source) leave(steps[i].source);
-      if (steps[i].residual >= 0 && steps[i].releases_residual) leave(steps[i].residual);
+      for (int64_t k = 0; k < kMostRead; ++k) {
+        if (read_by(steps[i], k) >= 0 && releases(steps[i], k)) leave(read_by(steps[i], k));
+      }
     }
   }
   std::vector<Tensor> results;

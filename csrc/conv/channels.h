@@ -1,5 +1,6 @@
-// What squeeze-and-excitation does between its convolutions: means of channels over all pixels of an image, and images
-// whose channels are scaled by one number each.
+// What stands between convolutions: means of channels over all pixels, and images whose channels are scaled by one
+// number each, as in squeeze-and-excitation; images that are copied to a share of another's channels, or added to
+// others.
 #pragma once
 
 #include "operands.h"
@@ -91,6 +92,45 @@ template <class S, class A> class ChannelScale {
   const S* factors_;
   ImageView<S> y_;
   int64_t rows_;
+};
+
+// y = x, or x + residual, which may be null.
+template <class S, class A> class ImageCopy {
+ public:
+  ImageCopy(const Kernels<S, A>& kernels, const ImageSizes& sizes, const ImageView<const S>& x,
+            const ImageView<const S>& residual, const ImageView<S>& y)
+      : kernels_(kernels), sizes_(sizes), x_(x), residual_(residual), y_(y) {}
+
+  // A row of sums.
+  PlanMemory memory() const { return {0, is_copy() ? 0 : sizes_.W * sizes_.C}; }
+
+  void run(const Parallel& parallel, A* scratch) const {
+    const int64_t rows = sizes_.N * sizes_.H, items = min(rows, kItemsPerThread * parallel.threads);
+    for_each_item(parallel, items, [&](int64_t item, int64_t slot) {
+      const Range some = share_of(rows, item, items);
+      for (int64_t row = some.begin; row < some.end; ++row) run_row(row, scratch + slot * sizes_.W * sizes_.C);
+    });
+  }
+
+ private:
+  bool is_copy() const { return std::is_same_v<S, A> && residual_.data == nullptr; }
+
+  void run_row(int64_t row, A* sums) const {
+    const int64_t n = row / sizes_.H, h = row % sizes_.H, W = sizes_.W, C = sizes_.C;
+    const S* const from = x_.data + n * x_.n + h * x_.h;
+    S* const to = y_.data + n * y_.n + h * y_.h;
+    if constexpr (std::is_same_v<S, A>) {
+      if (is_copy()) return kernels_.copy({from, x_.w, 1, to, y_.w, W, C, false});
+    }
+    kernels_.copy({from, x_.w, 1, sums, C, W, C, false});
+    const S* const added = residual_.data == nullptr ? nullptr : residual_.data + n * residual_.n + h * residual_.h;
+    kernels_.finish({sums, C, to, y_.w, 1, W, C, {}, added, residual_.w, 1});
+  }
+
+  const Kernels<S, A>& kernels_;
+  ImageSizes sizes_;
+  ImageView<const S> x_, residual_;
+  ImageView<S> y_;
 };
 
 }  // namespace nhwc_conv

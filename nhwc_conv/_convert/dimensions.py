@@ -59,13 +59,24 @@ def origin_of(traced: fx.GraphModule, node: fx.Node, origins: dict[fx.Node, fx.N
         found = {origins.get(term, node) for term in terms if not isinstance(term, (int, float))}
         return found.pop() if len(found) == 1 else node
     keeps = isinstance(called(traced, node), LAYERS) or activation_of(traced, node) is not None
-    keeps = keeps or is_kept_mean(node) or (node.op == "call_function" and node.target in FUNCTIONS)
+    keeps = (
+        keeps
+        or is_kept_mean(node)
+        or is_slice(node)
+        or (node.op == "call_function" and node.target in FUNCTIONS)
+    )
     return origins.get(source(node), node) if keeps else node
 
 
 def is_kept_mean(node: fx.Node) -> bool:
     given = bound(node, mean) if node.target in (torch.mean, "mean") else None
     return given is not None and given["keepdim"] is True
+
+
+def is_slice(node: fx.Node) -> bool:
+    """Along each axis."""
+    sliced = node.args[1] if node.target is operator.getitem and len(node.args) == 2 else None
+    return isinstance(sliced, tuple) and all(isinstance(index, slice) for index in sliced)
 
 
 def compares_dimensions(node: fx.Node) -> bool:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from ..nn.channels import ChannelMeans, ChannelScale
-from ..nn.program import IMAGE_CONVOLUTIONS
+from ..nn.program import IMAGE_CONVOLUTIONS, LAYERS
 from .graph import PRODUCTS, bound, called, let_do, operands, source
 from .tracing import computes_as, has_hooks
 
@@ -20,21 +20,21 @@ ONE_PIXEL = 1, (1, 1), [1, 1]
 ALL_PIXELS = (2, 3), (-2, -1), [2, 3], [-2, -1]
 
 
-def use_channel_layers(traced: fx.GraphModule) -> None:
-    """Lets layers of ours do what a program can do: means over all pixels, and products with what is made of them."""
-    for node in list(traced.graph.nodes):
-        if is_mean(traced, node):
-            let_do(traced, node, ChannelMeans(), source(node))
-        else:
-            factors = operands(node, PRODUCTS)
-            for image, gate in (factors, factors[::-1]) if factors else ():
-                if is_gate(traced, gate, image):
-                    let_do(traced, node, ChannelScale(), image, gate)
-                    break
+def use_channel_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Lets a layer of ours do means over all pixels, or products with what is made of them, if a node does that."""
+    if is_mean(traced, node):
+        let_do(traced, node, ChannelMeans(), source(node))
+        return True
+    factors = operands(node, PRODUCTS)
+    for image, gate in (factors, factors[::-1]) if factors else ():
+        if is_gate(traced, gate, image):
+            let_do(traced, node, ChannelScale(), image, gate)
+            return True
+    return False
 
 
 def is_mean(traced: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node computes the means of the channels of what a convolution returns."""
+    """Whether a node computes the means of the channels of what a layer of ours returns."""
     module = called(traced, node)
     if isinstance(module, nn.AdaptiveAvgPool2d):
         pools = computes_as(module, nn.AdaptiveAvgPool2d) and not has_hooks(module)
@@ -42,10 +42,7 @@ def is_mean(traced: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_function" and node.target is F.adaptive_avg_pool2d:
         given = bound(node, F.adaptive_avg_pool2d)
         return given is not None and given["output_size"] in ONE_PIXEL
-    if (
-        node.target not in (torch.mean, "mean")
-        or type(called(traced, source(node))) not in IMAGE_CONVOLUTIONS
-    ):
+    if node.target not in (torch.mean, "mean") or type(called(traced, source(node))) not in LAYERS:
         return False
     given = bound(node, mean)
     return (

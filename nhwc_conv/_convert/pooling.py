@@ -14,12 +14,12 @@ from .graph import bound, called, let_do, source
 from .tracing import computes_as, has_hooks
 
 
-def use_pooling_layers(traced: fx.GraphModule) -> None:
-    """Lets layers of ours do max pooling of images."""
-    for node in list(traced.graph.nodes):
-        layer = layer_of(pooling_of(traced, node))
-        if layer is not None:
-            let_do(traced, node, layer, source(node))
+def use_pooling_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Lets a layer of ours do max pooling of images, if that is what a node does."""
+    layer = layer_of(pooling_of(traced, node))
+    if layer is not None:
+        let_do(traced, node, layer, source(node))
+    return layer is not None
 
 
 def pooling_of(traced: fx.GraphModule, node: fx.Node) -> dict[str, Any] | None:

@@ -57,11 +57,11 @@ def by_path(paths: list[str]) -> Callable[[list[str]], list[str]]:
 
 
 def is_plain_call(traced: fx.GraphModule, node: fx.Node) -> bool:
-    """Of a layer of ours, with one tensor or two."""
+    """Of a layer of ours, with tensors alone."""
     layer = called(traced, node)
     return (
         type(layer) in LAYERS
-        and 1 <= len(node.args) <= 2
+        and len(node.args) > 0
         and not node.kwargs
         and all(isinstance(argument, fx.Node) for argument in node.args)
     )
@@ -74,8 +74,7 @@ def join(traced: fx.GraphModule, run: list[fx.Node]) -> None:
     place = {node: i for i, node in enumerate([*inputs, *run])}
     steps = []
     for node in run:
-        source, *residual = [place[argument] for argument in node.args if isinstance(argument, fx.Node)]
-        steps.append((source, residual[0] if residual else -1))
+        steps.append(tuple(place[argument] for argument in node.args if isinstance(argument, fx.Node)))
     outputs = [node for node in run if any(user not in run for user in node.users)]
     name = unused(traced, "program")
     traced.add_submodule(name, Program(len(inputs), steps, [run.index(node) for node in outputs]))
@@ -98,9 +97,9 @@ def separate_convolutions(traced: fx.GraphModule) -> None:
             continue
         tensors, layers = list(node.args[: program.inputs]), node.args[program.inputs :]
         with traced.graph.inserting_before(node):
-            for layer, (source, residual) in zip(layers, program.steps, strict=True):
-                added = () if residual < 0 else (tensors[residual],)
-                tensors.append(traced.graph.call_module(str(layer.target), (tensors[source], *added)))
+            for layer, places in zip(layers, program.steps, strict=True):
+                given = tuple(tensors[place] for place in places)
+                tensors.append(traced.graph.call_module(str(layer.target), given))
         for user in list(node.users):
             replace(traced, user, tensors[program.inputs + program.outputs[user.args[1]]])
         traced.graph.erase_node(node)

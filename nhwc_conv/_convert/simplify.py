@@ -12,14 +12,15 @@ from .branches import merge_branches
 from .calls import Calls
 from .classes import CONVOLUTION, Subclasses
 from .dimensions import assert_dimensions_once
-from .excitation import use_channel_layers
+from .excitation import use_channel_layer
 from .fold import NORMS, fold_batch_norms, fold_scales
 from .functions import layers_of_functions
 from .fuse import fuse_finishes, use_fused_linear
 from .graph import remove_idle, remove_unread
+from .images import use_image_layer
 from .layers import layer_of_ours
 from .memory import keep_channels_last
-from .pooling import use_pooling_layers
+from .pooling import use_pooling_layer
 from .programs import join_convolutions
 from .report import ConvertReport
 from .shuffle import name_shuffles
@@ -101,8 +102,8 @@ def simplify(graph: fx.GraphModule, found: ConvertReport, prefix: str = "", memo
     fold_scales(graph, found, prefix)
     name_activations(graph)
     fuse_finishes(graph, found, prefix)
-    use_channel_layers(graph)
-    use_pooling_layers(graph)
+    for node in list(graph.graph.nodes):
+        use_channel_layer(graph, node) or use_pooling_layer(graph, node) or use_image_layer(graph, node)
     if memory and keep_channels_last(graph):
         found.memory = "channels_last from the first convolutions to the results"
     remove_unread(graph)

@@ -18,10 +18,12 @@ from .._ops.recorded import NOT_COMPUTED, convolve_program, short_call
 from .channels import ChannelMeans, ChannelScale
 from .drop_in import Conv2d
 from .fused import FusedConv2d
+from .images import Concatenation, SomeChannels, Sum
 from .pooling import MaxPool
 
 IMAGE_CONVOLUTIONS = (Conv2d, FusedConv2d)  # and nothing that is derived from them
-OTHERS = ChannelMeans, ChannelScale, MaxPool  # of which `step` tells all: its kind and three numbers
+# Of which `step` tells all: its kind and three numbers.
+OTHERS = ChannelMeans, ChannelScale, MaxPool, Concatenation, SomeChannels, Sum
 LAYERS = (*IMAGE_CONVOLUTIONS, *OTHERS)
 
 
@@ -44,14 +46,15 @@ class Program(torch.nn.Module):
 
     Args:
         inputs: how many tensors it is called with.
-        steps: of each layer, whose result or input it takes and what it adds, as places in the inputs followed by the
-            results of the steps; -1 for nothing.
+        steps: of each layer, what it is called with, as places in the inputs followed by the results of the steps; -1
+            for nothing.
         outputs: the steps whose results are returned, in a tuple.
     """
 
-    def __init__(self, inputs: int, steps: Sequence[tuple[int, int]], outputs: Sequence[int]) -> None:
+    def __init__(self, inputs: int, steps: Sequence[tuple[int, ...]], outputs: Sequence[int]) -> None:
         super().__init__()
-        self.inputs, self.steps, self.outputs = inputs, tuple(steps), tuple(outputs)
+        self.inputs, self.outputs = inputs, tuple(outputs)
+        self.steps = tuple(tuple(place for place in places if place >= 0) for places in steps)
         self._state: list[Any] = []  # what `_code` was made from
         self._code: tuple[Any, ...] = ()
 
@@ -60,9 +63,8 @@ class Program(torch.nn.Module):
         results = self._at_once(tensors, layers)
         if results is not None:
             return tuple(results)
-        for layer, (source, residual) in zip(layers, self.steps, strict=True):
-            added = () if residual < 0 else (tensors[residual],)
-            tensors.append(layer(tensors[source], *added))
+        for layer, places in zip(layers, self.steps, strict=True):
+            tensors.append(layer(*(tensors[place] for place in places if place >= 0)))
         return tuple(tensors[self.inputs + output] for output in self.outputs)
 
     def _at_once(self, tensors: list[Any], layers: Sequence[Any]) -> list[Tensor] | None:
@@ -109,26 +111,38 @@ class Program(torch.nn.Module):
 
     def _encode(self, state: list[Any]) -> tuple[Any, ...]:
         """The last arguments of the op: csrc/binding/program.cpp."""
-        last = {place: i for i, step in enumerate(self.steps) for place in step}
-        kept = {self.inputs + output for output in self.outputs}
+        whole = list(range(self.inputs))  # the tensor of which a place has channels
+        for places, values in zip(self.steps, state, strict=True):
+            whole.append(whole[places[0]] if values[0] == SomeChannels.kind else len(whole))
+        last = {whole[place]: i for i, places in enumerate(self.steps) for place in places}
+        kept = {whole[self.inputs + output] for output in self.outputs}
         numbers, code, bias = [], [], 0
-        for i, ((source, residual), values) in enumerate(zip(self.steps, state, strict=True)):
-            releases = [
-                int(place >= self.inputs and last[place] == i and place not in kept)
-                for place in (source, residual)
-            ]
-            if source == residual:
-                releases[1] = 0
+        for i, (places, values) in enumerate(zip(self.steps, state, strict=True)):
+            leaving = {whole[place] for place in places if last[whole[place]] == i} - kept
+            releases = [0] * Concatenation.MOST
+            for k, place in enumerate(places):
+                if whole[place] >= self.inputs and whole[place] in leaving:
+                    leaving.remove(whole[place])
+                    releases[k] = 1
+            released = releases[0], sum(bit << k for k, bit in enumerate(releases[1:]))
+            source, residual, *further = (*places, *[-1] * (Concatenation.MOST - len(places)))
             if len(values) == len(ChannelMeans.step):
                 kind, *fields = values
-                code += [source, residual, -1, kind, *fields, *releases]
+                code += [
+                    source,
+                    residual,
+                    -1,
+                    kind,
+                    *(further if kind == Concatenation.step[0] else fields),
+                    *released,
+                ]
                 numbers += [0.0, 0.0]
                 continue
             *geometry, finish, has_none = values
             stride, padding, dilation, groups = geometry
             sides, auto_pad = padding_argument(padding)
             kind, *fields = short_call(True, stride, sides, dilation, groups, auto_pad)
-            code += [source, residual, -1 if has_none else bias, kind | finish.kind, *fields, *releases]
+            code += [source, residual, -1 if has_none else bias, kind | finish.kind, *fields, *released]
             numbers += [finish.alpha, finish.beta]
             bias += not has_none
         return torch.tensor(code), torch.tensor(numbers, dtype=torch.float64), list(self.outputs)

@@ -1,0 +1,140 @@
+"""Concatenations, slices and sums of images that a program can do, between its convolutions."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import fx
+
+from ..nn.channels import ChannelScale
+from ..nn.images import Concatenation, SomeChannels, Sum
+from ..nn.pooling import MaxPool
+from ..nn.program import IMAGE_CONVOLUTIONS, LAYERS
+from .graph import CONCATENATIONS, IN_PLACE, SUMS, bound, called, concatenation, let_do, operands, source
+
+EVERYTHING = slice(None)
+
+
+def use_image_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Lets a layer of ours concatenate, cut or add what others of our layers compute, if that is what a node does."""
+    parts = parts_of(node)
+    if parts is not None and all(is_ours(traced, part) for part in parts):
+        let_do(traced, node, Concatenation(), *parts)
+    elif (some := some_channels(traced, node)) is not None:
+        before = source(node)
+        let_do(traced, node, some, before if is_ours(traced, before) else source(before))
+        if not before.users:  # a split
+            traced.graph.erase_node(before)
+    elif adds_ours(traced, node):
+        let_do(traced, node, Sum(), *node.args)
+    else:
+        return False
+    return True
+
+
+def is_ours(traced: fx.GraphModule, node: object) -> bool:
+    return type(called(traced, node)) in LAYERS
+
+
+def parts_of(node: fx.Node) -> tuple[Any, ...] | None:
+    """What a node concatenates along channels."""
+    if node.op != "call_function" or node.target not in CONCATENATIONS:
+        return None
+    given = bound(node, concatenation)
+    if given is None or given["dim"] != 1 or given["out"] is not None:
+        return None
+    parts = given["tensors"]
+    return (
+        tuple(parts) if isinstance(parts, (list, tuple)) and 2 <= len(parts) <= Concatenation.MOST else None
+    )
+
+
+def some_channels(traced: fx.GraphModule, node: fx.Node) -> SomeChannels | None:
+    """The layer that takes those channels of images which a node takes, by a slice or as a part of a split."""
+    if node.op != "call_function" or node.target is not operator.getitem:
+        return None
+    before: Any
+    index: Any
+    before, index = node.args
+    if is_ours(traced, before) and isinstance(index, tuple) and len(index) in (2, 3, 4):
+        channels, others = index[1], (*index[:1], *index[2:])
+        channels_alone = isinstance(channels, slice) and all(other == EVERYTHING for other in others)
+        count = channels_of(traced, before)
+        ints = channels_alone and all(n is None or type(n) is int for n in (channels.start, channels.stop))
+        if not ints or channels.step is not None or count is None:
+            return None
+        begin, end, _ = channels.indices(count)
+        return SomeChannels(begin, end, index) if begin < end else None
+    sizes = split_sizes(traced, before)
+    if sizes is None or type(index) is not int or not 0 <= index < len(sizes):
+        return None
+    begin = sum(sizes[:index])
+    end = begin + sizes[index]
+    return (
+        SomeChannels(begin, end, (EVERYTHING, slice(begin, end), EVERYTHING, EVERYTHING))
+        if begin < end
+        else None
+    )
+
+
+def split_sizes(traced: fx.GraphModule, node: object) -> list[int] | None:
+    """The channels of each part into which a node splits images."""
+    if not isinstance(node, fx.Node) or node.target not in (torch.split, torch.chunk, "split", "chunk"):
+        return None
+    given = bound(node, split)
+    count = channels_of(traced, source(node)) if is_ours(traced, source(node)) else None
+    if given is None or given["dim"] != 1 or count is None:
+        return None
+    size = given["size"] if given["size"] is not None else given["chunks"]
+    if isinstance(size, (list, tuple)):
+        return list(size) if sum(size) == count and all(type(n) is int for n in size) else None
+    if type(size) is not int or size < 1:
+        return None
+    if node.target in (torch.chunk, "chunk"):
+        size = -(-count // size)
+    return [min(size, count - begin) for begin in range(0, count, size)]
+
+
+def split(
+    tensor: Any,
+    size: Any = None,
+    dim: int = 0,
+    *,
+    split_size_or_sections: Any = None,
+    split_size: Any = None,
+    chunks: Any = None,
+) -> None:
+    """With the names that torch.split and torch.chunk have for their second argument."""
+
+
+def channels_of(traced: fx.GraphModule, node: Any) -> int | None:
+    """Of the images that a layer of ours returns."""
+    layer = called(traced, node)
+    if type(layer) in IMAGE_CONVOLUTIONS:
+        return int(layer.out_channels)
+    if type(layer) is SomeChannels:
+        return layer.step[2] - layer.step[1]
+    if type(layer) in (ChannelScale, MaxPool):
+        return channels_of(traced, source(node))
+    counts = [channels_of(traced, part) for part in node.args] if type(layer) in (Concatenation, Sum) else []
+    known = [count for count in counts if count is not None]
+    if not known or len(known) < len(counts):
+        return None
+    return sum(known) if type(layer) is Concatenation else known[0]
+
+
+def adds_ours(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node adds results of layers of ours, and nobody can tell whether it writes to one of them."""
+    terms = operands(node, (*SUMS, *IN_PLACE))
+    if terms is None or not all(is_ours(traced, term) for term in terms):
+        return False
+    if node.target not in IN_PLACE:
+        return True
+    written = terms[0]
+    while all(user is node or user < node for user in written.users):
+        if type(called(traced, written)) is not SomeChannels:
+            return True
+        written = source(written)  # whose memory they share
+    return False

@@ -1,0 +1,54 @@
+"""Images put together, cut and added between convolutions: convert(model, inference=True) makes such layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Concatenation(torch.nn.Module):
+    """Two to five tensors [N, C, H, W] as one, along their channels."""
+
+    MOST = 5
+    step = (
+        -4,
+        -1,
+        -1,
+        -1,
+    )  # of a program, csrc/binding/program.cpp; which further tensors it reads, the program says
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return torch.cat(inputs, 1)
+
+
+class SomeChannels(torch.nn.Module):
+    """Channels of images [N, C, H, W], where they lie.
+
+    Args:
+        begin, end: the first of them, and the first behind them.
+        index: what the images are indexed with; those that are not four-dimensional may be refused by it.
+    """
+
+    kind = -5
+
+    def __init__(self, begin: int, end: int, index: tuple[Any, ...]) -> None:
+        super().__init__()
+        self.index = index
+        self.step = self.kind, begin, end, 0
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input[self.index]
+
+    def extra_repr(self) -> str:
+        return f"begin={self.step[1]}, end={self.step[2]}"
+
+
+class Sum(torch.nn.Module):
+    """The sum of two tensors."""
+
+    step = -6, 0, 0, 0
+
+    def forward(self, input: Tensor, other: Tensor) -> Tensor:
+        return input + other

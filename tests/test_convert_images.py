@@ -1,0 +1,191 @@
+"""Concatenations, slices and sums of images in programs, between convolutions."""
+
+import operator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_programs import one_by_one, spied
+from torch import nn
+
+import nhwc_conv
+from nhwc_conv._convert.memory import channels_last as channels_last_images
+from nhwc_conv._convert.memory import in_memory_like
+from nhwc_conv.nn import program
+from nhwc_conv.nn.images import Concatenation, SomeChannels, Sum
+from nhwc_conv.nn.program import Program
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+
+
+class Network(nn.Module):
+    """Five convolutions of an image, whose results `meet` makes into images of `channels`, and one behind them."""
+
+    def __init__(self, meet, channels):
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.branches = nn.ModuleList(nn.Conv2d(6, c, 3, padding=1) for c in (4, 5, 4, 1, 20))
+        self.last, self.meet = nn.Conv2d(channels, 5, 3), meet
+
+    def forward(self, x):
+        x = F.relu(self.first(x))
+        return self.last(self.meet(*(F.silu(branch(x)) for branch in self.branches)))
+
+
+def in_place(a, b):
+    a += b
+    return a
+
+
+ONE_PROGRAM = {
+    "two": (lambda a, b, *_: torch.cat([a, b], 1), 9),
+    "five": (lambda *parts: torch.cat(parts, dim=1), 34),
+    "nested": (lambda a, b, c, d, e: torch.cat([torch.cat([e, a], 1), torch.concat([b, c, d], 1)], 1), 34),
+    "itself": (lambda a, *_: torch.cat([a, a], 1), 8),
+    "sum of sums": (lambda a, b, c, *_: in_place(torch.cat([a, b], 1), torch.cat([b, c], 1)), 9),
+    "slice": (lambda *parts: parts[4][:, 3:9], 6),
+    "slices": (lambda a, b, c, d, e: torch.cat([e[:, :-4, :, :][:, 2:30], a, e[:, 16:]], 1), 22),
+    "all of it": (lambda a, b, *_: torch.cat([a, b], 1)[:, :20, :, :], 9),
+    "split": (lambda *parts: torch.cat([torch.split(parts[4], [3, 7, 10], 1)[i] for i in (2, 0, 1)], 1), 20),
+    "equal parts": (lambda *parts: torch.cat([parts[4].split(8, dim=1)[i] for i in (1, 2)], 1), 12),
+    "chunks": (lambda *parts: torch.chunk(parts[4], 2, 1)[0] + parts[4].chunk(2, 1)[1], 10),
+    "halves in place": (lambda *parts: in_place(parts[4][:, :10], parts[4][:, 10:]), 10),
+}
+
+
+def made(name, images=(2, 3, 7, 9), dtype=torch.float32):
+    torch.manual_seed(0)
+    model, x = Network(*ONE_PROGRAM[name]).to(dtype).eval(), torch.randn(images).to(dtype)
+    return model, nhwc_conv.convert(model, inference=True, example=x, strict=True), x
+
+
+@pytest.fixture
+def refusals(monkeypatch):
+    """What the op refuses is an error: else the layers would do it."""
+    monkeypatch.setattr(program, "NOT_COMPUTED", ())
+
+
+@pytest.mark.needs_extension
+@pytest.mark.parametrize("name", ONE_PROGRAM)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_one_program(name, channels_last, threads, refusals, monkeypatch):
+    model, ours, x = made(name)
+    calls = spied(monkeypatch)
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    for count in (1, 3):
+        threads(count)
+        with torch.no_grad():
+            out = ours(x)
+        torch.testing.assert_close(out, model(x), rtol=1e-4, atol=1e-5)
+        assert torch.equal(out, one_by_one(ours, x)), "the layers do the same"
+    assert len(calls) == 2 and sum(isinstance(m, Program) for m in ours.modules()) == 1
+    functions = {node.target for node in ours.graph.nodes if node.op == "call_function"}
+    assert functions <= {operator.getitem, channels_last_images, in_memory_like}
+
+
+@pytest.mark.needs_extension
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", ["nested", "slices", "sum of sums"])
+@pytest.mark.parametrize("size", [(1, 3, 1, 1), (3, 3, 4, 1), (0, 3, 5, 5)])
+def test_sizes_and_types(name, dtype, size, isa):
+    _, ours, x = made(name, (2, 3, 9, 9), dtype)
+    x = F.pad(torch.randn(size).to(dtype), (1, 1, 1, 1))
+    with torch.no_grad():
+        out = ours(x)
+    assert torch.equal(out, one_by_one(ours, x))
+
+
+@pytest.mark.needs_extension
+def test_images_in_nchw_memory_too():
+    """Where a program cannot, the layers do."""
+    x, part = torch.randn(2, 4, 5, 6), SomeChannels(1, 3, (slice(None), slice(1, 3)))
+    with torch.no_grad():
+        joined, some = Program(1, [(0, 0), (1,)], [0, 1])(x, Concatenation(), part)
+        (added,) = Program(2, [(0, 1)], [0])(x, x.flip(0), Sum())
+    assert torch.equal(joined, torch.cat([x, x], 1)) and torch.equal(some, joined[:, 1:3])
+    assert torch.equal(added, x + x.flip(0))
+
+
+class Long(nn.Module):
+    """Parts of images that are read long after the images, in a program that uses memory again."""
+
+    def __init__(self, returned):
+        super().__init__()
+        self.convs, self.returned = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(14)), returned
+
+    def forward(self, x):
+        convs = iter(self.convs)
+        whole = torch.cat([next(convs)(x), next(convs)(x)], 1)
+        some, others = whole[:, :8], whole[:, 8:]
+        x = next(convs)(others)
+        for conv in convs:
+            x = F.relu(conv(x))
+        return x + some, *(dict(some=some, whole=whole)[name] for name in self.returned)
+
+
+@pytest.mark.parametrize("returned", [(), ("some",), ("whole",), ("whole", "some")])
+def test_memory_is_not_used_again_while_a_part_is_read(returned, refusals):
+    torch.manual_seed(0)
+    model, x = Long(returned).double().eval(), torch.randn(1, 8, 20, 20).double()
+    ours = nhwc_conv.convert(model, inference=True, example=x, strict=True)
+    with torch.no_grad():
+        outs = [ours(x) for _ in range(2)]
+        for out in outs:
+            torch.testing.assert_close(out, model(x), rtol=1e-10, atol=1e-10)
+
+
+class Left(nn.Module):
+    """What is left to PyTorch."""
+
+    def __init__(self, do):
+        super().__init__()
+        self.a, self.b, self.do = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(3, 6, 1), do
+
+    def forward(self, x):
+        return self.do(self.a(x), self.b(x))
+
+
+def reads_what_was_written(a, b):
+    later = a
+    a += b
+    return later * 2
+
+
+def reads_the_whole(a, b):
+    part = a[:, :3]
+    part += b[:, 3:]
+    return a * 2
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        lambda a, b: torch.cat([a, b], 2),
+        lambda a, b: torch.cat([a, b]),
+        lambda a, b: torch.cat([a, b, a, b, a, b], 1),
+        lambda a, b: torch.cat([a, b.sin()], 1),
+        lambda a, b: a[:, ::2],
+        lambda a, b: a[:, :, 1:],
+        lambda a, b: a[:, 3],
+        lambda a, b: a[..., 1:4],
+        lambda a, b: torch.split(a, 2, 2)[0],
+        reads_what_was_written,
+        reads_the_whole,
+    ],
+)
+def test_what_is_left(do, refusals):
+    torch.manual_seed(0)
+    model, x = Left(do).double().eval(), torch.randn(2, 3, 6, 5).double()
+    ours = nhwc_conv.convert(model, inference=True, example=x, strict=True)
+    kinds = [type(m) for m in ours.modules() if isinstance(m, (Concatenation, Sum))]
+    assert not kinds
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), model(x), rtol=1e-10, atol=1e-10)
+
+
+def test_images_without_a_batch_are_refused_as_before():
+    _, ours, x = made("split")
+    with pytest.raises(IndexError, match="too many indices"):
+        ours(x[0])
