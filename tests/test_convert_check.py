@@ -11,6 +11,7 @@ import nhwc_conv
 from nhwc_conv import convert
 from nhwc_conv._convert import fold
 from nhwc_conv._convert.check import Reference
+from nhwc_conv.nn import program
 
 
 def compare(original, model, example):
@@ -148,3 +149,13 @@ def test_a_model_whose_layers_compute_something_else_is_not_converted(monkeypatc
     }
     with pytest.raises(RuntimeError if error is None else KeyError):
         convert(model, inference=True, example=X, strict=True)
+
+
+@pytest.mark.needs_extension
+def test_programs_are_compared_too(monkeypatch):
+    """They call their layers one by one while what torch calls is watched."""
+    op = program.convolve_program
+    monkeypatch.setattr(program, "convolve_program", lambda *arguments: [2 * t for t in op(*arguments)])
+    model = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)).double().eval()
+    with pytest.raises(RuntimeError, match="rounding explains"):
+        convert(model, inference=True, example=X.contiguous(memory_format=torch.channels_last), strict=True)

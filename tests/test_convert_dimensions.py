@@ -41,6 +41,7 @@ class Network(nn.Module):
         x = self.a(x)
         x = x + asserted(self.b(x))
         x = asserted(x * torch.sigmoid(self.gate(x.mean((2, 3), keepdim=True))))
+        x = asserted(x + torch.cat([x.split(2, 1)[i] for i in (1, 0, 2)], 1))
         x = self.c(torch.cat([x, F.pad(self.pool(x), (0, 3, 0, 3))], 1))
         return self.linear(asserted(x.mean((2, 3)), 2))
 

@@ -64,12 +64,18 @@ class Reference:
         Raises:
             Deviation: a deviation is over its tolerance.
         """
-        found = results(model, self.example if example is None else example)
+        example = self.example if example is None else example
+        found = results(model, example)
         if len(found) != len(self.expected):
             counts = f"{len(found)} floating-point results, but the original {len(self.expected)}"
             raise Deviation(f"{name} gives {counts}")
-        deviations = map(distance, found, self.expected)
-        pairs = [(d, SAFETY * n) for d, n in zip(deviations, self.limits, strict=True)]
+        # While a mode watches functions, programs call their layers one by one; so once more without.
+        alone = [t for t in leaves(run(model, *arguments_of(example))) if is_real(t)]
+        deviations = [
+            distance(*pair) for some in (found, alone) for pair in zip(some, self.expected, strict=False)
+        ]
+        limits = [*self.limits, *self.limits[: len(alone)]]
+        pairs = [(d, SAFETY * n) for d, n in zip(deviations, limits, strict=True)]
         deviation, tolerance = max(pairs, key=lambda pair: pair[0] / pair[1] if pair[1] else pair[0])
         if not deviation <= tolerance:
             raise Deviation(

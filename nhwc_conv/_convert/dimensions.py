@@ -17,6 +17,7 @@ from .classes import CONVOLUTION
 from .excitation import mean
 from .fold import NORMS
 from .graph import ADDITIONS, CONCATENATIONS, PRODUCTS, bound, called, operands, source
+from .images import SPLITS
 from .memory import channels_last
 
 # Whose results have as many dimensions as what they are called with.
@@ -58,6 +59,8 @@ def origin_of(traced: fx.GraphModule, node: fx.Node, origins: dict[fx.Node, fx.N
     if terms is not None:
         found = {origins.get(term, node) for term in terms if not isinstance(term, (int, float))}
         return found.pop() if len(found) == 1 else node
+    if is_part(node):
+        return origins.get(source(source(node)), node)
     keeps = isinstance(called(traced, node), LAYERS) or activation_of(traced, node) is not None
     keeps = (
         keeps
@@ -71,6 +74,12 @@ def origin_of(traced: fx.GraphModule, node: fx.Node, origins: dict[fx.Node, fx.N
 def is_kept_mean(node: fx.Node) -> bool:
     given = bound(node, mean) if node.target in (torch.mean, "mean") else None
     return given is not None and given["keepdim"] is True
+
+
+def is_part(node: fx.Node) -> bool:
+    """Of a split."""
+    before = source(node) if node.target is operator.getitem and isinstance(node.args[1], int) else None
+    return isinstance(before, fx.Node) and before.target in SPLITS
 
 
 def is_slice(node: fx.Node) -> bool:

@@ -15,6 +15,7 @@ from ..nn.program import IMAGE_CONVOLUTIONS, LAYERS
 from .graph import CONCATENATIONS, IN_PLACE, SUMS, bound, called, concatenation, let_do, operands, source
 
 EVERYTHING = slice(None)
+SPLITS: tuple[Any, ...] = (torch.split, torch.chunk, "split", "chunk")
 
 
 def use_image_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
@@ -81,7 +82,7 @@ def some_channels(traced: fx.GraphModule, node: fx.Node) -> SomeChannels | None:
 
 def split_sizes(traced: fx.GraphModule, node: object) -> list[int] | None:
     """The channels of each part into which a node splits images."""
-    if not isinstance(node, fx.Node) or node.target not in (torch.split, torch.chunk, "split", "chunk"):
+    if not isinstance(node, fx.Node) or node.target not in SPLITS:
         return None
     given = bound(node, split)
     count = channels_of(traced, source(node)) if is_ours(traced, source(node)) else None
