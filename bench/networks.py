@@ -2,6 +2,7 @@
 
 python bench/networks.py --out docs/benchmark/networks.json
 python bench/networks.py --compiled --only ResNet-18 --threads 2    # compiling takes minutes
+python bench/networks.py --timm ghostnet_100 regnety_008     # others, where timm is installed
 python bench/networks.py --smoke            # small images, two rounds: does everything run and agree?
 
 Every answer is verified before it is timed. Contenders take turns; ratios are of medians, to the better layout
@@ -9,6 +10,7 @@ of eager PyTorch. ONNX Runtime and OpenVINO (`pip install .[rivals]`) take part 
 """
 
 import argparse
+import functools
 import json
 import statistics
 import time
@@ -55,11 +57,21 @@ WORKLOADS = [Workload(name, 1, SIZES.get(name, 224)) for name in NETWORKS] + [
 ]
 
 
+def from_timm(names):
+    """The inference of these models of timm, with random weights, at the sizes that they are made for."""
+    import timm
+
+    for name in names:
+        NETWORKS[name] = functools.partial(timm.create_model, name)
+        yield Workload(name, 1, timm.create_model(name).default_cfg["input_size"][-1])
+
+
 def workloads(options):
     """By name, as the options change them."""
     changes = {"batch": options.batch, "size": options.size}
     changes = {name: value for name, value in changes.items() if value is not None}
-    changed = [replace(workload, **changes) for workload in WORKLOADS]
+    chosen = list(from_timm(options.timm)) if options.timm else WORKLOADS
+    changed = [replace(workload, **changes) for workload in chosen]
     return {workload.name: workload for workload in changed if options.only in workload.name}
 
 
@@ -133,6 +145,7 @@ def parse(arguments=None):
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.5, help="per contender and round")
     parser.add_argument("--only", default="", help="part of a workload's name")
+    parser.add_argument("--timm", nargs="+", default=[], help="models of timm in place of the networks here")
     parser.add_argument("--smoke", action="store_true", help="--batch 2 --size 64 --rounds 2 --seconds 0")
     parser.add_argument("--out", help="a JSON file; a picture goes beside it")
     options = parser.parse_args(arguments)

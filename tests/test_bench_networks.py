@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import statistics
+import sys
 from types import SimpleNamespace
 
 import models
@@ -63,6 +64,18 @@ def test_it_writes_ratios_of_medians_to_the_better_layout(bench, tmp_path, capsy
 def test_threads(bench, capsys):
     bench.run("--only", "inference", "--threads", "2")
     assert torch.get_num_threads() == 2 and "threads: 2" in capsys.readouterr().out
+
+
+def test_models_of_timm(bench, capsys, monkeypatch):
+    def create_model(name):
+        model = models.SMALL["resnet_basic"]()
+        model.default_cfg = dict(input_size=(3, 48, 40))
+        return model
+
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
+    bench.run("--timm", "tiny")
+    out = capsys.readouterr().out
+    assert "tiny, inference, 2x64x64" in out and "ResNet" not in out and "converted for inference" in out
 
 
 def test_who_is_left_out_is_told(bench, capsys):
