@@ -12,7 +12,7 @@ import nhwc_conv
 from nhwc_conv._convert.memory import channels_last as channels_last_images
 from nhwc_conv._convert.memory import in_memory_like
 from nhwc_conv.nn import program
-from nhwc_conv.nn.images import Concatenation, SomeChannels, Sum
+from nhwc_conv.nn.images import Concatenation, Finishing, SomeChannels
 from nhwc_conv.nn.program import Program
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
@@ -38,12 +38,23 @@ def in_place(a, b):
     return a
 
 
+def twice(x):
+    return torch.cat([F.relu(x), x], 1)
+
+
 ONE_PROGRAM = {
     "two": (lambda a, b, *_: torch.cat([a, b], 1), 9),
     "five": (lambda *parts: torch.cat(parts, dim=1), 34),
     "nested": (lambda a, b, c, d, e: torch.cat([torch.cat([e, a], 1), torch.concat([b, c, d], 1)], 1), 34),
     "itself": (lambda a, *_: torch.cat([a, a], 1), 8),
     "sum of sums": (lambda a, b, c, *_: in_place(torch.cat([a, b], 1), torch.cat([b, c], 1)), 9),
+    "relu": (lambda a, b, *_: F.relu(torch.cat([a, b], 1)), 9),
+    "relu of a sum": (lambda *parts: F.relu(in_place(*(torch.cat(parts[i : i + 2], 1) for i in (0, 1)))), 9),
+    "relu6 in place": (lambda *parts: F.relu6(parts[4][:, 3:9], True), 6),
+    "clamp": (lambda *parts: torch.cat(parts[1:], 1).clamp_(-0.1, 0.2), 30),
+    "clamped twice": (lambda *parts: torch.cat(parts, 1).clamp(-0.1, 0.2).clamp(-0.2, 0.1), 34),
+    "a sum as it was": (lambda a, b, c, *_: twice(torch.cat([a, b], 1) + torch.cat([b, c], 1)), 18),
+    "read as it was": (lambda a, b, *_: torch.cat([F.relu(torch.cat([a, b], 1)), a], 1), 13),
     "slice": (lambda *parts: parts[4][:, 3:9], 6),
     "slices": (lambda a, b, c, d, e: torch.cat([e[:, :-4, :, :][:, 2:30], a, e[:, 16:]], 1), 22),
     "all of it": (lambda a, b, *_: torch.cat([a, b], 1)[:, :20, :, :], 9),
@@ -103,7 +114,7 @@ def test_images_in_nchw_memory_too():
     x, part = torch.randn(2, 4, 5, 6), SomeChannels(1, 3, (slice(None), slice(1, 3)))
     with torch.no_grad():
         joined, some = Program(1, [(0, 0), (1,)], [0, 1])(x, Concatenation(), part)
-        (added,) = Program(2, [(0, 1)], [0])(x, x.flip(0), Sum())
+        (added,) = Program(2, [(0, 1)], [0])(x, x.flip(0), Finishing())
     assert torch.equal(joined, torch.cat([x, x], 1)) and torch.equal(some, joined[:, 1:3])
     assert torch.equal(added, x + x.flip(0))
 
@@ -153,6 +164,10 @@ def reads_what_was_written(a, b):
     return later * 2
 
 
+def reads_what_was_clamped(a, b):
+    return F.relu_(a) + b + a.sin()
+
+
 def reads_the_whole(a, b):
     part = a[:, :3]
     part += b[:, 3:]
@@ -172,6 +187,8 @@ def reads_the_whole(a, b):
         lambda a, b: a[..., 1:4],
         lambda a, b: torch.split(a, 2, 2)[0],
         reads_what_was_written,
+        reads_what_was_clamped,
+        lambda a, b: F.gelu(torch.tanh(a)),
         reads_the_whole,
     ],
 )
@@ -179,7 +196,7 @@ def test_what_is_left(do, refusals):
     torch.manual_seed(0)
     model, x = Left(do).double().eval(), torch.randn(2, 3, 6, 5).double()
     ours = nhwc_conv.convert(model, inference=True, example=x, strict=True)
-    kinds = [type(m) for m in ours.modules() if isinstance(m, (Concatenation, Sum))]
+    kinds = [type(m) for m in ours.modules() if isinstance(m, (Concatenation, Finishing))]
     assert not kinds
     with torch.no_grad():
         torch.testing.assert_close(ours(x), model(x), rtol=1e-10, atol=1e-10)

@@ -196,9 +196,9 @@ def test_a_program_that_does_not_fit():
     for kind, tensor, text in (
         (-7, x, "of kind -7"),
         (-2, x, "of kind -2"),  # which scales by what a step without a residual lacks
-        (-6, x, "of kind -6"),  # which adds that
         (-4, x, f"tensor {one}"),
         (-5, x[0], "expected images"),
+        (-6, x, f"activation={one}"),
         (-1, x[0], "expected images"),
     ):
         with pytest.raises(RuntimeError, match=text):
@@ -206,7 +206,7 @@ def test_a_program_that_does_not_fit():
     with pytest.raises(RuntimeError, match="expected one factor for each channel"):
         op([x, x], [], [], torch.tensor([0, 1, -1, -2, *step[4:]]), numbers, [0])
     with pytest.raises(RuntimeError, match="expected images of one size in channels_last"):
-        op([x, x[:, :4]], [], [], torch.tensor([0, 1, -1, -6, *step[4:]]), numbers, [0])
+        op([x, x[:, :4]], [], [], torch.tensor([0, 1, -1, -6, 0, *step[5:]]), numbers, [0])
     with pytest.raises(RuntimeError, match="tensor 0"):
         op([x], [], [], torch.tensor(step), numbers, [0])
     run([*step[:-1], 1])  # releases what there is not

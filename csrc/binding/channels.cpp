@@ -6,7 +6,7 @@
 #include "checks.h"
 #include "dtypes.h"
 #include "formats.h"
-#include "run_pass.h"
+#include "run_forward.h"
 
 namespace nhwc_conv {
 
@@ -106,23 +106,24 @@ Tensor some_channels(const Tensor& x, int64_t begin, int64_t end) {
                                std::optional<int64_t>(end), int64_t(1));
 }
 
-Tensor add_images(const Tensor& x, const Tensor& y, ReusedMemory* memory) {
-  const TensorInfo info = info_of(x), other = info_of(y);
+Tensor finish_images(const Tensor& x, const FinishOptions& finish, ReusedMemory* memory) {
+  const TensorInfo info = info_of(x), other = info_of(finish.residual ? *finish.residual : x);
   check_images(info);
+  check_activation(finish.activation);
   bool fits = has_neighbours(info) && other.dim == 4 && other.dtype == info.dtype && has_neighbours(other);
   for (int64_t d = 0; d < 4 && fits; ++d) fits = info.sizes[d] == other.sizes[d];
   if (!fits) fail("expected images of one size in channels_last, but got " + text(info) + " and " + text(other));
   const ImageSizes sizes = sizes_of(info);
-  const Tensor sum = empty_channels_last(4, {sizes.N, sizes.C, sizes.H, sizes.W}, info.dtype, memory);
+  const Tensor y = empty_channels_last(4, {sizes.N, sizes.C, sizes.H, sizes.W}, info.dtype, memory);
   with_types(info.dtype, [&](auto types) {
     using S = typename decltype(types)::S;
     using A = typename decltype(types)::A;
-    const auto view = [](const Tensor& images) { return image_view(read<S>(images), *NhwcInfo(images, true)); };
-    const ImageCopy<S, A> pass(Types<S, A>::kernels(), sizes, view(x), view(y),
-                               image_view(write<S>(sum), *NhwcInfo(sum, true)));
+    const Result<S, A> result = result_in<S, A>(image_view(write<S>(y), *NhwcInfo(y, true)), true, finish);
+    const ImageCopy<S, A> pass(Types<S, A>::kernels(), sizes, image_view(read<S>(x), *NhwcInfo(x, true)),
+                               result.residual, result.y, result.steps);
     run_pass<A>(pass, torch_threads(streamed<S>(3 * sizes.elements())), memory);
   });
-  return sum;
+  return y;
 }
 
 Tensor max_pool(const Tensor& x, const ShortCall& call, bool ceil_mode, ReusedMemory* memory) {

@@ -19,8 +19,8 @@ Tensor join_channels(const std::vector<Tensor>& images, ReusedMemory* memory);
 // Those from `begin` to before `end`, where they lie.
 Tensor some_channels(const Tensor& x, int64_t begin, int64_t end);
 
-// x + y, of one size and type.
-Tensor add_images(const Tensor& x, const Tensor& y, ReusedMemory* memory);
+// x, or x + residual, of one size and type, and the activation of that.
+Tensor finish_images(const Tensor& x, const FinishOptions& finish, ReusedMemory* memory);
 
 // As aten::max_pool2d. Of `call`: the strides, the sizes of windows in place of dilations, and the padding.
 Tensor max_pool(const Tensor& x, const ShortCall& call, bool ceil_mode, ReusedMemory* memory);

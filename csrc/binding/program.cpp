@@ -21,9 +21,9 @@ struct Step {
 // Of `kind`, steps that are no convolutions: means over pixels; a source whose channels a residual scales; max pooling,
 // whose windows stand in place of dilations, and whose `groups` tell whether sizes are rounded up; the channels of
 // several tensors, of which the last three stand in `steps`, `sides` and `groups`; the channels of a source from
-// `steps` to before `sides`; and a sum.
+// `steps` to before `sides`; and a source, or its sum with a residual, with the activation `steps`.
 constexpr int64_t kChannelMeans = -1, kScaleChannels = -2, kMaxPool = -3, kJoinChannels = -4, kSomeChannels = -5,
-                  kAddImages = -6;
+                  kFinishImages = -6;
 // Tensors that a step reads, at most.
 constexpr int64_t kMostRead = 5;
 
@@ -128,8 +128,10 @@ std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Ten
       slots.push_back(join_channels(parts, memory_of(i)));
     } else if (step.kind == kSomeChannels) {
       slots.push_back(some_channels(source, step.steps, step.sides));
-    } else if (step.kind == kAddImages && step.residual >= 0) {
-      slots.push_back(add_images(source, at(slots, step.residual), memory_of(i)));
+    } else if (step.kind == kFinishImages) {
+      FinishOptions options = {{}, step.steps, finish[2 * i], finish[2 * i + 1], false};
+      if (step.residual >= 0) options.residual = at(slots, step.residual);
+      slots.push_back(finish_images(source, options, memory_of(i)));
     } else {
       fail("a step of the program is of kind " + std::to_string(step.kind) + ", which it cannot do");
     }

@@ -94,12 +94,12 @@ template <class S, class A> class ChannelScale {
   int64_t rows_;
 };
 
-// y = x, or x + residual, which may be null.
+// y = x, or x + residual, which may be null, and what `steps` do with that.
 template <class S, class A> class ImageCopy {
  public:
   ImageCopy(const Kernels<S, A>& kernels, const ImageSizes& sizes, const ImageView<const S>& x,
-            const ImageView<const S>& residual, const ImageView<S>& y)
-      : kernels_(kernels), sizes_(sizes), x_(x), residual_(residual), y_(y) {}
+            const ImageView<const S>& residual, const ImageView<S>& y, const FinishSteps<A>& steps = {})
+      : kernels_(kernels), sizes_(sizes), x_(x), residual_(residual), y_(y), steps_(steps) {}
 
   // A row of sums.
   PlanMemory memory() const { return {0, is_copy() ? 0 : sizes_.W * sizes_.C}; }
@@ -113,7 +113,9 @@ template <class S, class A> class ImageCopy {
   }
 
  private:
-  bool is_copy() const { return std::is_same_v<S, A> && residual_.data == nullptr; }
+  bool is_copy() const {
+    return std::is_same_v<S, A> && residual_.data == nullptr && steps_.activation == Activation::none;
+  }
 
   void run_row(int64_t row, A* sums) const {
     const int64_t n = row / sizes_.H, h = row % sizes_.H, W = sizes_.W, C = sizes_.C;
@@ -124,13 +126,14 @@ template <class S, class A> class ImageCopy {
     }
     kernels_.copy({from, x_.w, 1, sums, C, W, C, false});
     const S* const added = residual_.data == nullptr ? nullptr : residual_.data + n * residual_.n + h * residual_.h;
-    kernels_.finish({sums, C, to, y_.w, 1, W, C, {}, added, residual_.w, 1});
+    kernels_.finish({sums, C, to, y_.w, 1, W, C, steps_, added, residual_.w, 1});
   }
 
   const Kernels<S, A>& kernels_;
   ImageSizes sizes_;
   ImageView<const S> x_, residual_;
   ImageView<S> y_;
+  FinishSteps<A> steps_;
 };
 
 }  // namespace nhwc_conv

@@ -8,18 +8,33 @@ from typing import Any
 import torch
 from torch import fx
 
+from .._ops.finish import ActivationArgument
 from ..nn.channels import ChannelScale
-from ..nn.images import Concatenation, SomeChannels, Sum
+from ..nn.images import Concatenation, Finishing, SomeChannels
 from ..nn.pooling import MaxPool
 from ..nn.program import IMAGE_CONVOLUTIONS, LAYERS
-from .graph import CONCATENATIONS, IN_PLACE, SUMS, bound, called, concatenation, let_do, operands, source
+from .activations import activation_of
+from .graph import (
+    CONCATENATIONS,
+    IN_PLACE,
+    SUMS,
+    bound,
+    called,
+    concatenation,
+    let_do,
+    operands,
+    put,
+    replace,
+    source,
+)
+from .tracing import has_hooks
 
 EVERYTHING = slice(None)
 SPLITS: tuple[Any, ...] = (torch.split, torch.chunk, "split", "chunk")
 
 
 def use_image_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
-    """Lets a layer of ours concatenate, cut or add what others of our layers compute, if that is what a node does."""
+    """Lets a layer of ours concatenate, cut, add or clamp what others of our layers compute, if a node does that."""
     parts = parts_of(node)
     if parts is not None and all(is_ours(traced, part) for part in parts):
         let_do(traced, node, Concatenation(), *parts)
@@ -29,7 +44,15 @@ def use_image_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
         if not before.users:  # a split
             traced.graph.erase_node(before)
     elif adds_ours(traced, node):
-        let_do(traced, node, Sum(), *node.args)
+        let_do(traced, node, Finishing(), *node.args)
+    elif (activation := exact_activation(traced, node)) is not None:
+        before = source(node)
+        layer = called(traced, before)
+        if type(layer) is Finishing and layer.finish.activation == 0 and list(before.users) == [node]:
+            put(traced, before, Finishing(activation))
+            replace(traced, node, before)
+        else:
+            let_do(traced, node, Finishing(activation), before)
     else:
         return False
     return True
@@ -119,7 +142,9 @@ def channels_of(traced: fx.GraphModule, node: Any) -> int | None:
         return layer.step[2] - layer.step[1]
     if type(layer) in (ChannelScale, MaxPool):
         return channels_of(traced, source(node))
-    counts = [channels_of(traced, part) for part in node.args] if type(layer) in (Concatenation, Sum) else []
+    counts = (
+        [channels_of(traced, part) for part in node.args] if type(layer) in (Concatenation, Finishing) else []
+    )
     known = [count for count in counts if count is not None]
     if not known or len(known) < len(counts):
         return None
@@ -131,11 +156,29 @@ def adds_ours(traced: fx.GraphModule, node: fx.Node) -> bool:
     terms = operands(node, (*SUMS, *IN_PLACE))
     if terms is None or not all(is_ours(traced, term) for term in terms):
         return False
-    if node.target not in IN_PLACE:
-        return True
-    written = terms[0]
+    return node.target not in IN_PLACE or may_be_written(traced, node, terms[0])
+
+
+def exact_activation(traced: fx.GraphModule, node: fx.Node) -> ActivationArgument:
+    """The activation that a node computes of what a layer of ours returns, of those that round nothing."""
+    found = activation_of(traced, node)
+    if found is None or found.why_alone is not None or found.argument is None:
+        return None
+    name = found.argument if isinstance(found.argument, str) else found.argument[0]
+    if name not in ("relu", "relu6", "clamp"):
+        return None
+    module, before = called(traced, node), source(node)
+    if not is_ours(traced, before) or (module is not None and (has_hooks(module) or len(node.args) != 1)):
+        return None
+    in_place = getattr(module, "inplace", False) or node.kwargs.get("inplace") or True in node.args[1:]
+    in_place = in_place or str(getattr(node.target, "__name__", node.target)).endswith("_")
+    return None if in_place and not may_be_written(traced, node, before) else found.argument
+
+
+def may_be_written(traced: fx.GraphModule, node: fx.Node, written: fx.Node) -> bool:
+    """Whether nobody reads what `node` writes to, nor the images of which that is a part, behind `node`."""
     while all(user is node or user < node for user in written.users):
         if type(called(traced, written)) is not SomeChannels:
             return True
-        written = source(written)  # whose memory they share
+        written = source(written)
     return False

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._ops.finish import NAMES, ActivationArgument, finish_argument
+
 
 class Concatenation(torch.nn.Module):
     """Two to five tensors [N, C, H, W] as one, along their channels."""
@@ -45,10 +47,21 @@ class SomeChannels(torch.nn.Module):
         return f"begin={self.step[1]}, end={self.step[2]}"
 
 
-class Sum(torch.nn.Module):
-    """The sum of two tensors."""
+class Finishing(torch.nn.Module):
+    """An activation of a tensor, or of the sum of two.
 
-    step = -6, 0, 0, 0
+    Args:
+        activation: "relu", or a clamp, as conv2d_packed takes them; None for the sum alone. Both have the same bits
+            wherever they are computed, as those of other activations have not.
+    """
 
-    def forward(self, input: Tensor, other: Tensor) -> Tensor:
-        return input + other
+    def __init__(self, activation: ActivationArgument = None) -> None:
+        super().__init__()
+        self.finish = finish_argument(activation, False)
+        self.step = -6, self.finish.activation, 0, 0
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        return self.finish.of(input, residual)
+
+    def extra_repr(self) -> str:
+        return f"activation={NAMES[self.finish.activation]!r}"

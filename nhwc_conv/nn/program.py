@@ -18,12 +18,12 @@ from .._ops.recorded import NOT_COMPUTED, convolve_program, short_call
 from .channels import ChannelMeans, ChannelScale
 from .drop_in import Conv2d
 from .fused import FusedConv2d
-from .images import Concatenation, SomeChannels, Sum
+from .images import Concatenation, Finishing, SomeChannels
 from .pooling import MaxPool
 
 IMAGE_CONVOLUTIONS = (Conv2d, FusedConv2d)  # and nothing that is derived from them
-# Of which `step` tells all: its kind and three numbers.
-OTHERS = ChannelMeans, ChannelScale, MaxPool, Concatenation, SomeChannels, Sum
+# Of which `step` tells all, its kind and three numbers, but for the numbers of an activation.
+OTHERS = ChannelMeans, ChannelScale, MaxPool, Concatenation, SomeChannels, Finishing
 LAYERS = (*IMAGE_CONVOLUTIONS, *OTHERS)
 
 
@@ -84,7 +84,7 @@ class Program(torch.nn.Module):
             if type(layer) not in LAYERS or own["_forward_hooks"] or own["_forward_pre_hooks"]:
                 return None
             if type(layer) in OTHERS:
-                state.append(layer.step)
+                state.append((*layer.step, *own["finish"][1:3]) if type(layer) is Finishing else layer.step)
                 continue
             weight = own.get("_packed")
             if (
@@ -116,7 +116,8 @@ class Program(torch.nn.Module):
             whole.append(whole[places[0]] if values[0] == SomeChannels.kind else len(whole))
         last = {whole[place]: i for i, places in enumerate(self.steps) for place in places}
         kept = {whole[self.inputs + output] for output in self.outputs}
-        numbers, code, bias = [], [], 0
+        numbers: list[float] = []
+        code, bias = [], 0
         for i, (places, values) in enumerate(zip(self.steps, state, strict=True)):
             leaving = {whole[place] for place in places if last[whole[place]] == i} - kept
             releases = [0] * Concatenation.MOST
@@ -126,8 +127,8 @@ class Program(torch.nn.Module):
                     releases[k] = 1
             released = releases[0], sum(bit << k for k, bit in enumerate(releases[1:]))
             source, residual, *further = (*places, *[-1] * (Concatenation.MOST - len(places)))
-            if len(values) == len(ChannelMeans.step):
-                kind, *fields = values
+            if type(values[0]) is int:
+                kind, *fields = values[: len(ChannelMeans.step)]
                 code += [
                     source,
                     residual,
@@ -136,7 +137,7 @@ class Program(torch.nn.Module):
                     *(further if kind == Concatenation.step[0] else fields),
                     *released,
                 ]
-                numbers += [0.0, 0.0]
+                numbers += values[len(ChannelMeans.step) :] or [0.0, 0.0]
                 continue
             *geometry, finish, has_none = values
             stride, padding, dilation, groups = geometry
