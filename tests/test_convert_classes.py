@@ -254,3 +254,27 @@ def test_the_report_tells_of_layers_that_something_else_holds():
     convert(nn.Sequential(KeepsAList()), report=reports.append)
     text = "0.layers goes on holding the old layer"
     assert reports[0].converted == {"0.0": text, "0.1": text, "0.last": ""}
+
+
+class Named(nn.Module):
+    """One of its layers has the name of a method of tensors."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.a, self.b, self.name = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1), name
+        setattr(self, name, nn.Bilinear(4, 4, 4))
+
+    def forward(self, x):
+        a, b = self.a(x), self.b(x)
+        layer = getattr(self, self.name)
+        return layer(a.permute(0, 2, 3, 1), b.permute(0, 2, 3, 1)) + layer(a, b)
+
+
+@pytest.mark.parametrize("name", ["add", "mul", "permute", "split", "mean"])
+def test_layers_named_as_methods_are(name):
+    torch.manual_seed(0)
+    model, x = Named(name).double().eval(), torch.randn(2, 4, 4, 4).double()
+    ours = convert(model, inference=True, example=x, strict=True)
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            torch.testing.assert_close(ours(x), model(x), rtol=1e-10, atol=1e-10)

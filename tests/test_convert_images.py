@@ -109,14 +109,20 @@ def test_sizes_and_types(name, dtype, size, isa):
 
 
 @pytest.mark.needs_extension
-def test_images_in_nchw_memory_too():
-    """Where a program cannot, the layers do."""
-    x, part = torch.randn(2, 4, 5, 6), SomeChannels(1, 3, (slice(None), slice(1, 3)))
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("first_last", [False, True])
+@pytest.mark.parametrize("second_last", [False, True])
+def test_images_in_any_memory(dtype, first_last, second_last, refusals):
+    formats = {False: torch.contiguous_format, True: torch.channels_last}
+    x, y = torch.randn(2, 2, 4, 5, 6).to(dtype)
+    x, y = x.to(memory_format=formats[first_last]), y.to(memory_format=formats[second_last])
+    part, relu = SomeChannels(1, 3, (slice(None), slice(1, 3))), Finishing("relu")
     with torch.no_grad():
-        joined, some = Program(1, [(0, 0), (1,)], [0, 1])(x, Concatenation(), part)
-        (added,) = Program(2, [(0, 1)], [0])(x, x.flip(0), Finishing())
-    assert torch.equal(joined, torch.cat([x, x], 1)) and torch.equal(some, joined[:, 1:3])
-    assert torch.equal(added, x + x.flip(0))
+        joined, some = Program(2, [(0, 1), (2,)], [0, 1])(x, y, Concatenation(), part)
+        added, other, clamped = Program(2, [(0, 1), (2, 0), (1,)], [0, 1, 2])(x, y, Finishing(), relu, relu)
+    assert torch.equal(joined, torch.cat([x, y], 1)) and torch.equal(some, joined[:, 1:3])
+    assert torch.equal(added, x + y) and torch.equal(clamped, y.relu())
+    assert torch.equal(other, (added + x).relu()) and added.is_contiguous(memory_format=formats[first_last])
 
 
 class Long(nn.Module):

@@ -205,7 +205,7 @@ def test_a_program_that_does_not_fit():
             op([tensor], [], [], torch.tensor([0, -1, -1, kind, *step[4:]]), numbers, [0])
     with pytest.raises(RuntimeError, match="expected one factor for each channel"):
         op([x, x], [], [], torch.tensor([0, 1, -1, -2, *step[4:]]), numbers, [0])
-    with pytest.raises(RuntimeError, match="expected images of one size in channels_last"):
+    with pytest.raises(RuntimeError, match="expected images of one size and type"):
         op([x, x[:, :4]], [], [], torch.tensor([0, 1, -1, -6, 0, *step[5:]]), numbers, [0])
     with pytest.raises(RuntimeError, match="tensor 0"):
         op([x], [], [], torch.tensor(step), numbers, [0])

@@ -1,12 +1,13 @@
 #include "channels.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "aten.h"
 #include "checks.h"
 #include "dtypes.h"
 #include "formats.h"
-#include "run_forward.h"
+#include "run_pass.h"
 
 namespace nhwc_conv {
 
@@ -25,6 +26,17 @@ void check_images(const TensorInfo& x) {
 template <class S> double streamed(double elements) { return elements * sizeof(S) / 2; }
 
 ImageSizes sizes_of(const TensorInfo& x) { return {x.sizes[0], x.sizes[2], x.sizes[3], x.sizes[1]}; }
+
+// Copied, unless they lie so.
+Tensor in_format(const Tensor& images, bool channels_last) {
+  const TensorInfo info = info_of(images);
+  int64_t strides[4];
+  contiguous_strides(4, info.sizes, strides);
+  if (channels_last ? has_neighbours(info) : std::equal(strides, strides + 4, info.strides)) return images;
+  using torch::headeronly::MemoryFormat;
+  const auto format = channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+  return call_overload<Tensor>("aten::clone", "", images, std::optional(format));
+}
 
 Tensor concatenated(const std::vector<Tensor>& images) {
   StableIValue stack[] = {torch::stable::detail::from(images), torch::stable::detail::from(int64_t(1))};
@@ -110,18 +122,32 @@ Tensor finish_images(const Tensor& x, const FinishOptions& finish, ReusedMemory*
   const TensorInfo info = info_of(x), other = info_of(finish.residual ? *finish.residual : x);
   check_images(info);
   check_activation(finish.activation);
-  bool fits = has_neighbours(info) && other.dim == 4 && other.dtype == info.dtype && has_neighbours(other);
+  bool fits = is_computed_here(info.dtype) && other.dim == 4 && other.dtype == info.dtype;
   for (int64_t d = 0; d < 4 && fits; ++d) fits = info.sizes[d] == other.sizes[d];
-  if (!fits) fail("expected images of one size in channels_last, but got " + text(info) + " and " + text(other));
-  const ImageSizes sizes = sizes_of(info);
-  const Tensor y = empty_channels_last(4, {sizes.N, sizes.C, sizes.H, sizes.W}, info.dtype, memory);
+  if (!fits) fail("expected images of one size and type, but got " + text(info) + " and " + text(other));
+  // Images that do not lie in channels_last are rows of numbers.
+  const bool channels_last = has_neighbours(info);
+  const ImageSizes images = sizes_of(info), numbers = {1, images.N, 1, images.C * images.H * images.W};
+  const ImageSizes& sizes = channels_last ? images : numbers;
+  const Tensor from = in_format(x, channels_last);
+  const Tensor y = channels_last ? empty_channels_last(4, {images.N, images.C, images.H, images.W}, info.dtype, memory)
+                                 : empty_contiguous(4, info.sizes, info.dtype);
+  FinishOptions options = finish;
+  if (finish.residual) options.residual = in_format(*finish.residual, channels_last);
   with_types(info.dtype, [&](auto types) {
     using S = typename decltype(types)::S;
     using A = typename decltype(types)::A;
-    const Result<S, A> result = result_in<S, A>(image_view(write<S>(y), *NhwcInfo(y, true)), true, finish);
-    const ImageCopy<S, A> pass(Types<S, A>::kernels(), sizes, image_view(read<S>(x), *NhwcInfo(x, true)),
-                               result.residual, result.y, result.steps);
-    run_pass<A>(pass, torch_threads(streamed<S>(3 * sizes.elements())), memory);
+    const auto view = [&](auto* data, const Tensor& tensor) {
+      using T = std::remove_pointer_t<decltype(data)>;
+      return channels_last ? image_view(data, *NhwcInfo(tensor, true)) : ImageView<T>{data, 0, sizes.C, 0, 1};
+    };
+    ImageView<const S> residual = {};
+    if (options.residual) residual = view(read<S>(*options.residual), *options.residual);
+    const FinishSteps<A> steps = {static_cast<Activation>(options.activation), static_cast<A>(options.alpha),
+                                  static_cast<A>(options.beta)};
+    const ImageCopy<S, A> pass(Types<S, A>::kernels(), sizes, view(read<S>(from), from), residual, view(write<S>(y), y),
+                               steps);
+    run_pass<A>(pass, torch_threads(streamed<S>(3 * images.elements())), memory);
   });
   return y;
 }

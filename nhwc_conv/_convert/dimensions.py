@@ -16,7 +16,7 @@ from .activations import ACTIVATIONS, activation_of
 from .classes import CONVOLUTION
 from .excitation import mean
 from .fold import NORMS
-from .graph import ADDITIONS, CONCATENATIONS, PRODUCTS, bound, called, operands, source
+from .graph import ADDITIONS, CONCATENATIONS, PRODUCTS, bound, called, does, operands, source
 from .images import SPLITS
 from .memory import channels_last
 
@@ -72,14 +72,14 @@ def origin_of(traced: fx.GraphModule, node: fx.Node, origins: dict[fx.Node, fx.N
 
 
 def is_kept_mean(node: fx.Node) -> bool:
-    given = bound(node, mean) if node.target in (torch.mean, "mean") else None
+    given = bound(node, mean) if does(node) in (torch.mean, "mean") else None
     return given is not None and given["keepdim"] is True
 
 
 def is_part(node: fx.Node) -> bool:
     """Of a split."""
     before = source(node) if node.target is operator.getitem and isinstance(node.args[1], int) else None
-    return isinstance(before, fx.Node) and before.target in SPLITS
+    return isinstance(before, fx.Node) and does(before) in SPLITS
 
 
 def is_slice(node: fx.Node) -> bool:
@@ -94,7 +94,7 @@ def compares_dimensions(node: fx.Node) -> bool:
     if not isinstance(read, fx.Node) or not isinstance(number, int) or not isinstance(source(read), fx.Node):
         return False
     return (
-        read.args[1:] == ("ndim",) if read.target is getattr else read.target == "dim" and len(read.args) == 1
+        read.args[1:] == ("ndim",) if does(read) is getattr else does(read) == "dim" and len(read.args) == 1
     )
 
 

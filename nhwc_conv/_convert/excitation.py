@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from ..nn.channels import ChannelMeans, ChannelScale
 from ..nn.program import IMAGE_CONVOLUTIONS, LAYERS
-from .graph import PRODUCTS, bound, called, let_do, operands, source
+from .graph import PRODUCTS, bound, called, does, let_do, operands, source
 from .tracing import computes_as, has_hooks
 
 ONE_PIXEL = 1, (1, 1), [1, 1]
@@ -42,7 +42,7 @@ def is_mean(traced: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_function" and node.target is F.adaptive_avg_pool2d:
         given = bound(node, F.adaptive_avg_pool2d)
         return given is not None and given["output_size"] in ONE_PIXEL
-    if node.target not in (torch.mean, "mean") or type(called(traced, source(node))) not in LAYERS:
+    if does(node) not in (torch.mean, "mean") or type(called(traced, source(node))) not in LAYERS:
         return False
     given = bound(node, mean)
     return (

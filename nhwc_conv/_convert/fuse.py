@@ -25,6 +25,7 @@ from .graph import (
     IN_PLACE,
     SUMS,
     called,
+    does,
     is_plain_transposed,
     is_seen_elsewhere,
     name_in_model,
@@ -149,7 +150,7 @@ class Term(NamedTuple):
     def of(node: fx.Node, operand: Any) -> Term:
         a, b = node.args
         other = b if a is operand else a
-        if isinstance(operand, fx.Node) and operand.target == "permute" and list(operand.users) == [node]:
+        if isinstance(operand, fx.Node) and does(operand) == "permute" and list(operand.users) == [node]:
             order = operand.args[1:]
             if sorted(map(str, order)) == [str(n) for n in range(len(order))]:
                 return Term(operand, source(operand), operand, other, order)
@@ -201,4 +202,4 @@ def why_left_apart(traced: fx.GraphModule, node: fx.Node, before: Any) -> str | 
 
 def may_write(traced: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node may change its inputs: unless it is a convolution, a sum or a view, it is believed to."""
-    return not (is_convolution(traced, node) or node.target in (*SUMS, "permute"))
+    return not (is_convolution(traced, node) or does(node) in (*SUMS, "permute"))

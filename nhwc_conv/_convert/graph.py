@@ -60,9 +60,14 @@ ADDITIONS = (*SUMS, *IN_PLACE)
 PRODUCTS: tuple[Any, ...] = (operator.mul, torch.mul, "mul")
 
 
+def does(node: fx.Node) -> Any:
+    """The function, or the name of the method, that a node calls. None for modules, which may have such names."""
+    return node.target if node.op in ("call_function", "call_method") else None
+
+
 def operands(node: object, functions: Sequence[Any]) -> tuple[Any, Any] | None:
     """Both, if a node calls one of some functions with two arguments and nothing else."""
-    if not isinstance(node, fx.Node) or node.target not in functions or len(node.args) != 2 or node.kwargs:
+    if not isinstance(node, fx.Node) or does(node) not in functions or len(node.args) != 2 or node.kwargs:
         return None
     first, second = node.args
     return first, second

@@ -21,6 +21,7 @@ from .graph import (
     bound,
     called,
     concatenation,
+    does,
     let_do,
     operands,
     put,
@@ -105,7 +106,7 @@ def some_channels(traced: fx.GraphModule, node: fx.Node) -> SomeChannels | None:
 
 def split_sizes(traced: fx.GraphModule, node: object) -> list[int] | None:
     """The channels of each part into which a node splits images."""
-    if not isinstance(node, fx.Node) or node.target not in SPLITS:
+    if not isinstance(node, fx.Node) or does(node) not in SPLITS:
         return None
     given = bound(node, split)
     count = channels_of(traced, source(node)) if is_ours(traced, source(node)) else None

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import fx
 
+from .graph import does
+
 VIEWS = "view", "reshape"
 TRANSPOSITIONS: tuple[Any, ...] = (torch.transpose, torch.swapaxes, "transpose", "swapaxes")
 PERMUTATIONS: tuple[Any, ...] = (torch.permute, "permute")
@@ -33,13 +35,13 @@ def name_shuffles(traced: fx.GraphModule) -> None:
 
 def steps_of_shuffle(node: Any) -> list[Any] | None:
     """The nodes of a shuffle that ends with `node`, the last one first, each of which the next one alone reads."""
-    before: Any = node.args[0] if node.target in VIEWS and node.args else None
-    copies = isinstance(before, fx.Node) and before.target == "contiguous"
+    before: Any = node.args[0] if does(node) in VIEWS and node.args else None
+    copies = isinstance(before, fx.Node) and does(before) == "contiguous"
     if copies and (len(before.args) > 1 or before.kwargs):
         return None
     swap = before.args[0] if copies else before
     first = swap.args[0] if isinstance(swap, fx.Node) and swaps_groups(swap) else None
-    if not isinstance(first, fx.Node) or first.target not in VIEWS or first.kwargs or node.kwargs:
+    if not isinstance(first, fx.Node) or does(first) not in VIEWS or first.kwargs or node.kwargs:
         return None
     steps = [node, *([before] if copies else []), swap, first]
     if any(list(step.users) != [user] for user, step in zip(steps, steps[1:], strict=False)):
@@ -61,17 +63,17 @@ def sizes_of(view: Any) -> tuple[Any, ...]:
 def swaps_groups(node: Any) -> bool:
     """Whether a node exchanges the second and the third of five dimensions."""
     _, *dims = node.args or (None,)
-    if node.target in PERMUTATIONS:
+    if does(node) in PERMUTATIONS:
         order = dims[0] if len(dims) == 1 else dims
         return isinstance(order, (tuple, list)) and list(order) == [0, 2, 1, 3, 4]
-    return node.target in TRANSPOSITIONS and not node.kwargs and sorted(map(str, dims)) == ["1", "2"]
+    return does(node) in TRANSPOSITIONS and not node.kwargs and sorted(map(str, dims)) == ["1", "2"]
 
 
 def is_size(node: Any, x: Any, dim: int) -> bool:
     """Whether a node is the size of `x`, of four dimensions, in one of them."""
     if not isinstance(node, fx.Node):
         return False
-    if node.target == "size":
+    if does(node) == "size":
         return node.args == (x, dim) or node.args == (x, dim - 4)
     if node.target is not operator.getitem or node.args[1] not in (dim, dim - 4):
         return False
@@ -79,5 +81,5 @@ def is_size(node: Any, x: Any, dim: int) -> bool:
     if not isinstance(sizes, fx.Node):
         return False
     return sizes.args == (
-        (x,) if sizes.target == "size" else (x, "shape") if sizes.target is getattr else None
+        (x,) if does(sizes) == "size" else (x, "shape") if sizes.target is getattr else None
     )
