@@ -9,6 +9,8 @@ import nhwc_conv
 from nhwc_conv import Conv2d
 from nhwc_conv.nn import FusedConv2d
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+
 
 class Branches(nn.Module):
     """The sum of branches, begun with 0, and an activation."""

@@ -8,6 +8,8 @@ from torch import nn
 
 from nhwc_conv.nn.program import Program
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+
 
 def asserted(x, dimensions=4):
     torch._assert(x.ndim == dimensions, f"expected {dimensions}D input (got {x.ndim}D input)")

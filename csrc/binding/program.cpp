@@ -85,6 +85,7 @@ std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Ten
   };
   const auto leave = [&](int64_t place) {
     place = whole(place);
+    if (place >= static_cast<int64_t>(slots.size())) return;
     if (slots[place].defined()) reused.leave(slots[place]);  // what stands between links of a chain never was
     slots[place] = Tensor();
   };

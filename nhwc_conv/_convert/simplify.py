@@ -8,6 +8,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from ..nn.packed import Prepackable
 from ..nn.twin import shallow_copy
 from .activations import ACTIVATIONS
+from .affine import fold_affine
 from .branches import merge_branches
 from .calls import Calls
 from .classes import CONVOLUTION, Subclasses
@@ -102,6 +103,7 @@ def simplify(graph: fx.GraphModule, found: ConvertReport, prefix: str = "", memo
     fold_scales(graph, found, prefix)
     name_activations(graph)
     fuse_finishes(graph, found, prefix)
+    fold_affine(graph, found, prefix)
     for node in list(graph.graph.nodes):
         use_channel_layer(graph, node) or use_pooling_layer(graph, node) or use_image_layer(graph, node)
     if memory and keep_channels_last(graph):
