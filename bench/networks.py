@@ -57,20 +57,20 @@ WORKLOADS = [Workload(name, 1, SIZES.get(name, 224)) for name in NETWORKS] + [
 ]
 
 
-def from_timm(names):
-    """The inference of these models of timm, with random weights, at the sizes that they are made for."""
+@functools.cache
+def from_timm(name):
+    """The inference of a model of timm, with random weights, at the size that it is made for."""
     import timm
 
-    for name in names:
-        NETWORKS[name] = functools.partial(timm.create_model, name)
-        yield Workload(name, 1, timm.create_model(name).default_cfg["input_size"][-1])
+    NETWORKS[name] = functools.partial(timm.create_model, name)
+    return Workload(name, 1, timm.create_model(name).default_cfg["input_size"][-1])
 
 
 def workloads(options):
     """By name, as the options change them."""
     changes = {"batch": options.batch, "size": options.size}
     changes = {name: value for name, value in changes.items() if value is not None}
-    chosen = list(from_timm(options.timm)) if options.timm else WORKLOADS
+    chosen = list(map(from_timm, options.timm)) or WORKLOADS
     changed = [replace(workload, **changes) for workload in chosen]
     return {workload.name: workload for workload in changed if options.only in workload.name}
 

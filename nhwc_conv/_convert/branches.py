@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from .fold import Norm, in_double, norm_of, ones, with_parameters
+from .fold import Norm, norm_of, ones, parameters_in_double, with_parameters
 from .fuse import may_write
 from .graph import ADDITIONS, called, is_read, let_do, name_in_model, operands, replace, source, why_not_plain
 from .report import ConvertReport
@@ -59,8 +59,7 @@ class Branch(NamedTuple):
             weight = factor.new_zeros(len(factor), inputs, *ones(like))
             weight[channel, channel % inputs] = factor.view(-1, *ones(like))
         else:
-            weight, bias = in_double(self.conv.weight, self.conv.bias)
-            bias = weight.new_zeros(len(weight)) if bias is None else bias
+            weight, bias = parameters_in_double(self.conv)
         more = [k - n for k, n in zip(like.weight.shape[:1:-1], weight.shape[:1:-1], strict=True)]
         return F.pad(weight, [side for each in more for side in (each // 2, each // 2)]), bias
 

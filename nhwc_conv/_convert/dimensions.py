@@ -9,23 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from ..nn.channels import ChannelMeans, ChannelScale
 from ..nn.packed import Prepackable
-from ..nn.pooling import MaxPool
 from .activations import ACTIVATIONS, activation_of
 from .classes import CONVOLUTION
 from .excitation import mean
 from .fold import NORMS
-from .graph import ADDITIONS, CONCATENATIONS, PRODUCTS, bound, called, does, operands, source
-from .images import SPLITS
-from .memory import channels_last
+from .graph import ADDITIONS, PRODUCTS, SPLITS, bound, called, concatenated, does, operands, source
 
 # Whose results have as many dimensions as what they are called with.
 POOLS = nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d
-LAYERS = (CONVOLUTION, Prepackable, *NORMS, *ACTIVATIONS, *POOLS, ChannelMeans, ChannelScale, MaxPool)
-FUNCTIONS: tuple[Any, ...] = (
-    F.batch_norm, F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.pad, channels_last,
-)  # fmt: skip
+LAYERS = (CONVOLUTION, Prepackable, *NORMS, *ACTIVATIONS, *POOLS)
+FUNCTIONS: tuple[Any, ...] = (F.batch_norm, F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.pad)
 COMPARISONS = operator.eq, operator.ne, operator.ge, operator.gt, operator.le, operator.lt
 
 
@@ -38,7 +32,7 @@ def assert_dimensions_once(traced: fx.GraphModule) -> None:
     asserted: dict[Any, fx.Node] = {}
     for node in list(traced.graph.nodes):
         origins[node] = origin_of(traced, node, origins)
-        comparison = node.args[0] if node.op == "call_function" and node.target is torch._assert else None
+        comparison = node.args[0] if does(node) is torch._assert else None
         if not isinstance(comparison, fx.Node) or not compares_dimensions(comparison):
             continue
         read = source(comparison)
@@ -53,21 +47,15 @@ def assert_dimensions_once(traced: fx.GraphModule) -> None:
 
 def origin_of(traced: fx.GraphModule, node: fx.Node, origins: dict[fx.Node, fx.Node]) -> fx.Node:
     """The first tensor of those that have as many dimensions as what `node` computes; `origins` has those before."""
-    terms = operands(node, (*ADDITIONS, *PRODUCTS))
-    if node.op == "call_function" and node.target in CONCATENATIONS:
-        terms = tuple(source(node)) if isinstance(source(node), (list, tuple)) else None
+    joined = concatenated(node)
+    terms = operands(node, (*ADDITIONS, *PRODUCTS)) if joined is None else joined[0]
     if terms is not None:
         found = {origins.get(term, node) for term in terms if not isinstance(term, (int, float))}
         return found.pop() if len(found) == 1 else node
     if is_part(node):
         return origins.get(source(source(node)), node)
     keeps = isinstance(called(traced, node), LAYERS) or activation_of(traced, node) is not None
-    keeps = (
-        keeps
-        or is_kept_mean(node)
-        or is_slice(node)
-        or (node.op == "call_function" and node.target in FUNCTIONS)
-    )
+    keeps = keeps or is_kept_mean(node) or is_slice(node) or does(node) in FUNCTIONS
     return origins.get(source(node), node) if keeps else node
 
 

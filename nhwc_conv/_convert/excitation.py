@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from ..nn.channels import ChannelMeans, ChannelScale
-from ..nn.program import IMAGE_CONVOLUTIONS, LAYERS
+from ..nn.program import IMAGE_CONVOLUTIONS
 from .graph import PRODUCTS, bound, called, does, let_do, operands, source
+from .images import is_ours
 from .tracing import computes_as, has_hooks
 
 ONE_PIXEL = 1, (1, 1), [1, 1]
@@ -42,7 +43,7 @@ def is_mean(traced: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_function" and node.target is F.adaptive_avg_pool2d:
         given = bound(node, F.adaptive_avg_pool2d)
         return given is not None and given["output_size"] in ONE_PIXEL
-    if does(node) not in (torch.mean, "mean") or type(called(traced, source(node))) not in LAYERS:
+    if does(node) not in (torch.mean, "mean") or not is_ours(traced, source(node)):
         return False
     given = bound(node, mean)
     return (

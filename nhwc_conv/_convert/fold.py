@@ -239,6 +239,12 @@ def in_double(*tensors: Tensor | None) -> list[Any]:
     return [None if t is None else t.detach().double() for t in tensors]
 
 
+def parameters_in_double(conv: Any) -> tuple[Tensor, Tensor]:
+    """Weight and bias, which is zeros where there is none."""
+    weight, bias = in_double(conv.weight, conv.bias)
+    return weight, weight.new_zeros(conv.out_channels) if bias is None else bias
+
+
 def with_parameters(conv: Any, weight: Tensor, bias: Tensor) -> nn.Module:
     """A convolution like `conv`, of its dtype."""
     cls = Conv1d if isinstance(conv, nn.Conv1d) else Conv2d

@@ -55,6 +55,7 @@ def bound(node: fx.Node, signature: Callable[..., Any]) -> dict[str, Any] | None
 # As targets of nodes.
 CONCATENATIONS: tuple[Any, ...] = (torch.cat, torch.concat, torch.concatenate)
 SUMS: tuple[Any, ...] = (operator.add, torch.add, "add")
+SPLITS: tuple[Any, ...] = (torch.split, torch.chunk, "split", "chunk")
 IN_PLACE: tuple[Any, ...] = (operator.iadd, "add_", "__iadd__")
 ADDITIONS = (*SUMS, *IN_PLACE)
 PRODUCTS: tuple[Any, ...] = (operator.mul, torch.mul, "mul")
@@ -87,12 +88,17 @@ def producers(
     dimension; else it is `node`, and one.
     """
     before = source(node)
-    if isinstance(before, fx.Node) and before.op == "call_function" and before.target in CONCATENATIONS:
-        given = bound(before, concatenation)
-        if given is not None and isinstance(given["tensors"], (list, tuple)) and given["out"] is None:
-            if joins(given["tensors"], given["dim"]):
-                return [before, *given["tensors"]]
-    return [node, before]
+    joined = concatenated(before)
+    return [before, *joined[0]] if joined is not None and joins(*joined) else [node, before]
+
+
+def concatenated(node: object) -> tuple[Sequence[Any], Any] | None:
+    """The tensors that a node concatenates, and the dimension along which it does."""
+    if not isinstance(node, fx.Node) or node.op != "call_function" or node.target not in CONCATENATIONS:
+        return None
+    given = bound(node, concatenation)
+    listed = given is not None and isinstance(given["tensors"], (list, tuple)) and given["out"] is None
+    return (given["tensors"], given["dim"]) if given is not None and listed else None
 
 
 def concatenation(tensors: Any, dim: int = 0, *, out: Any = None) -> None:

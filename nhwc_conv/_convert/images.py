@@ -8,19 +8,19 @@ from typing import Any
 import torch
 from torch import fx
 
-from .._ops.finish import ActivationArgument
+from .._ops.finish import NAMES, ActivationArgument, finish_argument
 from ..nn.channels import ChannelScale
 from ..nn.images import Concatenation, Finishing, SomeChannels
 from ..nn.pooling import MaxPool
 from ..nn.program import IMAGE_CONVOLUTIONS, LAYERS
 from .activations import activation_of
 from .graph import (
-    CONCATENATIONS,
     IN_PLACE,
+    SPLITS,
     SUMS,
     bound,
     called,
-    concatenation,
+    concatenated,
     does,
     let_do,
     operands,
@@ -31,7 +31,6 @@ from .graph import (
 from .tracing import has_hooks
 
 EVERYTHING = slice(None)
-SPLITS: tuple[Any, ...] = (torch.split, torch.chunk, "split", "chunk")
 
 
 def use_image_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
@@ -64,16 +63,9 @@ def is_ours(traced: fx.GraphModule, node: object) -> bool:
 
 
 def parts_of(node: fx.Node) -> tuple[Any, ...] | None:
-    """What a node concatenates along channels."""
-    if node.op != "call_function" or node.target not in CONCATENATIONS:
-        return None
-    given = bound(node, concatenation)
-    if given is None or given["dim"] != 1 or given["out"] is not None:
-        return None
-    parts = given["tensors"]
-    return (
-        tuple(parts) if isinstance(parts, (list, tuple)) and 2 <= len(parts) <= Concatenation.MOST else None
-    )
+    """What a node concatenates along channels, if it is no more than a layer of ours can."""
+    parts, dim = concatenated(node) or ((), None)
+    return tuple(parts) if dim == 1 and 2 <= len(parts) <= Concatenation.MOST else None
 
 
 def some_channels(traced: fx.GraphModule, node: fx.Node) -> SomeChannels | None:
@@ -165,8 +157,7 @@ def exact_activation(traced: fx.GraphModule, node: fx.Node) -> ActivationArgumen
     found = activation_of(traced, node)
     if found is None or found.why_alone is not None or found.argument is None:
         return None
-    name = found.argument if isinstance(found.argument, str) else found.argument[0]
-    if name not in ("relu", "relu6", "clamp"):
+    if NAMES[finish_argument(found.argument, False).activation] not in ("relu", "clamp"):
         return None
     module, before = called(traced, node), source(node)
     if not is_ours(traced, before) or (module is not None and (has_hooks(module) or len(node.args) != 1)):

@@ -14,12 +14,8 @@ class Concatenation(torch.nn.Module):
     """Two to five tensors [N, C, H, W] as one, along their channels."""
 
     MOST = 5
-    step = (
-        -4,
-        -1,
-        -1,
-        -1,
-    )  # of a program, csrc/binding/program.cpp; which further tensors it reads, the program says
+    kind = -4  # of a step of a program, csrc/binding/program.cpp
+    step = kind, -1, -1, -1  # the program says which further tensors it reads
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return torch.cat(inputs, 1)

@@ -64,7 +64,7 @@ class Program(torch.nn.Module):
         if results is not None:
             return tuple(results)
         for layer, places in zip(layers, self.steps, strict=True):
-            tensors.append(layer(*(tensors[place] for place in places if place >= 0)))
+            tensors.append(layer(*(tensors[place] for place in places)))
         return tuple(tensors[self.inputs + output] for output in self.outputs)
 
     def _at_once(self, tensors: list[Any], layers: Sequence[Any]) -> list[Tensor] | None:
@@ -119,24 +119,15 @@ class Program(torch.nn.Module):
         numbers: list[float] = []
         code, bias = [], 0
         for i, (places, values) in enumerate(zip(self.steps, state, strict=True)):
-            leaving = {whole[place] for place in places if last[whole[place]] == i} - kept
-            releases = [0] * Concatenation.MOST
-            for k, place in enumerate(places):
-                if whole[place] >= self.inputs and whole[place] in leaving:
-                    leaving.remove(whole[place])
-                    releases[k] = 1
+            read = [whole[place] for place in places]
+            leaving = {tensor for tensor in read if tensor >= self.inputs and last[tensor] == i} - kept
+            releases = [int(t in leaving and t not in read[:k]) for k, t in enumerate(read)]
             released = releases[0], sum(bit << k for k, bit in enumerate(releases[1:]))
             source, residual, *further = (*places, *[-1] * (Concatenation.MOST - len(places)))
             if type(values[0]) is int:
                 kind, *fields = values[: len(ChannelMeans.step)]
-                code += [
-                    source,
-                    residual,
-                    -1,
-                    kind,
-                    *(further if kind == Concatenation.step[0] else fields),
-                    *released,
-                ]
+                fields = further if kind == Concatenation.kind else fields
+                code += [source, residual, -1, kind, *fields, *released]
                 numbers += values[len(ChannelMeans.step) :] or [0.0, 0.0]
                 continue
             *geometry, finish, has_none = values
