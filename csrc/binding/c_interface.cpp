@@ -10,8 +10,8 @@
 #include "explain.h"
 #include "library.h"
 #include "ops.h"
-#include "threads.h"
 #include "run_pass.h"
+#include "threads.h"
 
 namespace {
 

@@ -7,7 +7,7 @@
 #include "checks.h"
 #include "dtypes.h"
 #include "formats.h"
-#include "run_pass.h"
+#include "run_forward.h"
 
 namespace nhwc_conv {
 
@@ -132,8 +132,8 @@ Tensor finish_images(const Tensor& x, const FinishOptions& finish, ReusedMemory*
   const Tensor from = in_format(x, channels_last);
   const Tensor y = channels_last ? empty_channels_last(4, {images.N, images.C, images.H, images.W}, info.dtype, memory)
                                  : empty_contiguous(4, info.sizes, info.dtype);
-  FinishOptions options = finish;
-  if (finish.residual) options.residual = in_format(*finish.residual, channels_last);
+  std::optional<Tensor> added;
+  if (finish.residual) added = in_format(*finish.residual, channels_last);
   with_types(info.dtype, [&](auto types) {
     using S = typename decltype(types)::S;
     using A = typename decltype(types)::A;
@@ -142,11 +142,9 @@ Tensor finish_images(const Tensor& x, const FinishOptions& finish, ReusedMemory*
       return channels_last ? image_view(data, *NhwcInfo(tensor, true)) : ImageView<T>{data, 0, sizes.C, 0, 1};
     };
     ImageView<const S> residual = {};
-    if (options.residual) residual = view(read<S>(*options.residual), *options.residual);
-    const FinishSteps<A> steps = {static_cast<Activation>(options.activation), static_cast<A>(options.alpha),
-                                  static_cast<A>(options.beta)};
+    if (added) residual = view(read<S>(*added), *added);
     const ImageCopy<S, A> pass(Types<S, A>::kernels(), sizes, view(read<S>(from), from), residual, view(write<S>(y), y),
-                               steps);
+                               finish_steps<A>(finish));
     run_pass<A>(pass, torch_threads(streamed<S>(3 * images.elements())), memory);
   });
   return y;

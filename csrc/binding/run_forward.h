@@ -7,10 +7,14 @@
 
 namespace nhwc_conv {
 
+template <class A> FinishSteps<A> finish_steps(const FinishOptions& finish) {
+  return {static_cast<Activation>(finish.activation), static_cast<A>(finish.alpha), static_cast<A>(finish.beta),
+          finish.activation_first};
+}
+
 template <class S, class A> Result<S, A> result_in(const ImageView<S>& y, bool nchw, const FinishOptions& finish) {
   Result<S, A> result = {y};
-  result.steps = {static_cast<Activation>(finish.activation), static_cast<A>(finish.alpha), static_cast<A>(finish.beta),
-                  finish.activation_first};
+  result.steps = finish_steps<A>(finish);
   if (finish.residual) {
     result.residual = image_view(read<S>(*finish.residual), *NhwcInfo(*finish.residual, nchw));
   }
