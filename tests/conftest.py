@@ -129,3 +129,11 @@ def threads():
     torch.set_num_threads(previous)
     if not DISABLED:
         extension.share_all_work(False)
+
+
+@pytest.fixture
+def refusals(monkeypatch):
+    """What the op of a program refuses is an error: else the layers would do it."""
+    from nhwc_conv.nn import program
+
+    monkeypatch.setattr(program, "NOT_COMPUTED", ())

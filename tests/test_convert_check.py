@@ -43,6 +43,27 @@ def test_the_tolerance_grows_with_the_length_of_sums():
     assert 10 < tolerance / 8 < 64  # 8: the safety factor; sqrt(4097) / 2 units of the last place
 
 
+@pytest.mark.parametrize("norm", [False, True])
+def test_biases_may_be_first_in_long_sums(norm):
+    """Here they are: where what is added to one is far smaller, each addition rounds as that of the bias does."""
+    torch.manual_seed(0)
+    conv, last = nn.Conv2d(512, 64, 1), nn.BatchNorm2d(64) if norm else nn.Identity()
+    nn.init.uniform_(last.bias if norm else conv.bias, 0.5, 1)
+    with torch.no_grad():
+        conv.weight.mul_(1e-5)
+    model = nn.Sequential(conv, last).eval()
+    x = torch.randn(1, 512, 9, 9)
+    reports = []
+    convert(model, inference=True, example=x, report=reports.append)
+    assert not reports[0].fallback
+    eps = torch.finfo(torch.float32).eps
+    assert 8 * eps < reports[0].tolerance < 8 * 64 * eps
+    wrong = copy.deepcopy(model)
+    (wrong[1] if norm else wrong[0]).bias.data *= 1 + 200 * eps
+    with pytest.raises(RuntimeError, match="rounding explains"):
+        compare(model, wrong, x)
+
+
 def test_what_cannot_be_compared():
     model = nn.Conv2d(4, 4, 3).double()
     with pytest.raises(ValueError, match="no floating-point result to compare, or none that is finite"):

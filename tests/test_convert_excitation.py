@@ -8,7 +8,8 @@ from test_programs import one_by_one, spied
 from torch import nn
 
 import nhwc_conv
-from nhwc_conv.nn.channels import ChannelMeans, ChannelScale
+from nhwc_conv.nn.images import Product
+from nhwc_conv.nn.pooling import ChannelMeans
 from nhwc_conv.nn.program import Program
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
@@ -60,7 +61,7 @@ def made(mean, product, images=(2, 3, 7, 9), dtype=torch.float32, **arguments):
 
 
 def kinds(model):
-    return [type(m) for m in model.modules() if isinstance(m, (ChannelMeans, ChannelScale))]
+    return [type(m) for m in model.modules() if isinstance(m, (ChannelMeans, Product))]
 
 
 @pytest.mark.needs_extension
@@ -69,7 +70,7 @@ def kinds(model):
 def test_all_is_one_program(mean, product, monkeypatch):
     model, ours, x = made(MEANS[mean], PRODUCTS[product])
     assert len(ours.program.steps) == 6 and sorted(map(str, kinds(ours))) == sorted(
-        map(str, (ChannelMeans, ChannelScale))
+        map(str, (ChannelMeans, Product))
     )
     calls = spied(monkeypatch)
     with torch.no_grad():
@@ -86,20 +87,28 @@ def test_all_is_one_program(mean, product, monkeypatch):
 @pytest.mark.parametrize("mean", OTHER_MEANS)
 def test_other_means_stay(mean):
     model, ours, x = made(OTHER_MEANS[mean], PRODUCTS["operator"])
-    assert kinds(ours) == ([ChannelMeans] if mean == "of another" else [])
+    assert kinds(ours) == [*([ChannelMeans] if mean == "of another" else []), Product]
     with torch.no_grad():
         torch.testing.assert_close(ours(x), model(x))
 
 
-@pytest.mark.parametrize(
-    ("product", "kernel"), [(lambda x, g: x + g, 1), (lambda x, g: x * g, 3), (lambda x, g: (x + 1) * g, 1)]
-)
-def test_other_products_stay(product, kernel):
-    """Sums; of what a larger kernel makes of means; of another image."""
-    model, ours, x = made(MEANS["pool"], product, kernel=kernel)
+@pytest.mark.parametrize("product", [lambda x, g: x + g, lambda x, g: (x + 1) * g, lambda x, g: x.mul_(g)])
+def test_other_products_stay(product):
+    """Sums; of an image that no layer of ours computes; in place."""
+    model, ours, x = made(MEANS["pool"], product)
     assert kinds(ours) == [ChannelMeans]
     with torch.no_grad():
         torch.testing.assert_close(ours(x), model(x))
+
+
+@pytest.mark.parametrize("product", PRODUCTS.values())
+def test_products_of_images(product, refusals):
+    """Of a gate that has as many pixels as the image, or as many and another number of channels."""
+    for mean in (lambda model, x: x, lambda model, x: model.pool(x).expand_as(x)):
+        model, ours, x = made(mean, product, kernel=3)
+        assert Product in kinds(ours)
+        with torch.no_grad():
+            torch.testing.assert_close(ours(x), model(x))
 
 
 def test_hooks_are_called():
@@ -132,7 +141,7 @@ def test_means_and_scales(size, dtype, channels_last, many, isa, threads, monkey
     x, factors = torch.randn(size).to(dtype), torch.randn(*size[:2], 1, 1).to(dtype)
     if channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(computed(ChannelScale(), x, factors), x * factors)
+    assert torch.equal(computed(Product(), x, factors), x * factors)
     means = computed(ChannelMeans(), x)
     exact = x.double().mean((2, 3), keepdim=True)
     assert means.shape == exact.shape and means.dtype == dtype
@@ -148,6 +157,6 @@ def test_means_and_scales(size, dtype, channels_last, many, isa, threads, monkey
 def test_what_does_not_fit_is_computed_by_torch():
     x = torch.randn(2, 6, 3, 4)
     with pytest.raises(RuntimeError, match="must match the size"):
-        computed(ChannelScale(), x, torch.randn(2, 5, 1, 1))
+        computed(Product(), x, torch.randn(2, 5, 1, 1))
     rows = torch.randn(2, 6, 3, 1)
-    assert torch.equal(computed(ChannelScale(), x, rows), x * rows)
+    assert torch.equal(computed(Product(), x, rows), x * rows)

@@ -11,11 +11,19 @@ from torch import nn
 import nhwc_conv
 from nhwc_conv._convert.memory import channels_last as channels_last_images
 from nhwc_conv._convert.memory import in_memory_like
-from nhwc_conv.nn import program
-from nhwc_conv.nn.images import Concatenation, Finishing, SomeChannels
+from nhwc_conv.nn.images import (
+    ChannelShuffle,
+    Concatenation,
+    Finishing,
+    Product,
+    Resizing,
+    SomeChannels,
+)  # fmt: skip
+from nhwc_conv.nn.pooling import AveragePool
 from nhwc_conv.nn.program import Program
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+LAYERS = ChannelShuffle, Concatenation, Finishing, Product, Resizing, AveragePool
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 
@@ -61,6 +69,28 @@ ONE_PROGRAM = {
     "split": (lambda *parts: torch.cat([torch.split(parts[4], [3, 7, 10], 1)[i] for i in (2, 0, 1)], 1), 20),
     "equal parts": (lambda *parts: torch.cat([parts[4].split(8, dim=1)[i] for i in (1, 2)], 1), 12),
     "chunks": (lambda *parts: torch.chunk(parts[4], 2, 1)[0] + parts[4].chunk(2, 1)[1], 10),
+    "ten": (lambda *parts: torch.cat([*parts, *(part * part for part in parts[::-1])], 1), 68),
+    "products": (lambda a, b, c, d, e: torch.cat([a * c, torch.mul(e, d), d.mul(e), a * F.relu6(c)], 1), 48),
+    "product of a part": (lambda *parts: parts[4][:, 2:11] * torch.cat(parts[:2], 1), 9),
+    "shuffle": (lambda *parts: torch.channel_shuffle(torch.cat(parts, 1), 2)[:, 7:20], 13),
+    "another shuffle": (lambda *parts: nn.functional.channel_shuffle(parts[4], 5).chunk(2, 1)[1], 10),
+    "by another's size": (lambda a, b, *_: F.interpolate(F.avg_pool2d(a, 2), size=b.shape[2:]) * a, 4),
+    "by two sizes": (
+        lambda a, b, *_: F.interpolate(a[:, :2], (b.size(2), b.size(-1)), mode="nearest-exact"),
+        2,
+    ),
+    "by a shape": (lambda a, *_: F.interpolate(F.avg_pool2d(a, 3, 1), a.shape[-2:], None, "bilinear"), 4),
+    "to a size": (lambda a, *_: F.interpolate(a, (9, 11), mode="bilinear", align_corners=True), 4),
+    "twice as large": (
+        lambda a, *_: F.interpolate(a, scale_factor=2) + F.interpolate(a, scale_factor=(2.0, 2)),
+        4,
+    ),
+    "larger": (lambda a, *_: F.interpolate(a, scale_factor=(1.7, 2.3), mode="bilinear"), 4),
+    "averages": (
+        lambda a, b, *_: F.avg_pool2d(a, 3, 1, 1) * F.avg_pool2d(a, (3, 5), 1, (1, 2), False, False),
+        4,
+    ),
+    "averages rounded up": (lambda a, *_: F.avg_pool2d(a, 2, ceil_mode=True), 4),
     "halves in place": (lambda *parts: in_place(parts[4][:, :10], parts[4][:, 10:]), 10),
 }
 
@@ -71,12 +101,6 @@ def made(name, images=(2, 3, 7, 9), dtype=torch.float32):
     return model, nhwc_conv.convert(model, inference=True, example=x, strict=True), x
 
 
-@pytest.fixture
-def refusals(monkeypatch):
-    """What the op refuses is an error: else the layers would do it."""
-    monkeypatch.setattr(program, "NOT_COMPUTED", ())
-
-
 @pytest.mark.needs_extension
 @pytest.mark.parametrize("name", ONE_PROGRAM)
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -85,9 +109,9 @@ def test_one_program(name, channels_last, threads, refusals, monkeypatch):
     calls = spied(monkeypatch)
     if channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
-    for count in (1, 3):
+    for count, mode in ((1, torch.inference_mode), (3, torch.no_grad)):
         threads(count)
-        with torch.no_grad():
+        with mode():
             out = ours(x)
         torch.testing.assert_close(out, model(x), rtol=1e-4, atol=1e-5)
         assert torch.equal(out, one_by_one(ours, x)), "the layers do the same"
@@ -98,7 +122,7 @@ def test_one_program(name, channels_last, threads, refusals, monkeypatch):
 
 @pytest.mark.needs_extension
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("name", ["nested", "slices", "sum of sums"])
+@pytest.mark.parametrize("name", ["nested", "slices", "sum of sums", "ten", "product of a part"])
 @pytest.mark.parametrize("size", [(1, 3, 1, 1), (3, 3, 4, 1), (0, 3, 5, 5)])
 def test_sizes_and_types(name, dtype, size, isa):
     _, ours, x = made(name, (2, 3, 9, 9), dtype)
@@ -122,7 +146,23 @@ def test_images_in_any_memory(dtype, first_last, second_last, refusals):
         added, other, clamped = Program(2, [(0, 1), (2, 0), (1,)], [0, 1, 2])(x, y, Finishing(), relu, relu)
     assert torch.equal(joined, torch.cat([x, y], 1)) and torch.equal(some, joined[:, 1:3])
     assert torch.equal(added, x + y) and torch.equal(clamped, y.relu())
+    with torch.no_grad():
+        products = Program(2, [(0, 1), (2, 1), (0,), (1,), (4, 5), (4, 0)], [0, 1, 4])
+        with pytest.raises(RuntimeError):  # of two and of four channels
+            products(x, y, Product(), Product(), part, part, Product(), Product())
+        products = Program(2, [(0, 1), (2, 1), (0,), (1,), (4, 5)], [0, 1, 4])
+        once, twice, some = products(x, y, Product(), Product(), part, part, Product())
+    assert torch.equal(once, x * y) and torch.equal(twice, x * y * y) and torch.equal(some, (x * y)[:, 1:3])
     assert torch.equal(other, (added + x).relu()) and added.is_contiguous(memory_format=formats[first_last])
+
+
+def test_parts_of_an_image_that_one_channel_is_repeated_for(refusals):
+    torch.manual_seed(0)
+    model = Network(lambda a, b, c, d, e: (d * e)[:, :6], 6).eval()
+    x = torch.randn(2, 3, 7, 9)
+    ours = nhwc_conv.convert(model, inference=True, example=x, strict=True)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), model(x))
 
 
 class Long(nn.Module):
@@ -185,7 +225,6 @@ def reads_the_whole(a, b):
     [
         lambda a, b: torch.cat([a, b], 2),
         lambda a, b: torch.cat([a, b]),
-        lambda a, b: torch.cat([a, b, a, b, a, b], 1),
         lambda a, b: torch.cat([a, b.sin()], 1),
         lambda a, b: a[:, ::2],
         lambda a, b: a[:, :, 1:],
@@ -195,6 +234,17 @@ def reads_the_whole(a, b):
         reads_what_was_written,
         reads_what_was_clamped,
         lambda a, b: F.gelu(torch.tanh(a)),
+        lambda a, b: F.interpolate(a.sin(), b.shape[2:]),
+        lambda a, b: F.interpolate(a, (b.shape[3], b.shape[2])),
+        lambda a, b: F.interpolate(a, (a.shape[2], b.shape[3])),
+        lambda a, b: F.interpolate(a, b.shape[3]),
+        lambda a, b: F.interpolate(a, scale_factor=1.5, recompute_scale_factor=True),
+        lambda a, b: F.interpolate(a, scale_factor=1.5, mode="bilinear", antialias=True),
+        lambda a, b: F.interpolate(a, scale_factor=1.5, mode="bicubic"),
+        lambda a, b: torch.channel_shuffle(a.sin(), 2),
+        lambda a, b: F.avg_pool2d(a, 2, divisor_override=3),
+        lambda a, b: F.avg_pool2d(a, b.shape[2] // 2),
+        lambda a, b: a * b.sin(),
         reads_the_whole,
     ],
 )
@@ -202,8 +252,7 @@ def test_what_is_left(do, refusals):
     torch.manual_seed(0)
     model, x = Left(do).double().eval(), torch.randn(2, 3, 6, 5).double()
     ours = nhwc_conv.convert(model, inference=True, example=x, strict=True)
-    kinds = [type(m) for m in ours.modules() if isinstance(m, (Concatenation, Finishing))]
-    assert not kinds
+    assert not [m for m in ours.modules() if isinstance(m, LAYERS)]
     with torch.no_grad():
         torch.testing.assert_close(ours(x), model(x), rtol=1e-10, atol=1e-10)
 

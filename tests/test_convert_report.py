@@ -71,6 +71,31 @@ def test_dropout_as_a_function():
     assert reports[0].unfolded == {"bn": "it follows dropout, not a convolution"}
 
 
+@torch.fx.wrap
+def stochastic_depth(input, p, mode, training=True):
+    return input * torch.rand(()) if training else input
+
+
+# torchvision's, which has that signature and which torch.fx does not look into either.
+stochastic_depth.__module__ = "torchvision.ops.stochastic_depth"
+
+
+class Deep(nn.Module):
+    def __init__(self, always):
+        super().__init__()
+        self.conv, self.always = nn.Conv2d(4, 4, 1), always
+
+    def forward(self, x):
+        return x + stochastic_depth(self.conv(x), 0.5, "row", self.training or self.always)
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_stochastic_depth(always):
+    ours = convert(trained(Deep(always)), inference=True, example=X)
+    stays = any(node.target is stochastic_depth for node in ours.graph.nodes)
+    assert stays == always and kinds(ours) == [Conv2d if always else FusedConv2d]
+
+
 def test_synchronised_norms():
     model = trained(nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)))
     ours, report = converted(nn.SyncBatchNorm.convert_sync_batchnorm(model))

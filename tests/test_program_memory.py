@@ -9,7 +9,8 @@ from memory import allocated
 import nhwc_conv
 from nhwc_conv.nn import FusedConv2d
 from nhwc_conv.nn import program as programs
-from nhwc_conv.nn.channels import ChannelMeans, ChannelScale
+from nhwc_conv.nn.images import Product
+from nhwc_conv.nn.pooling import ChannelMeans
 from nhwc_conv.nn.program import Program
 
 pytestmark = pytest.mark.needs_extension
@@ -63,7 +64,7 @@ class Draft:
     def excitation(self):
         source = self.source()
         means = self.add(ChannelMeans(), source, -1, self.widths[source])
-        self.images.append(self.add(ChannelScale(), source, means, self.widths[source]))
+        self.images.append(self.add(Product(), source, means, self.widths[source]))
 
 
 @pytest.mark.parametrize("size", [4, 33, 120])

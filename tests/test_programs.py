@@ -131,6 +131,70 @@ def test_changed_layers(monkeypatch):
             ours(x[:, :7])
 
 
+def weight_written_to(layer):
+    layer.weight.mul_(2)
+
+
+def other_memory(layer):
+    layer.weight.data = layer.weight.data * 2
+
+
+def other_order(layer):
+    layer.weight.data = layer.weight.data.transpose(0, 1)
+
+
+def other_parameter(layer):
+    layer.weight = nn.Parameter(layer.weight * 2)
+
+
+def other_bias(layer):
+    layer.bias = nn.Parameter(layer.bias + 1)
+
+
+def bias_written_to(layer):
+    layer.bias.add_(1)
+
+
+def other_class(layer):
+    torch.nn.utils.parametrize.register_parametrization(layer, "weight", nn.Softplus())
+
+
+@pytest.mark.needs_extension
+@pytest.mark.parametrize(
+    "change",
+    [weight_written_to, other_memory, other_order, other_parameter, other_bias, bias_written_to, other_class],
+)
+def test_layers_changed_between_calls(change):
+    """Of the second call on, nothing is as it was encoded."""
+    torch.manual_seed(0)
+    parts = nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)).eval()
+    x = torch.randn(1, 4, 7, 8)
+    ours = nhwc_conv.convert(parts, inference=True, example=x, strict=True)
+    layer = next(m for m in ours.modules() if isinstance(m, FusedConv2d))
+    with torch.no_grad():
+        before = ours(x)
+        change(layer)
+        after = ours(x)
+        expected = one_by_one(ours, x)
+    assert not torch.allclose(after, before, rtol=1e-2)
+    torch.testing.assert_close(after, expected)
+
+
+def test_what_is_packed_is_dropped():
+    """Training, moving and copying leave no second copy of the weights behind."""
+    _, ours, x = made()
+    with torch.no_grad():
+        ours(x)
+    assert ours.program._packed is not None and copy.deepcopy(ours).program._packed is None
+    for change in (ours.train, ours.double):
+        change()
+        assert ours.program._packed is None
+        nhwc_conv.prepack(ours.eval().float())
+        with torch.no_grad():
+            ours(x)
+        assert ours.program._packed is not None
+
+
 def test_revert_gives_the_layers_back():
     model, ours, x = made()
     with torch.no_grad():
@@ -188,23 +252,29 @@ def test_a_program_that_does_not_fit():
         with pytest.raises(RuntimeError, match=f"tensor {place}"):
             run(bad)
     for code in (step[:-1], [*step, *step], [float(n) for n in step], [[n] for n in step]):
-        with pytest.raises(RuntimeError, match="expected code to be 9 numbers in a row, of int64"):
+        with pytest.raises(RuntimeError, match="code and numbers of whole steps|code to be a row of int64"):
             run(code)
     for wrong in (numbers.float(), numbers[:1], torch.zeros(4, dtype=torch.float64)[::2]):
-        with pytest.raises(RuntimeError, match="expected numbers to be 2 numbers in a row, of double"):
+        with pytest.raises(RuntimeError, match="numbers to be a row of double|of whole steps"):
             run(step, numbers=wrong)
     for kind, tensor, text in (
-        (-7, x, "of kind -7"),
-        (-2, x, "of kind -2"),  # which scales by what a step without a residual lacks
-        (-4, x, f"tensor {one}"),
+        (-10, x, "of kind -10"),
+        (-2, x, "tensor -1"),  # which multiplies by what a step without a residual lacks
+        (-4, x, "a concatenation of the program reads"),
+        (-8, x[0], "expected images"),
         (-5, x[0], "expected images"),
         (-6, x, f"activation={one}"),
         (-1, x[0], "expected images"),
     ):
         with pytest.raises(RuntimeError, match=text):
             op([tensor], [], [], torch.tensor([0, -1, -1, kind, *step[4:]]), numbers, [0])
-    with pytest.raises(RuntimeError, match="expected one factor for each channel"):
-        op([x, x], [], [], torch.tensor([0, 1, -1, -2, *step[4:]]), numbers, [0])
+    for kind, name in ((-7, "avg_pool2d"), (-9, "channel_shuffle")):  # of no pixels; in no groups
+        with pytest.raises(RuntimeError, match=f"aten::{name} failed on a tensor of type float"):
+            op([x], [], [], torch.tensor([0, -1, -1, kind, *[0] * 5]), numbers, [0])
+    with pytest.raises(RuntimeError, match="tensor 3"):
+        op([x], [], [], torch.tensor([0, -1, -1, -4, 0, 2, *step[6:], 0, 0, 3, 0]), numbers, [0])
+    with pytest.raises(RuntimeError, match="expected images"):
+        op([x, x[0]], [], [], torch.tensor([0, 1, -1, -8, *step[4:]]), numbers, [0])
     with pytest.raises(RuntimeError, match="expected images of one size and type"):
         op([x, x[:, :4]], [], [], torch.tensor([0, 1, -1, -6, 0, *step[5:]]), numbers, [0])
     with pytest.raises(RuntimeError, match="tensor 0"):
@@ -243,7 +313,7 @@ def test_layers_are_looked_up_in_every_call():
 
     x = torch.randn(2, 4, 6, 7)
     ours = nhwc_conv.convert(Outer().eval(), inference=True, example=x, strict=True)
-    assert ours.code.count("module_at(") == 3 and "getattr(self" not in ours.code
+    assert ours.code.count("modules_at(") == 1 and "getattr(self" not in ours.code
     with torch.no_grad():
         expected = ours(x)
         wrapped = Forwarding(ours.parts._modules["0"])

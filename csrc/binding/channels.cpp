@@ -18,10 +18,6 @@ bool has_neighbours(const TensorInfo& x) {
   return is_computed_here(x.dtype) && (x.strides[1] == 1 || x.sizes[1] == 1) && suggests_channels_last(x);
 }
 
-void check_images(const TensorInfo& x) {
-  if (x.dim != 4) fail("expected images to be of size [N, C, H, W], but got " + text(x));
-}
-
 // The work of reading or writing so many numbers in a row: twice as fast as what convolutions read.
 template <class S> double streamed(double elements) { return elements * sizeof(S) / 2; }
 
@@ -46,6 +42,10 @@ Tensor concatenated(const std::vector<Tensor>& images) {
 
 }  // namespace
 
+void check_images(const TensorInfo& x) {
+  if (x.dim != 4) fail("expected images to be of size [N, C, H, W], but got " + text(x));
+}
+
 Tensor channel_means(const Tensor& x, ReusedMemory* memory) {
   const TensorInfo info = info_of(x);
   check_images(info);
@@ -66,22 +66,24 @@ Tensor channel_means(const Tensor& x, ReusedMemory* memory) {
   return means;
 }
 
-Tensor scale_channels(const Tensor& x, const Tensor& factors, ReusedMemory* memory) {
+Tensor multiply_images(const Tensor& x, const Tensor& factors, ReusedMemory* memory) {
   const TensorInfo info = info_of(x), given = info_of(factors);
   check_images(info);
-  const bool fits = given.dim == 4 && given.sizes[0] == info.sizes[0] && given.sizes[1] == info.sizes[1] &&
-                    given.sizes[2] == 1 && given.sizes[3] == 1 && given.dtype == info.dtype;
-  if (!fits) fail("expected one factor for each channel of each image, but got " + text(given));
-  const bool in_row = given.strides[1] == 1 && (given.sizes[0] == 1 || given.strides[0] == given.sizes[1]);
-  if (!has_neighbours(info) || !in_row) return call_overload<Tensor>("aten::mul", "Tensor", x, factors);
+  const bool of_images = given.dim == 4 && std::equal(given.sizes, given.sizes + 4, info.sizes);
+  const bool of_channels = given.dim == 4 && given.sizes[0] == info.sizes[0] && given.sizes[1] == info.sizes[1] &&
+                           given.sizes[2] == 1 && given.sizes[3] == 1 && (given.strides[1] == 1 || given.sizes[1] == 1);
+  const bool fits = given.dtype == info.dtype && (of_channels || (of_images && has_neighbours(given)));
+  if (!has_neighbours(info) || !fits) return call_overload<Tensor>("aten::mul", "Tensor", x, factors);
   const ImageSizes sizes = sizes_of(info);
   const Tensor y = empty_channels_last(4, {sizes.N, sizes.C, sizes.H, sizes.W}, info.dtype, memory);
   with_types(info.dtype, [&](auto types) {
     using S = typename decltype(types)::S;
     using A = typename decltype(types)::A;
-    const ChannelScale<S, A> pass(Types<S, A>::kernels(), sizes, image_view(read<S>(x), *NhwcInfo(x, true)),
-                                  read<S>(factors), image_view(write<S>(y), *NhwcInfo(y, true)));
-    run_pass<A>(pass, torch_threads(streamed<S>(2 * sizes.elements())));
+    ImageView<const S> by = {read<S>(factors), given.strides[0], 0, 0, 1};
+    if (of_images) by = image_view(read<S>(factors), *NhwcInfo(factors, true));
+    const ImageProduct<S, A> pass(Types<S, A>::kernels(), sizes, image_view(read<S>(x), *NhwcInfo(x, true)), by,
+                                  image_view(write<S>(y), *NhwcInfo(y, true)));
+    run_pass<A>(pass, torch_threads(streamed<S>((of_images ? 3 : 2) * sizes.elements())));
   });
   return y;
 }
@@ -179,6 +181,31 @@ Tensor max_pool(const Tensor& x, const ShortCall& call, bool ceil_mode, ReusedMe
     run_pass<A>(pass, torch_threads(streamed<S>(sizes.elements())));
   });
   return y;
+}
+
+Tensor average_pool(const Tensor& x, const ShortCall& call, bool ceil_mode, bool counts_padding) {
+  const Sizes padding = {call.padding[0], call.padding[2]};
+  return call_overload<Tensor>("aten::avg_pool2d", "", x, call.dilation, call.stride, padding, ceil_mode,
+                               counts_padding, std::optional<int64_t>());
+}
+
+// By the overloads whose kernels take symbolic sizes: others fail on lists of sizes in inference mode.
+Tensor resize_images(const Tensor& x, int64_t mode, const Sizes& given, double scale_h, double scale_w) {
+  check_images(info_of(x));
+  std::optional<Sizes> sizes;
+  std::optional<std::vector<double>> scales;
+  if (scale_h > 0) {
+    scales = {scale_h, scale_w};
+  } else {
+    sizes = given;
+  }
+  if (mode == kNearest) return call_overload<Tensor>("aten::upsample_nearest2d", "vec", x, sizes, scales);
+  if (mode == kNearestExact) return call_overload<Tensor>("aten::_upsample_nearest_exact2d", "vec", x, sizes, scales);
+  return call_overload<Tensor>("aten::upsample_bilinear2d", "vec", x, sizes, mode == kBilinearByCorners, scales);
+}
+
+Tensor shuffle_channels(const Tensor& x, int64_t groups) {
+  return call_overload<Tensor>("aten::channel_shuffle", "", x, groups);
 }
 
 }  // namespace nhwc_conv

@@ -11,140 +11,212 @@ namespace nhwc_conv {
 
 namespace {
 
-// Where a step finds its tensors: inputs of the program first, then results of the steps before. -1: none.
-struct Step {
-  int64_t source, residual, bias, kind, steps, sides, groups;
-  // Nobody reads them any more, nor channels of them; of the residual this is the first bit, and the next ones are of
-  // further tensors.
-  int64_t releases_source, releases_residual;
+// What `kind` a step is of that is no convolution.
+enum Kind : int64_t {
+  kChannelMeans = -1,   // over pixels
+  kProduct = -2,        // source and residual
+  kMaxPool = -3,        // windows stand in place of dilations, and `groups` has bits of a pool
+  kConcatenation = -4,  // as many Reads as `sides` tells, from the one at `steps`
+  kSomeChannels = -5,   // from `steps` to before `sides`
+  kFinishing = -6,      // the source, or its sum with the residual, with the activation `steps`
+  kAveragePool = -7,    // as kMaxPool
+  kResizing = -8,       // to `steps` by `sides` pixels, or as many as the residual has, or alpha and beta times as many
+  kShuffle = -9,        // channels of so many `groups`
 };
-// Of `kind`, steps that are no convolutions: means over pixels; a source whose channels a residual scales; max pooling,
-// whose windows stand in place of dilations, and whose `groups` tell whether sizes are rounded up; the channels of
-// several tensors, of which the last three stand in `steps`, `sides` and `groups`; the channels of a source from
-// `steps` to before `sides`; and a source, or its sum with a residual, with the activation `steps`.
-constexpr int64_t kChannelMeans = -1, kScaleChannels = -2, kMaxPool = -3, kJoinChannels = -4, kSomeChannels = -5,
-                  kFinishImages = -6;
-// Tensors that a step reads, at most.
-constexpr int64_t kMostRead = 5;
+constexpr int64_t kCeilMode = 1, kCountsPadding = 2;  // bits of a pool
 
-int64_t read_by(const Step& step, int64_t k) {
-  const int64_t places[kMostRead] = {step.source, step.residual, step.steps, step.sides, step.groups};
-  return k < 2 || step.kind == kJoinChannels ? places[k] : -1;
-}
-
-bool releases(const Step& step, int64_t k) {
-  return k == 0 ? step.releases_source != 0 : (step.releases_residual >> (k - 1) & 1) != 0;
-}
+// Where a step finds its tensors: inputs of the program first, then results of the steps before. -1: none. `releases`:
+// nobody reads the tensor any more, nor channels of it.
+struct Step {
+  int64_t source, residual, bias, kind, steps, sides, groups, releases_source, releases_residual;
+};
+struct Read {
+  int64_t place, releases;
+};
+struct Numbers {
+  double alpha, beta;
+};
 // Results that are not returned: fewer hardly find memory that others have left.
 constexpr int64_t kFewestReusing = 8;
-constexpr int64_t kStepNumbers = sizeof(Step) / sizeof(int64_t), kFinishNumbers = 2;
 
-// One run of so many numbers.
-void check_row(const std::string& name, const Tensor& tensor, int32_t dtype, int64_t count) {
+// How many elements a row of numbers has.
+int64_t length_of_row(const std::string& name, const Tensor& tensor, int32_t dtype) {
   const TensorInfo info = info_of(tensor);
   const bool is_row = info.dim == 1 && info.dtype == dtype && info.device_type == aoti_torch_device_type_cpu();
-  if (is_row && info.sizes[0] == count && (info.strides[0] == 1 || count <= 1)) return;
-  fail("expected " + name + " to be " + std::to_string(count) + " numbers in a row, of " + dtype_name(dtype) +
-       ", but got a tensor of size " + text(info) + " and type " + dtype_name(info.dtype));
+  if (is_row && (info.strides[0] == 1 || info.sizes[0] <= 1)) return info.sizes[0];
+  fail("expected " + name + " to be a row of " + dtype_name(dtype) + ", but got a tensor of size " + text(info) +
+       " and type " + dtype_name(info.dtype));
 }
 
-}  // namespace
+class ProgramRun {
+ public:
+  ProgramRun(std::vector<Tensor> inputs, const std::vector<Tensor>& packed, const std::vector<Tensor>& biases,
+             const Tensor& code, const Tensor& numbers, const Sizes& outputs)
+      : slots_(std::move(inputs)), packed_(packed), biases_(biases), first_(slots_.size()) {
+    constexpr int64_t kPerStep = sizeof(Step) / sizeof(int64_t), kPerRead = sizeof(Read) / sizeof(int64_t);
+    constexpr int64_t kNumbers = sizeof(Numbers) / sizeof(double);
+    const int64_t given = length_of_row("code", code, aoti_torch_dtype_int64());
+    const int64_t finishes = length_of_row("numbers", numbers, aoti_torch_dtype_float64());
+    count_ = finishes / kNumbers;
+    const int64_t rest = given - count_ * kPerStep;
+    reads_count_ = rest / kPerRead;
+    if (finishes % kNumbers != 0 || rest < 0 || rest % kPerRead != 0) {
+      fail("expected code and numbers of whole steps, as many of both, but got " + std::to_string(given) + " and " +
+           std::to_string(finishes));
+    }
+    steps_ = reinterpret_cast<const Step*>(read<int64_t>(code));
+    reads_ = reinterpret_cast<const Read*>(read<int64_t>(code) + count_ * kPerStep);
+    numbers_ = reinterpret_cast<const Numbers*>(read<double>(numbers));
+    slots_.reserve(first_ + count_);
+    for (const int64_t output : outputs) returned_.push_back(whole(first_ + output) - first_);
+    reuses_ = count_ - static_cast<int64_t>(outputs.size()) >= kFewestReusing;
+  }
 
-// `code`: one Step each; `packed`: weights of those that are convolutions; `numbers`: alpha and beta of each;
-// `outputs`: the steps whose results are returned.
-std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Tensor> packed, std::vector<Tensor> biases,
-                                     Tensor code, Tensor numbers, Sizes outputs) {
-  const TensorInfo of_numbers = info_of(numbers);
-  const int64_t count = of_numbers.dim == 1 ? ceil_div(of_numbers.sizes[0], kFinishNumbers) : 0, first = inputs.size();
-  check_row("numbers", numbers, aoti_torch_dtype_float64(), count * kFinishNumbers);
-  check_row("code", code, aoti_torch_dtype_int64(), count * kStepNumbers);
-  const Step* steps = reinterpret_cast<const Step*>(read<int64_t>(code));
-  const double* finish = read<double>(numbers);
-  std::vector<Tensor>& slots = inputs;
-  slots.reserve(first + count);
-  const auto at = [&](const std::vector<Tensor>& tensors, int64_t place) -> const Tensor& {
+  std::vector<Tensor> run(const Sizes& outputs) {
+    for (int64_t i = 0; i < count_;) {
+      int64_t done = 1;
+      if (steps_[i].kind >= 0) {
+        done = convolve(i);
+      } else {
+        slots_.push_back(other(i));
+      }
+      for (const int64_t end = i + done; i < end; ++i) {
+        for_each_read(steps_[i], [&](const Read& one) {
+          if (one.releases != 0) leave(one.place);
+        });
+      }
+    }
+    std::vector<Tensor> results;
+    for (const int64_t output : outputs) results.push_back(at(slots_, first_ + output));
+    return results;
+  }
+
+ private:
+  static const Tensor& at(const std::vector<Tensor>& tensors, int64_t place) {
     if (place < 0 || place >= static_cast<int64_t>(tensors.size()) || !tensors[place].defined()) {
       fail("a step of the program reads tensor " + std::to_string(place) + ", which it does not have");
     }
     return tensors[place];
-  };
+  }
+
+  std::optional<Tensor> residual_of(const Step& step) const {
+    return step.residual >= 0 ? std::optional<Tensor>(at(slots_, step.residual)) : std::nullopt;
+  }
+
+  template <class Function> void for_each_read(const Step& step, const Function& function) const {
+    if (step.kind == kConcatenation) {
+      const bool fits = step.steps >= 0 && step.sides > 0 && step.steps <= reads_count_ - step.sides;
+      if (!fits) fail("a concatenation of the program reads what it does not have");
+      for (int64_t k = 0; k < step.sides; ++k) function(reads_[step.steps + k]);
+      return;
+    }
+    function(Read{step.source, step.releases_source});
+    if (step.residual >= 0) function(Read{step.residual, step.releases_residual});
+  }
+
   // Of channels of a tensor where they lie, that tensor.
-  const auto whole = [&](int64_t place) {
-    while (place >= first && place < first + count && steps[place - first].kind == kSomeChannels) {
-      place = steps[place - first].source;
+  int64_t whole(int64_t place) const {
+    while (place >= first_ && place < first_ + count_ && steps_[place - first_].kind == kSomeChannels) {
+      place = steps_[place - first_].source;
     }
     return place;
-  };
-  ReusedMemory reused;
+  }
+
   // What is returned has memory of its own.
-  const bool reuses = count - static_cast<int64_t>(outputs.size()) >= kFewestReusing;
-  std::vector<int64_t> returned;
-  for (const int64_t output : outputs) returned.push_back(whole(first + output) - first);
-  const auto memory_of = [&](int64_t i) {
-    return reuses && std::find(returned.begin(), returned.end(), i) == returned.end() ? &reused : nullptr;
-  };
-  const auto leave = [&](int64_t place) {
+  ReusedMemory* memory_of(int64_t i) {
+    return reuses_ && std::find(returned_.begin(), returned_.end(), i) == returned_.end() ? &reused_ : nullptr;
+  }
+
+  void leave(int64_t place) {
     place = whole(place);
-    if (place >= static_cast<int64_t>(slots.size())) return;
-    if (slots[place].defined()) reused.leave(slots[place]);  // what stands between links of a chain never was
-    slots[place] = Tensor();
-  };
-  int64_t convolutions = 0;
-  const auto call_of = [&](int64_t i, int64_t convolution) -> PackedCall {
-    const Step& step = steps[i];
+    if (place >= static_cast<int64_t>(slots_.size())) return;
+    if (slots_[place].defined()) reused_.leave(slots_[place]);  // what stands between links of a chain never was
+    slots_[place] = Tensor();
+  }
+
+  PackedCall call_of(int64_t i, int64_t convolution) {
+    const Step& step = steps_[i];
     const ShortCall call = read_short_call(step.kind, step.steps, step.sides, step.groups);
-    std::optional<Tensor> bias, residual;
-    if (step.bias >= 0) bias = at(biases, step.bias);
-    if (step.residual >= 0) residual = at(slots, step.residual);
-    return {call, at(packed, convolution), bias, call.finish(residual, finish[2 * i], finish[2 * i + 1]), memory_of(i)};
-  };
-  for (int64_t i = 0; i < count;) {
-    const Step& step = steps[i];
-    const Tensor& source = at(slots, step.source);
-    int64_t done = 1;
-    if (step.kind >= 0) {
-      const auto next = [&](int64_t ahead) -> std::optional<PackedCall> {
-        const int64_t j = i + ahead;
-        const bool reads_alone = j < count && steps[j].kind >= 0 && steps[j].source == first + j - 1 &&
-                                 steps[j].residual != first + j - 1 && steps[j].releases_source;
-        if (!reads_alone) return std::nullopt;
-        return call_of(j, convolutions + ahead);
-      };
-      ChainResult chain = convolve_chain(source, call_of(i, convolutions), next);
-      done = chain.calls;
-      convolutions += done;
-      slots.resize(first + i + done - 1);
-      slots.push_back(std::move(chain.y));
-    } else if (step.kind == kChannelMeans) {
-      slots.push_back(channel_means(source, memory_of(i)));
-    } else if (step.kind == kScaleChannels && step.residual >= 0) {
-      slots.push_back(scale_channels(source, at(slots, step.residual), memory_of(i)));
-    } else if (step.kind == kMaxPool) {
-      slots.push_back(max_pool(source, read_short_call(0, step.steps, step.sides, 1), step.groups != 0, memory_of(i)));
-    } else if (step.kind == kJoinChannels) {
+    std::optional<Tensor> bias;
+    if (step.bias >= 0) bias = at(biases_, step.bias);
+    return {call, at(packed_, convolution), bias, call.finish(residual_of(step), numbers_[i].alpha, numbers_[i].beta),
+            memory_of(i)};
+  }
+
+  // The convolution i, and those that follow it in a chain: how many.
+  int64_t convolve(int64_t i) {
+    const auto next = [&](int64_t ahead) -> std::optional<PackedCall> {
+      const int64_t j = i + ahead, before = first_ + j - 1;
+      const bool reads_alone = j < count_ && steps_[j].kind >= 0 && steps_[j].source == before &&
+                               steps_[j].residual != before && steps_[j].releases_source;
+      if (!reads_alone) return std::nullopt;
+      return call_of(j, convolutions_ + ahead);
+    };
+    ChainResult chain = convolve_chain(at(slots_, steps_[i].source), call_of(i, convolutions_), next);
+    convolutions_ += chain.calls;
+    slots_.resize(first_ + i + chain.calls - 1);
+    slots_.push_back(std::move(chain.y));
+    return chain.calls;
+  }
+
+  Tensor other(int64_t i) {
+    const Step& step = steps_[i];
+    const auto [alpha, beta] = numbers_[i];
+    if (step.kind == kConcatenation) {
       std::vector<Tensor> parts;
-      for (int64_t k = 0; k < kMostRead; ++k) {
-        if (read_by(step, k) >= 0) parts.push_back(at(slots, read_by(step, k)));
-      }
-      slots.push_back(join_channels(parts, memory_of(i)));
-    } else if (step.kind == kSomeChannels) {
-      slots.push_back(some_channels(source, step.steps, step.sides));
-    } else if (step.kind == kFinishImages) {
-      FinishOptions options = {{}, step.steps, finish[2 * i], finish[2 * i + 1], false};
-      if (step.residual >= 0) options.residual = at(slots, step.residual);
-      slots.push_back(finish_images(source, options, memory_of(i)));
-    } else {
-      fail("a step of the program is of kind " + std::to_string(step.kind) + ", which it cannot do");
+      for_each_read(step, [&](const Read& one) { parts.push_back(at(slots_, one.place)); });
+      return join_channels(parts, memory_of(i));
     }
-    for (const int64_t end = i + done; i < end; ++i) {
-      for (int64_t k = 0; k < kMostRead; ++k) {
-        if (read_by(steps[i], k) >= 0 && releases(steps[i], k)) leave(read_by(steps[i], k));
-      }
+    const Tensor& source = at(slots_, step.source);
+    switch (step.kind) {
+      case kChannelMeans:
+        return channel_means(source, memory_of(i));
+      case kProduct:
+        return multiply_images(source, at(slots_, step.residual), memory_of(i));
+      case kMaxPool:
+        return max_pool(source, read_short_call(0, step.steps, step.sides, 1), (step.groups & kCeilMode) != 0,
+                        memory_of(i));
+      case kAveragePool:
+        return average_pool(source, read_short_call(0, step.steps, step.sides, 1), (step.groups & kCeilMode) != 0,
+                            (step.groups & kCountsPadding) != 0);
+      case kSomeChannels:
+        return some_channels(source, step.steps, step.sides);
+      case kFinishing:
+        return finish_images(source, {residual_of(step), step.steps, alpha, beta, false}, memory_of(i));
+      case kResizing:
+        return resize_images(source, step.groups, sizes_of_result(step), alpha, beta);
+      case kShuffle:
+        return shuffle_channels(source, step.groups);
+      default:
+        fail("a step of the program is of kind " + std::to_string(step.kind) + ", which it cannot do");
     }
   }
-  std::vector<Tensor> results;
-  for (const int64_t output : outputs) results.push_back(at(slots, first + output));
-  return results;
+
+  Sizes sizes_of_result(const Step& step) const {
+    if (step.residual < 0) return {step.steps, step.sides};
+    const TensorInfo info = info_of(at(slots_, step.residual));
+    check_images(info);
+    return {info.sizes[2], info.sizes[3]};
+  }
+
+  std::vector<Tensor> slots_;
+  const std::vector<Tensor>&packed_, &biases_;
+  int64_t first_, count_, reads_count_, convolutions_ = 0;
+  const Step* steps_;
+  const Read* reads_;
+  const Numbers* numbers_;
+  std::vector<int64_t> returned_;
+  bool reuses_;
+  ReusedMemory reused_;
+};
+
+}  // namespace
+
+// `code`: one Step each, and Reads; `packed`: weights of those that are convolutions; `numbers`: alpha and beta of
+// each; `outputs`: the steps whose results are returned.
+std::vector<Tensor> convolve_program(std::vector<Tensor> inputs, std::vector<Tensor> packed, std::vector<Tensor> biases,
+                                     Tensor code, Tensor numbers, Sizes outputs) {
+  return ProgramRun(std::move(inputs), packed, biases, code, numbers, outputs).run(outputs);
 }
 
 }  // namespace nhwc_conv

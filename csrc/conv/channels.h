@@ -60,11 +60,11 @@ template <class S, class A> class ChannelMeans {
   S* means_;
 };
 
-// y = x * factors[n*C + c]
-template <class S, class A> class ChannelScale {
+// y = x * factors, which are one number for each channel of an image, or images of the same size.
+template <class S, class A> class ImageProduct {
  public:
-  ChannelScale(const Kernels<S, A>& kernels, const ImageSizes& sizes, const ImageView<const S>& x, const S* factors,
-               const ImageView<S>& y)
+  ImageProduct(const Kernels<S, A>& kernels, const ImageSizes& sizes, const ImageView<const S>& x,
+               const ImageView<const S>& factors, const ImageView<S>& y)
       : kernels_(kernels), sizes_(sizes), x_(x), factors_(factors), y_(y) {
     const int64_t bytes = max(sizes.W * sizes.C * sizeof(S), 1);
     rows_ = clamp(kItemBytes / bytes, 1, max(sizes.H, 1));
@@ -76,20 +76,28 @@ template <class S, class A> class ChannelScale {
     const int64_t items = ceil_div(sizes_.H, rows_);
     for_each_item(parallel, sizes_.N * items, [&](int64_t item, int64_t) {
       const int64_t n = item / items, begin = item % items * rows_, end = min(begin + rows_, sizes_.H);
-      for (int64_t y = begin; y < end; ++y) {
-        kernels_.scale_rows({x_.data + n * x_.n + y * x_.h, x_.w, factors_ + n * sizes_.C,
-                             y_.data + n * y_.n + y * y_.h, y_.w, sizes_.W, sizes_.C});
-      }
+      for (int64_t y = begin; y < end; ++y) run_row(n, y);
     });
   }
 
  private:
   static constexpr int64_t kItemBytes = 1 << 17;
 
+  void run_row(int64_t n, int64_t y) const {
+    const S* const x = x_.data + n * x_.n + y * x_.h;
+    const S* const factors = factors_.data + n * factors_.n + y * factors_.h;
+    S* const to = y_.data + n * y_.n + y * y_.h;
+    const int64_t W = sizes_.W, C = sizes_.C;
+    if (factors_.w == 0) return kernels_.scale_rows({x, x_.w, factors, to, y_.w, W, C});
+    if (x_.w == C && factors_.w == C && y_.w == C) return kernels_.scale_rows({x, 0, factors, to, 0, 1, W * C});
+    for (int64_t w = 0; w < W; ++w) {
+      kernels_.scale_rows({x + w * x_.w, 0, factors + w * factors_.w, to + w * y_.w, 0, 1, C});
+    }
+  }
+
   const Kernels<S, A>& kernels_;
   ImageSizes sizes_;
-  ImageView<const S> x_;
-  const S* factors_;
+  ImageView<const S> x_, factors_;
   ImageView<S> y_;
   int64_t rows_;
 };

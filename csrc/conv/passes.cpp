@@ -21,7 +21,7 @@ bool is_winograd_enabled() { return winograd_enabled.load(std::memory_order_rela
   template class PackedWeights<S, A>;  \
   template class PackedPhases<S, A>;   \
   template class ChannelMeans<S, A>;   \
-  template class ChannelScale<S, A>;   \
+  template class ImageProduct<S, A>;   \
   template class MaxPool<S, A>;
 #include "../kernels/storage_types.def"
 

@@ -22,7 +22,7 @@ namespace nhwc_conv {
   extern template class PackedWeights<S, A>;  \
   extern template class PackedPhases<S, A>;   \
   extern template class ChannelMeans<S, A>;   \
-  extern template class ChannelScale<S, A>;   \
+  extern template class ImageProduct<S, A>;   \
   extern template class MaxPool<S, A>;
 #include "../kernels/storage_types.def"
 

@@ -27,10 +27,11 @@ class Reference:
     """What a model computes for an example, and how near to that another one has to come.
 
     A computed sum of n products is the exact sum for weights that are off by about sqrt(n) units of the last place
-    (Higham and Mary, A new approach to probabilistic rounding error analysis, 2019). So `original` is run with such
-    weights, signs drawn at random; the largest change of a result, times SAFETY, is its tolerance. Infinities and
-    NaNs have to stand in the same places. Integers that floating-point numbers choose, as in argmax, may differ where
-    those are near each other; so the numbers that decide are compared in their place.
+    (Higham and Mary, A new approach to probabilistic rounding error analysis, 2019), and for a bias that is, where the
+    sum begins with it. So `original` is run with such tensors, signs drawn at random; the largest change of a result,
+    times SAFETY, is its tolerance. Infinities and NaNs have to stand in the same places. Integers that floating-point
+    numbers choose, as in argmax, may differ where those are near each other; so the numbers that decide are compared
+    in their place.
 
     Raises:
         ValueError: there is nothing to compare.
@@ -43,8 +44,7 @@ class Reference:
         self.limits = [torch.finfo(t.dtype).eps * largest(t) for t in self.expected]
         generator = torch.Generator().manual_seed(0)
         for _ in range(DRAWS):
-            tensors = itertools.chain(original.named_parameters(), original.named_buffers())
-            state = {name: off_by_rounding(t, generator) for name, t in tensors}
+            state = off_by_rounding(original, generator)
 
             def nearby(*args: Any, state: dict[str, Tensor] = state, **kwargs: Any) -> Any:
                 return functional_call(original, state, args, kwargs)
@@ -117,13 +117,19 @@ def is_real(value: object) -> TypeGuard[Tensor]:
 
 
 @torch.no_grad()
-def off_by_rounding(t: Tensor, generator: torch.Generator) -> Tensor:
-    if not t.is_floating_point():
-        return t
-    terms = t[0].numel() + 1 if t.dim() > 1 and t.shape[0] else 1
-    unit = sqrt(terms) * torch.finfo(t.dtype).eps / 2
-    signs = torch.randint(0, 2, t.shape, generator=generator).to(t.device, t.dtype) * 2 - 1
-    return t + t * (unit * signs)
+def off_by_rounding(model: torch.nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    """The parameters and buffers of `model`, each element off by the rounding of a sum that it is a term of."""
+    order = {name: i for i, (name, _) in enumerate(model.named_modules())}
+    tensors = itertools.chain(model.named_parameters(), model.named_buffers())
+    state, terms = {}, 1
+    for name, t in sorted(tensors, key=lambda pair: order[pair[0].rpartition(".")[0]]):
+        if t.dim() > 1 and t.shape[0]:
+            terms = t[0].numel() + 1  # of biases and BatchNorms behind this weight, too
+        if t.is_floating_point():
+            unit = sqrt(terms) * torch.finfo(t.dtype).eps / 2
+            signs = torch.randint(0, 2, t.shape, generator=generator).to(t.device, t.dtype) * 2 - 1
+            state[name] = t + t * (unit * signs)
+    return state
 
 
 def largest(t: Tensor) -> float:

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from ..nn.channels import ChannelMeans, ChannelScale
+from ..nn.images import Product
+from ..nn.pooling import ChannelMeans
 from ..nn.program import IMAGE_CONVOLUTIONS
 from .graph import PRODUCTS, bound, called, does, let_do, operands, source
 from .images import is_ours
@@ -22,15 +23,18 @@ ALL_PIXELS = (2, 3), (-2, -1), [2, 3], [-2, -1]
 
 
 def use_channel_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
-    """Lets a layer of ours do means over all pixels, or products with what is made of them, if a node does that."""
+    """Lets a layer of ours do means over all pixels, or products of images, if a node does that."""
     if is_mean(traced, node):
         let_do(traced, node, ChannelMeans(), source(node))
         return True
     factors = operands(node, PRODUCTS)
     for image, gate in (factors, factors[::-1]) if factors else ():
         if is_gate(traced, gate, image):
-            let_do(traced, node, ChannelScale(), image, gate)
+            let_do(traced, node, Product(), image, gate)
             return True
+    if factors and all(is_ours(traced, factor) for factor in factors):
+        let_do(traced, node, Product(), *factors)
+        return True
     return False
 
 

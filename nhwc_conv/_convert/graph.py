@@ -22,6 +22,7 @@ from .tracing import computes_as, has_hooks
 IDLE_MODULES = (
     nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout
 )  # fmt: skip
+IDLE_FILES = ("torchvision.ops.stochastic_depth",)  # of functions that torch.fx does not look into
 IDLE_FUNCTIONS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
 
 
@@ -56,6 +57,9 @@ def bound(node: fx.Node, signature: Callable[..., Any]) -> dict[str, Any] | None
 CONCATENATIONS: tuple[Any, ...] = (torch.cat, torch.concat, torch.concatenate)
 SUMS: tuple[Any, ...] = (operator.add, torch.add, "add")
 SPLITS: tuple[Any, ...] = (torch.split, torch.chunk, "split", "chunk")
+ON_SIZES: tuple[Any, ...] = (
+    operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv, operator.truediv, operator.mod
+)  # fmt: skip
 IN_PLACE: tuple[Any, ...] = (operator.iadd, "add_", "__iadd__")
 ADDITIONS = (*SUMS, *IN_PLACE)
 PRODUCTS: tuple[Any, ...] = (operator.mul, torch.mul, "mul")
@@ -128,6 +132,26 @@ def reads_kind(node: fx.Node) -> bool:
     return node.op == "call_method" and node.target in ("size", "dim", "numel")
 
 
+def sized(node: object) -> Any:
+    """The tensor all of whose sizes a node is; None if there is none."""
+    if not isinstance(node, fx.Node):
+        return None
+    whole = (does(node) == "size" and len(node.args) == 1 and not node.kwargs) or (
+        does(node) is getattr and node.args[1] == "shape"
+    )
+    return node.args[0] if whole else None
+
+
+def is_size(node: object, x: Any, dim: int) -> bool:
+    """Whether a node is the size of `x`, of four dimensions, in one of them."""
+    if not isinstance(node, fx.Node):
+        return False
+    if does(node) == "size":
+        return node.args in ((x, dim), (x, dim - 4))
+    is_item = does(node) is operator.getitem and node.args[1] in (dim, dim - 4)
+    return is_item and x is not None and sized(node.args[0]) is x
+
+
 def name_in_model(node: fx.Node, prefix: str, classes: tuple[type, ...] = ()) -> str:
     """The path of the module that a node calls, or of the one of `classes` that its function is called in.
 
@@ -179,8 +203,9 @@ def remove_idle(traced: fx.GraphModule) -> None:
         if module is not None:
             idle = computes_as(module, *IDLE_MODULES) and not module.training and not has_hooks(module)
         else:
-            idle = node.op == "call_function" and node.target in IDLE_FUNCTIONS
-            given = bound(node, node.target) if idle else None
+            target: Any = node.target
+            known = target in IDLE_FUNCTIONS or getattr(target, "__module__", "") in IDLE_FILES
+            given = bound(node, target) if node.op == "call_function" and known else None
             idle = given is not None and given["training"] is False
         if idle and isinstance(source(node), fx.Node):
             replace(traced, node, source(node))
@@ -189,8 +214,14 @@ def remove_idle(traced: fx.GraphModule) -> None:
 def remove_unread(traced: fx.GraphModule) -> None:
     """Takes out tensors that nothing uses any more, and what is read of sizes. Calls stay: they may write in place."""
     for node in reversed(traced.graph.nodes):
-        if (node.op == "get_attr" or reads_kind(node)) and not node.users:
+        if (node.op == "get_attr" or is_of_kind(node)) and not node.users:
             traced.graph.erase_node(node)
+
+
+def is_of_kind(node: fx.Node) -> bool:
+    """Whether a node reads the kind of a tensor, or computes something of what others read of it alone."""
+    computes = node.op == "call_function" and node.target in ON_SIZES and len(node.all_input_nodes) > 0
+    return reads_kind(node) or (computes and all(map(is_of_kind, node.all_input_nodes)))
 
 
 def replace(traced: fx.GraphModule, node: fx.Node, by: fx.Node) -> None:

@@ -1,4 +1,4 @@
-"""Concatenations, slices and sums of images that a program can do, between its convolutions."""
+"""What a program can do with images between its convolutions, by layers of ours."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import torch
 from torch import fx
 
 from .._ops.finish import NAMES, ActivationArgument, finish_argument
-from ..nn.channels import ChannelScale
-from ..nn.images import Concatenation, Finishing, SomeChannels
-from ..nn.pooling import MaxPool
+from ..nn.images import ChannelShuffle, Concatenation, Finishing, Product, Resizing, SomeChannels
+from ..nn.pooling import AveragePool, MaxPool
 from ..nn.program import IMAGE_CONVOLUTIONS, LAYERS
 from .activations import activation_of
 from .graph import (
@@ -28,13 +27,15 @@ from .graph import (
     replace,
     source,
 )
+from .resizing import resizing_of
+from .shuffle import shuffle_of
 from .tracing import has_hooks
 
 EVERYTHING = slice(None)
 
 
 def use_image_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
-    """Lets a layer of ours concatenate, cut, add or clamp what others of our layers compute, if a node does that."""
+    """Lets a layer of ours do with what others of our layers compute what a node does, if there is such a layer."""
     parts = parts_of(node)
     if parts is not None and all(is_ours(traced, part) for part in parts):
         let_do(traced, node, Concatenation(), *parts)
@@ -43,6 +44,10 @@ def use_image_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
         let_do(traced, node, some, before if is_ours(traced, before) else source(before))
         if not before.users:  # a split
             traced.graph.erase_node(before)
+    elif (shuffle := shuffle_of(traced, node)) is not None and is_ours(traced, source(node)):
+        let_do(traced, node, shuffle, source(node))
+    elif (resizing := resizing_of(traced, node)) is not None and is_ours(traced, source(node)):
+        let_do(traced, node, *resizing)
     elif adds_ours(traced, node):
         let_do(traced, node, Finishing(), *node.args)
     elif (activation := exact_activation(traced, node)) is not None:
@@ -63,9 +68,9 @@ def is_ours(traced: fx.GraphModule, node: object) -> bool:
 
 
 def parts_of(node: fx.Node) -> tuple[Any, ...] | None:
-    """What a node concatenates along channels, if it is no more than a layer of ours can."""
+    """What a node concatenates along channels."""
     parts, dim = concatenated(node) or ((), None)
-    return tuple(parts) if dim == 1 and 2 <= len(parts) <= Concatenation.MOST else None
+    return tuple(parts) if dim == 1 and len(parts) > 1 else None
 
 
 def some_channels(traced: fx.GraphModule, node: fx.Node) -> SomeChannels | None:
@@ -133,15 +138,17 @@ def channels_of(traced: fx.GraphModule, node: Any) -> int | None:
         return int(layer.out_channels)
     if type(layer) is SomeChannels:
         return layer.step[2] - layer.step[1]
-    if type(layer) in (ChannelScale, MaxPool):
+    if type(layer) in (MaxPool, AveragePool, ChannelShuffle, Resizing):
         return channels_of(traced, source(node))
-    counts = (
-        [channels_of(traced, part) for part in node.args] if type(layer) in (Concatenation, Finishing) else []
-    )
+    if type(layer) not in (Concatenation, Finishing, Product):
+        return None
+    counts = [channels_of(traced, part) for part in node.args]
     known = [count for count in counts if count is not None]
     if not known or len(known) < len(counts):
         return None
-    return sum(known) if type(layer) is Concatenation else known[0]
+    if type(layer) is Concatenation:
+        return sum(known)
+    return known[0] if len(set(known)) == 1 else None  # else one is repeated
 
 
 def adds_ours(traced: fx.GraphModule, node: fx.Node) -> bool:

@@ -1,4 +1,4 @@
-"""Max pooling that a program can do, between its convolutions."""
+"""Pooling that a program can do, between its convolutions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from .._geometry import as_pair
-from ..nn.pooling import MaxPool
+from ..nn.pooling import AveragePool, MaxPool
 from .graph import bound, called, let_do, source
 from .tracing import computes_as, has_hooks
 
 
 def use_pooling_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
-    """Lets a layer of ours do max pooling of images, if that is what a node does."""
+    """Lets a layer of ours pool images, if that is what a node does."""
     layer = layer_of(pooling_of(traced, node))
     if layer is not None:
         let_do(traced, node, layer, source(node))
@@ -23,14 +23,16 @@ def use_pooling_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def pooling_of(traced: fx.GraphModule, node: fx.Node) -> dict[str, Any] | None:
-    """The arguments of what a node computes if that is max pooling alone."""
+    """The arguments of what a node computes if that is pooling by windows alone."""
     module = called(traced, node)
-    if isinstance(module, nn.MaxPool2d):
-        alone = computes_as(module, nn.MaxPool2d) and not has_hooks(module) and len(node.args) == 1
-        return vars(module) if alone else None
-    if node.op == "call_function" and node.target in (F.max_pool2d, torch.max_pool2d):
+    if isinstance(module, (nn.MaxPool2d, nn.AvgPool2d)):
+        alone = computes_as(module, nn.MaxPool2d, nn.AvgPool2d) and not has_hooks(module)
+        return vars(module) if alone and len(node.args) == 1 else None
+    if node.op != "call_function":
+        return None
+    if node.target in (F.max_pool2d, torch.max_pool2d):
         return bound(node, max_pool2d)
-    return None
+    return bound(node, avg_pool2d) if node.target is F.avg_pool2d else None
 
 
 def max_pool2d(
@@ -45,16 +47,36 @@ def max_pool2d(
     """With the signature of F.max_pool2d, which does not tell it."""
 
 
-def layer_of(given: dict[str, Any] | None) -> MaxPool | None:
+def avg_pool2d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> None:
+    """With the signature of F.avg_pool2d, which does not tell it."""
+
+
+def layer_of(given: dict[str, Any] | None) -> nn.Module | None:
     """Of these arguments; None where they ask for more, or for something that is computed in the model."""
-    if given is None or given["return_indices"] is not False or type(given["ceil_mode"]) is not bool:
+    if (
+        given is None
+        or given.get("return_indices", False) is not False
+        or type(given["ceil_mode"]) is not bool
+    ):
         return None
     stride = given["stride"] or given["kernel_size"]  # torch takes none, or an empty list
     try:
         size, stride, padding, dilation = (
             as_pair("size", value)
-            for value in (given["kernel_size"], stride, given["padding"], given["dilation"])
+            for value in (given["kernel_size"], stride, given["padding"], given.get("dilation", 1))
         )
-        return MaxPool(size, stride, padding, given["ceil_mode"]) if dilation == (1, 1) else None
+        if "count_include_pad" not in given:
+            return MaxPool(size, stride, padding, given["ceil_mode"]) if dilation == (1, 1) else None
+        counted = given["count_include_pad"]
+        plain = type(counted) is bool and given["divisor_override"] is None
+        return AveragePool(size, stride, padding, given["ceil_mode"], counted) if plain else None
     except (TypeError, ValueError, RuntimeError):
         return None

@@ -37,17 +37,23 @@ def join_convolutions(traced: fx.GraphModule) -> None:
 
 
 def by_path(paths: list[str]) -> Callable[[list[str]], list[str]]:
-    """Changes the code of a graph: modules at `paths` are found by module_at, which takes a tenth of the time."""
+    """Changes the code of a graph: modules at `paths` are found by modules_at, which takes a tenth of the time."""
+    places: dict[str, int] = {"": 0}
+    steps: list[tuple[int, str]] = []
     lines = {}
     for path in paths:
-        found = "self"
+        at, found = "", "self"
         for name in path.split("."):
+            before, at = places[at], f"{at}.{name}" if at else name
+            if at not in places:
+                steps.append((before, name))
+                places[at] = len(steps)
             found = f"{found}.{name}" if name.isidentifier() else f'getattr({found}, "{name}")'
-        lines[found] = f"{program.module_at.__name__}(self, {tuple(path.split('.'))})"
+        lines[found] = f"modules[{places[path]}]"
 
     def changed(body: list[str]) -> list[str]:
-        name = program.module_at.__name__
-        code = [f"from {program.__name__} import {name}\n"]
+        name = program.modules_at.__name__
+        code = [f"from {program.__name__} import {name}\n", f"modules = {name}(self, {tuple(steps)})\n"]
         for line in body:
             target, equals, value = line.partition(" = ")
             code.append(target + equals + lines.get(value, value))

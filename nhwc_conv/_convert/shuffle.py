@@ -1,17 +1,19 @@
-"""Channel shuffles that models write out as views, as the function that torch has for them.
+"""Channel shuffles: those that models write out as views, as the function that torch has for them; as a layer of ours.
 
 Zhang et al., "ShuffleNet", 2017. The views would hold images in NCHW memory.
 """
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import torch
-from torch import fx
+import torch.nn.functional as F
+from torch import fx, nn
 
-from .graph import does
+from ..nn.images import ChannelShuffle
+from .graph import bound, called, does, is_size
+from .tracing import computes_as, has_hooks
 
 VIEWS = "view", "reshape"
 TRANSPOSITIONS: tuple[Any, ...] = (torch.transpose, torch.swapaxes, "transpose", "swapaxes")
@@ -31,6 +33,22 @@ def name_shuffles(traced: fx.GraphModule) -> None:
         node.replace_all_uses_with(named)
         for step in steps:
             traced.graph.erase_node(step)
+
+
+def shuffle_of(traced: fx.GraphModule, node: fx.Node) -> ChannelShuffle | None:
+    """The layer that does what a node does, if that is a shuffle."""
+    module = called(traced, node)
+    if isinstance(module, nn.ChannelShuffle):
+        alone = computes_as(module, nn.ChannelShuffle) and not has_hooks(module) and len(node.args) == 1
+        groups = module.groups if alone else None
+    else:
+        is_shuffle = does(node) in (torch.channel_shuffle, F.channel_shuffle)
+        groups = (bound(node, channel_shuffle) or {}).get("groups") if is_shuffle else None
+    return ChannelShuffle(groups) if type(groups) is int else None
+
+
+def channel_shuffle(input: Any, groups: Any) -> None:
+    """With the signature of torch.channel_shuffle, which does not tell it."""
 
 
 def steps_of_shuffle(node: Any) -> list[Any] | None:
@@ -67,19 +85,3 @@ def swaps_groups(node: Any) -> bool:
         order = dims[0] if len(dims) == 1 else dims
         return isinstance(order, (tuple, list)) and list(order) == [0, 2, 1, 3, 4]
     return does(node) in TRANSPOSITIONS and not node.kwargs and sorted(map(str, dims)) == ["1", "2"]
-
-
-def is_size(node: Any, x: Any, dim: int) -> bool:
-    """Whether a node is the size of `x`, of four dimensions, in one of them."""
-    if not isinstance(node, fx.Node):
-        return False
-    if does(node) == "size":
-        return node.args == (x, dim) or node.args == (x, dim - 4)
-    if node.target is not operator.getitem or node.args[1] not in (dim, dim - 4):
-        return False
-    sizes = node.args[0]
-    if not isinstance(sizes, fx.Node):
-        return False
-    return sizes.args == (
-        (x,) if does(sizes) == "size" else (x, "shape") if sizes.target is getattr else None
-    )

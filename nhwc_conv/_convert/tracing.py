@@ -132,33 +132,38 @@ def proxies_are_tensors() -> Iterator[None]:
 
 @contextmanager
 def attributes_kept(root: nn.Module) -> Iterator[None]:
-    """TypeError where code assigns to attributes of a module: a graph would not, and the module would hold proxies."""
-    before = {module: attributes(module) for module in root.modules()}
+    """TypeError where code assigns to attributes of a module, or to items of one, as caches do.
+
+    A graph would not, and the module would hold proxies.
+    """
+    before = [(table, elements(table)) for module in root.modules() for table in tables(module)]
     try:
         yield
     finally:
-        changed = False
-        for module, tables in before.items():
-            for table, now in zip(tables, attributes(module), strict=True):
-                if table.keys() != now.keys() or any(table[name] is not now[name] for name in table):
-                    changed = True
-        if changed:
-            for module, (own, *tables) in before.items():
-                vars(module).clear()
-                vars(module).update(own)
-                for name, table in zip(TABLES, tables, strict=True):
-                    vars(module)[name].clear()
-                    vars(module)[name].update(table)
+        changed = any(not are_same(elements(table), then) for table, then in before)
+        for table, then in before if changed else ():
+            table.clear()
+            if isinstance(table, dict):
+                table.update(zip(then[::2], then[1::2], strict=True))
+            else:
+                table.extend(then)
     if changed:
         raise TypeError("it assigns to attributes of its own")
 
 
-TABLES = "_parameters", "_buffers", "_modules"
+def tables(module: nn.Module) -> list[Any]:
+    """What a module holds, and its dicts and lists: those of its tensors and submodules, and its own."""
+    own = vars(module)
+    return [own, *(value for value in own.values() if isinstance(value, (dict, list)))]
 
 
-def attributes(module: nn.Module) -> list[dict[str, Any]]:
-    """What a module holds, and what its tables of tensors and modules hold, as they are now."""
-    return [dict(vars(module)), *(dict(vars(module)[name]) for name in TABLES)]
+def elements(table: Any) -> list[Any]:
+    """Of a list; or the keys of a dict, each followed by its value."""
+    return [one for pair in table.items() for one in pair] if isinstance(table, dict) else list(table)
+
+
+def are_same(some: list[Any], others: list[Any]) -> bool:
+    return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
 def in_place(operation: Callable[[Any, Any], Any]) -> Callable[[TensorProxy, Any], fx.Proxy]:

@@ -24,12 +24,33 @@ if TYPE_CHECKING:
     from ..functional import Algorithm
 
 
-class Prepackable(torch.nn.Module):
-    """A layer whose weight may be packed. Training, loading, moving, copying and pickling drop the packing."""
+class HoldsPacked(torch.nn.Module):
+    """A module that holds something packed: training, loading, moving, copying and pickling drop it."""
+
+    _packed: Any = None
+
+    def train(self, mode: bool = True) -> Self:
+        if mode:
+            self._packed = None
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._packed = None
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._packed = None
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in super().__getstate__().items() if k != "_packed"}
+
+
+class Prepackable(HoldsPacked):
+    """A layer whose weight may be packed: `_packed` is a Packing, of the kind that `_packing` makes."""
 
     # The weight is [O, C/groups, KH, KW], else [KH, KW, C/groups, O]; of signals without KH.
     oihw: bool
-    _packed: Any = None  # a Packing, of the kind that `_packing` makes
 
     if TYPE_CHECKING:  # at run time torch.jit would read these, and take the text of an annotation for a type
         groups: int
@@ -139,19 +160,3 @@ class Prepackable(torch.nn.Module):
     def finish_in_graph(self, residual: Tensor | None) -> tuple[Any, ...]:
         """The last arguments of conv2d_packed. None where nothing is done: a compiler takes numbers for variables."""
         return (False, residual, *self.finish) if self.finish.activation or residual is not None else ()
-
-    def train(self, mode: bool = True) -> Self:
-        if mode:
-            self._packed = None
-        return super().train(mode)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self._packed = None
-        return super()._apply(fn, recurse)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._packed = None
-        super()._load_from_state_dict(*args, **kwargs)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in super().__getstate__().items() if k != "_packed"}

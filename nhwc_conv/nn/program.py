@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,30 +15,75 @@ from .._geometry import padding_argument
 from .._ops import is_recordable
 from .._ops.listeners import PLAIN
 from .._ops.recorded import NOT_COMPUTED, convolve_program, short_call
-from .channels import ChannelMeans, ChannelScale
 from .drop_in import Conv2d
 from .fused import FusedConv2d
-from .images import Concatenation, Finishing, SomeChannels
-from .pooling import MaxPool
+from .images import ChannelShuffle, Concatenation, Finishing, Product, Resizing, SomeChannels
+from .packed import HoldsPacked
+from .pooling import AveragePool, ChannelMeans, MaxPool
 
 IMAGE_CONVOLUTIONS = (Conv2d, FusedConv2d)  # and nothing that is derived from them
-# Of which `step` tells all, its kind and three numbers, but for the numbers of an activation.
-OTHERS = ChannelMeans, ChannelScale, MaxPool, Concatenation, SomeChannels, Finishing
+# Of which `step` tells all, its kind and three numbers, and two more of `numbers` where there are such.
+OTHERS = (
+    ChannelMeans, MaxPool, AveragePool, Concatenation, SomeChannels, ChannelShuffle, Finishing, Product, Resizing
+)  # fmt: skip
 LAYERS = (*IMAGE_CONVOLUTIONS, *OTHERS)
 
 
-def module_at(root: Any, path: tuple[str, ...]) -> Any:
-    """A module in `root`, without torch.nn.Module's __getattr__, which takes long."""
-    module = root
+SETTINGS = operator.itemgetter("_packed", "padding_mode", "stride", "padding", "dilation", "groups")
+FINISHED = operator.itemgetter("_packed", "padding_mode", "stride", "padding", "dilation", "groups", "finish")
+
+
+def modules_at(root: Any, steps: Sequence[tuple[int, str]]) -> list[Any]:
+    """`root`, and modules in it, each by its name in one before: without torch.nn.Module's __getattr__, a slow one."""
+    found = [root]
     try:
-        for name in path:
-            module = module._modules[name]
+        for place, name in steps:
+            found.append(found[place]._modules[name])
     except KeyError:  # in what stands for another module, as torch.compile's does
-        return functools.reduce(getattr, path, root)
-    return module
+        del found[1:]
+        for place, name in steps:
+            found.append(getattr(found[place], name))
+    return found
 
 
-class Program(torch.nn.Module):
+class Encoding:
+    """What the op of a program is called with, and whether layers are still as they were when it was made."""
+
+    def __init__(self, layers: Sequence[Any]) -> None:
+        self.layers = layers
+        convolutions = [layer for layer in layers if type(layer) in IMAGE_CONVOLUTIONS]
+        self.getters = [FINISHED if type(layer) is FusedConv2d else SETTINGS for layer in convolutions]
+        self.own = [layer.__dict__ for layer in convolutions]
+        self.settings = self._settings()
+        self.weights = [own["_packed"] for own in self.own]
+        self.parameters = self._parameters()
+        self.dtypes = {weight.state[2] for weight in self.weights}
+        self.memories = [weight.memory for weight in self.weights]
+        self.versions = [weight.state[0] for weight in self.weights]
+        self.packed = [weight.tensor for weight in self.weights]
+        self.biases = [bias for own in self.own if (bias := own["_parameters"]["bias"]) is not None]
+        self.code: tuple[Any, ...] = ()
+
+    def _settings(self) -> list[tuple[Any, ...]]:
+        return [getter(own) for getter, own in zip(self.getters, self.own, strict=True)]
+
+    def _parameters(self) -> list[Any]:
+        return [parameter for own in self.own for parameter in own["_parameters"].values()]
+
+    def holds(self, layers: Sequence[Any]) -> bool:
+        """Whether it was made of these layers, with these weights, of which nobody has written to one since."""
+        if layers != self.layers or self._settings() != self.settings:
+            return False
+        now = self._parameters()
+        return (
+            len(now) == len(self.parameters)
+            and all(map(operator.is_, now, self.parameters))
+            and [weight.parameter._version for weight in self.weights] == self.versions
+            and all(map(Tensor.is_set_to, self.memories, [weight.parameter for weight in self.weights]))
+        )
+
+
+class Program(HoldsPacked):
     """Calls of layers, one after the other: made by convert(model, inference=True).
 
     Called with `inputs` tensors, and then the layer of each step. Where these have packed weights, no gradient is
@@ -55,8 +100,6 @@ class Program(torch.nn.Module):
         super().__init__()
         self.inputs, self.outputs = inputs, tuple(outputs)
         self.steps = tuple(tuple(place for place in places if place >= 0) for places in steps)
-        self._state: list[Any] = []  # what `_code` was made from
-        self._code: tuple[Any, ...] = ()
 
     def forward(self, *given: Any) -> tuple[Tensor, ...]:
         tensors, layers = list(given[: self.inputs]), given[self.inputs :]
@@ -77,37 +120,45 @@ class Program(torch.nn.Module):
             or any(type(t) not in PLAIN or t.dtype != x.dtype for t in tensors)
         ):
             return None
-        state: list[Any] = []
-        packed, biases = [], []
-        for layer in layers:
-            own = layer.__dict__  # read past torch.nn.Module, whose attributes take longer than a small layer
-            if type(layer) not in LAYERS or own["_forward_hooks"] or own["_forward_pre_hooks"]:
-                return None
-            if type(layer) in OTHERS:
-                state.append((*layer.step, *own["finish"][1:3]) if type(layer) is Finishing else layer.step)
-                continue
-            weight = own.get("_packed")
-            if (
-                weight is None
-                or own["padding_mode"] != "zeros"
-                or (parameters := own["_parameters"])["weight"] is not weight.parameter
-                or weight.state[2] != x.dtype
-                or weight.is_stale()
-            ):
-                return None
-            packed.append(weight.tensor)
-            bias = parameters["bias"]
-            if bias is not None:
-                biases.append(bias)
-            steps = own["stride"], own["padding"], own["dilation"], own["groups"]
-            state.append((*steps, layer.finish, bias is None))
+        if any([(own := layer.__dict__)["_forward_hooks"] or own["_forward_pre_hooks"] for layer in layers]):
+            return None
+        known: Encoding | None = self._packed
+        if known is None or not known.holds(layers):
+            known = self._packed = self._encoding(layers)
+        if known is None or not known.dtypes <= {x.dtype}:
+            return None
         try:
-            if state != self._state:
-                self._code, self._state = self._encode(state), state
-            results: list[Tensor] = convolve_program(tensors, packed, biases, *self._code)
+            results: list[Tensor] = convolve_program(tensors, known.packed, known.biases, *known.code)
         except NOT_COMPUTED:
             return None  # computed in another way, or refused in words that fit
         return results
+
+    def _encoding(self, layers: Sequence[Any]) -> Encoding | None:
+        """None where layers have no packed weights, or others, or compute something of which no step is told."""
+        state: list[Any] = []
+        for layer in layers:
+            if type(layer) in OTHERS:
+                state.append((*layer.step, *getattr(layer, "numbers", (0.0, 0.0))))
+                continue
+            own = layer.__dict__
+            weight, parameters = own.get("_packed"), own["_parameters"]
+            if (
+                type(layer) not in IMAGE_CONVOLUTIONS
+                or weight is None
+                or own["padding_mode"] != "zeros"
+                or parameters.keys() != {"weight", "bias"}
+                or parameters["weight"] is not weight.parameter
+                or weight.is_stale()
+            ):
+                return None
+            steps = own["stride"], own["padding"], own["dilation"], own["groups"]
+            state.append((*steps, layer.finish, parameters["bias"] is None))
+        encoding = Encoding(layers)
+        try:
+            encoding.code = self._encode(state)
+        except NOT_COMPUTED:
+            return None
+        return encoding
 
     def _encode(self, state: list[Any]) -> tuple[Any, ...]:
         """The last arguments of the op: csrc/binding/program.cpp."""
@@ -117,27 +168,29 @@ class Program(torch.nn.Module):
         last = {whole[place]: i for i, places in enumerate(self.steps) for place in places}
         kept = {whole[self.inputs + output] for output in self.outputs}
         numbers: list[float] = []
+        reads: list[int] = []  # of concatenations: places, each followed by whether it leaves
         code, bias = [], 0
         for i, (places, values) in enumerate(zip(self.steps, state, strict=True)):
             read = [whole[place] for place in places]
             leaving = {tensor for tensor in read if tensor >= self.inputs and last[tensor] == i} - kept
             releases = [int(t in leaving and t not in read[:k]) for k, t in enumerate(read)]
-            released = releases[0], sum(bit << k for k, bit in enumerate(releases[1:]))
-            source, residual, *further = (*places, *[-1] * (Concatenation.MOST - len(places)))
+            (source, residual, *_), released = (*places, -1), (*releases, 0)
             if type(values[0]) is int:
-                kind, *fields = values[: len(ChannelMeans.step)]
-                fields = further if kind == Concatenation.kind else fields
-                code += [source, residual, -1, kind, *fields, *released]
-                numbers += values[len(ChannelMeans.step) :] or [0.0, 0.0]
+                kind, *fields, alpha, beta = values
+                if kind == Concatenation.kind:
+                    fields = [len(reads) // 2, len(places), 0]
+                    reads += [n for pair in zip(places, releases, strict=True) for n in pair]
+                code += [source, residual, -1, kind, *fields, *released[:2]]
+                numbers += [alpha, beta]
                 continue
             *geometry, finish, has_none = values
             stride, padding, dilation, groups = geometry
             sides, auto_pad = padding_argument(padding)
             kind, *fields = short_call(True, stride, sides, dilation, groups, auto_pad)
-            code += [source, residual, -1 if has_none else bias, kind | finish.kind, *fields, *released]
+            code += [source, residual, -1 if has_none else bias, kind | finish.kind, *fields, *released[:2]]
             numbers += [finish.alpha, finish.beta]
             bias += not has_none
-        return torch.tensor(code), torch.tensor(numbers, dtype=torch.float64), list(self.outputs)
+        return torch.tensor(code + reads), torch.tensor(numbers, dtype=torch.float64), list(self.outputs)
 
     def extra_repr(self) -> str:
         return f"{len(self.steps)} steps"
