@@ -209,50 +209,6 @@ def test_reverted():
         torch.testing.assert_close(theirs(x), expected)
 
 
-class Transformer(nn.Module):
-    """A patch embedding, and an MLP on what it returns."""
-
-    def __init__(self):
-        super().__init__()
-        self.embed = nn.Conv2d(3, 8, 4, stride=4)
-        self.mlp = nn.Sequential(nn.Linear(8, 32), nn.GELU(), nn.Linear(32, 8))
-
-    def forward(self, x):
-        y = self.embed(x).permute(0, 2, 3, 1)
-        return y + self.mlp(y)
-
-
-def test_linear():
-    model, reports = Transformer().eval(), []
-    x = torch.randn(2, 3, 16, 20)
-    ours = nhwc_conv.convert(model, inference=True, example=x, strict=True, report=reports.append)
-    layers = [m for m in ours.modules() if isinstance(m, nhwc_conv.nn.FusedLinear)]
-    assert [m.activation for m in layers] == ["gelu", None] and all(m._packed is not None for m in layers)
-    assert reports[0].fused == {"mlp.1": "mlp.0", "add": "mlp.2"}
-    assert list(reports[0].linear) == ["mlp.0", "mlp.2"] and list(reports[0].converted) == ["embed"]
-    with torch.no_grad():
-        expected = model(x)
-        torch.testing.assert_close(ours(x), expected)
-        theirs = nhwc_conv.revert(ours)
-        assert not any(isinstance(m, nhwc_conv.nn.FusedLinear) for m in theirs.modules())
-        torch.testing.assert_close(theirs(x), expected)
-
-
-def test_linear_that_does_more_stays():
-    class Own(nn.Linear):
-        def forward(self, x):
-            return super().forward(x) + 1
-
-    def watched():
-        layer = nn.Linear(6, 6)
-        layer.register_forward_hook(lambda *_: None)
-        return layer
-
-    model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.Flatten(), Own(6, 6), watched()).eval()
-    ours = nhwc_conv.convert(model, inference=True, example=torch.randn(2, 3, 1, 1), strict=True)
-    assert not any(isinstance(m, nhwc_conv.nn.FusedLinear) for m in ours.modules())
-
-
 class Scaled(nn.Module):
     """A block of ConvNeXt, whose image and result are NCHW."""
 

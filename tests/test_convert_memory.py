@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import nhwc_conv
+from nhwc_conv._convert import memory
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
 KEPT = "channels_last from the first convolutions to the results"
@@ -58,6 +59,24 @@ def test_images_are_channels_last_inside_and_results_as_they_were():
             torch.testing.assert_close(out, expected)
     with torch.no_grad():
         torch.testing.assert_close(ours(x[0]), model(x[0]))
+
+
+def test_an_image_is_copied_once():
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 3, padding=1)
+
+        def forward(self, x):
+            return torch.cat([self.a(x), self.b(x)], 1)
+
+    model, x = Branches().eval(), torch.randn(2, 3, 6, 8)
+    ours = nhwc_conv.convert(model, inference=True, example=x, strict=True)
+    assert [n.target for n in ours.graph.nodes].count(memory.channels_last) == 1 and len(
+        ours.program.steps
+    ) == 3
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), model(x))
 
 
 def test_several_results():

@@ -2,6 +2,7 @@
 // which take as long as a small layer.
 #include <algorithm>
 
+#include "aten.h"
 #include "chain.h"
 #include "channels.h"
 #include "check_arguments.h"
@@ -22,7 +23,10 @@ enum Kind : int64_t {
   kAveragePool = -7,    // as kMaxPool
   kResizing = -8,       // to `steps` by `sides` pixels, or as many as the residual has, or alpha and beta times as many
   kShuffle = -9,        // channels of so many `groups`
+  kFlattening = -10,    // images as rows of numbers
 };
+// Of a convolution, a bit of `kind` behind those of short_call.h: it is torch.nn.Linear, of rows of numbers.
+constexpr int64_t kLinear = 1 << 13;
 constexpr int64_t kCeilMode = 1, kCountsPadding = 2;  // bits of a pool
 
 // Where a step finds its tensors: inputs of the program first, then results of the steps before. -1: none. `releases`:
@@ -64,8 +68,9 @@ class ProgramRun {
       fail("expected code and numbers of whole steps, as many of both, but got " + std::to_string(given) + " and " +
            std::to_string(finishes));
     }
-    steps_ = reinterpret_cast<const Step*>(read<int64_t>(code));
-    reads_ = reinterpret_cast<const Read*>(read<int64_t>(code) + count_ * kPerStep);
+    const int64_t* const begin = read<int64_t>(code);
+    steps_ = reinterpret_cast<const Step*>(begin);
+    reads_ = reinterpret_cast<const Read*>(begin + count_ * kPerStep);
     numbers_ = reinterpret_cast<const Numbers*>(read<double>(numbers));
     slots_.reserve(first_ + count_);
     for (const int64_t output : outputs) returned_.push_back(whole(first_ + output) - first_);
@@ -99,8 +104,20 @@ class ProgramRun {
     return tensors[place];
   }
 
+  // Rows of numbers are one row of pixels.
+  static Tensor as_pixels(const Tensor& rows) {
+    const TensorInfo info = info_of(rows);
+    if (info.dim == 0) fail("expected rows of numbers, but got one number");
+    return call_overload<Tensor>("aten::reshape", "", rows, Sizes{1, 1, -1, info.sizes[info.dim - 1]});
+  }
+
+  Tensor read_by(const Step& step, int64_t place) const {
+    const Tensor& tensor = at(slots_, place);
+    return step.kind >= 0 && (step.kind & kLinear) != 0 ? as_pixels(tensor) : tensor;
+  }
+
   std::optional<Tensor> residual_of(const Step& step) const {
-    return step.residual >= 0 ? std::optional<Tensor>(at(slots_, step.residual)) : std::nullopt;
+    return step.residual >= 0 ? std::optional<Tensor>(read_by(step, step.residual)) : std::nullopt;
   }
 
   template <class Function> void for_each_read(const Step& step, const Function& function) const {
@@ -114,9 +131,10 @@ class ProgramRun {
     if (step.residual >= 0) function(Read{step.residual, step.releases_residual});
   }
 
-  // Of channels of a tensor where they lie, that tensor.
+  // Of a view, the tensor whose memory it is.
   int64_t whole(int64_t place) const {
-    while (place >= first_ && place < first_ + count_ && steps_[place - first_].kind == kSomeChannels) {
+    const auto is_view = [](int64_t kind) { return kind == kSomeChannels || kind == kFlattening; };
+    while (place >= first_ && place < first_ + count_ && is_view(steps_[place - first_].kind)) {
       place = steps_[place - first_].source;
     }
     return place;
@@ -148,14 +166,22 @@ class ProgramRun {
     const auto next = [&](int64_t ahead) -> std::optional<PackedCall> {
       const int64_t j = i + ahead, before = first_ + j - 1;
       const bool reads_alone = j < count_ && steps_[j].kind >= 0 && steps_[j].source == before &&
-                               steps_[j].residual != before && steps_[j].releases_source;
+                               steps_[j].residual != before && steps_[j].releases_source &&
+                               ((steps_[j].kind ^ steps_[i].kind) & kLinear) == 0;
       if (!reads_alone) return std::nullopt;
       return call_of(j, convolutions_ + ahead);
     };
-    ChainResult chain = convolve_chain(at(slots_, steps_[i].source), call_of(i, convolutions_), next);
+    ChainResult chain = convolve_chain(read_by(steps_[i], steps_[i].source), call_of(i, convolutions_), next);
+    Tensor y = std::move(chain.y);
+    if ((steps_[i].kind & kLinear) != 0) {
+      const TensorInfo x = info_of(at(slots_, steps_[i].source));
+      Sizes sizes(x.sizes, x.sizes + x.dim);
+      sizes.back() = info_of(y).sizes[3];
+      y = call_overload<Tensor>("aten::reshape", "", y, sizes);
+    }
     convolutions_ += chain.calls;
     slots_.resize(first_ + i + chain.calls - 1);
-    slots_.push_back(std::move(chain.y));
+    slots_.push_back(std::move(y));
     return chain.calls;
   }
 
@@ -187,6 +213,8 @@ class ProgramRun {
         return resize_images(source, step.groups, sizes_of_result(step), alpha, beta);
       case kShuffle:
         return shuffle_channels(source, step.groups);
+      case kFlattening:
+        return call_overload<Tensor>("aten::flatten", "using_ints", source, int64_t(1), int64_t(-1));
       default:
         fail("a step of the program is of kind " + std::to_string(step.kind) + ", which it cannot do");
     }

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from ..nn.images import Product
+from ..nn.images import Flattening, Product
 from ..nn.pooling import ChannelMeans
 from ..nn.program import IMAGE_CONVOLUTIONS
-from .graph import PRODUCTS, bound, called, does, let_do, operands, source
+from .graph import PRODUCTS, bound, called, does, let_do, operands, source, unused
 from .images import is_ours
 from .tracing import computes_as, has_hooks
 
@@ -27,6 +27,13 @@ def use_channel_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
     if is_mean(traced, node):
         let_do(traced, node, ChannelMeans(), source(node))
         return True
+    if is_mean(traced, node, keepdim=False):
+        with traced.graph.inserting_before(node):
+            name = unused(traced, node.name)
+            traced.add_submodule(name, ChannelMeans())
+            means = traced.graph.call_module(name, (source(node),))
+        let_do(traced, node, Flattening(), means)
+        return True
     factors = operands(node, PRODUCTS)
     for image, gate in (factors, factors[::-1]) if factors else ():
         if is_gate(traced, gate, image):
@@ -38,9 +45,11 @@ def use_channel_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
     return False
 
 
-def is_mean(traced: fx.GraphModule, node: fx.Node) -> bool:
+def is_mean(traced: fx.GraphModule, node: fx.Node, keepdim: bool = True) -> bool:
     """Whether a node computes the means of the channels of what a layer of ours returns."""
     module = called(traced, node)
+    if not keepdim and does(node) not in (torch.mean, "mean"):
+        return False
     if isinstance(module, nn.AdaptiveAvgPool2d):
         pools = computes_as(module, nn.AdaptiveAvgPool2d) and not has_hooks(module)
         return pools and module.output_size in ONE_PIXEL
@@ -52,7 +61,7 @@ def is_mean(traced: fx.GraphModule, node: fx.Node) -> bool:
     given = bound(node, mean)
     return (
         given is not None
-        and given["keepdim"] is True
+        and given["keepdim"] is keepdim
         and given["dim"] in ALL_PIXELS
         and given["dtype"] is None
     )

@@ -6,12 +6,20 @@ import operator
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from .._ops.finish import NAMES, ActivationArgument, finish_argument
-from ..nn.images import ChannelShuffle, Concatenation, Finishing, Product, Resizing, SomeChannels
+from ..nn.images import (
+    ChannelShuffle,
+    Concatenation,
+    Finishing,
+    Flattening,
+    Product,
+    Resizing,
+    SomeChannels,
+)  # fmt: skip
 from ..nn.pooling import AveragePool, MaxPool
-from ..nn.program import IMAGE_CONVOLUTIONS, LAYERS
+from ..nn.program import IMAGE_CONVOLUTIONS, IMAGE_LAYERS
 from .activations import activation_of
 from .graph import (
     IN_PLACE,
@@ -21,6 +29,7 @@ from .graph import (
     called,
     concatenated,
     does,
+    is_size,
     let_do,
     operands,
     put,
@@ -28,8 +37,8 @@ from .graph import (
     source,
 )
 from .resizing import resizing_of
-from .shuffle import shuffle_of
-from .tracing import has_hooks
+from .shuffle import VIEWS, shuffle_of
+from .tracing import computes_as, has_hooks
 
 EVERYTHING = slice(None)
 
@@ -48,6 +57,8 @@ def use_image_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
         let_do(traced, node, shuffle, source(node))
     elif (resizing := resizing_of(traced, node)) is not None and is_ours(traced, source(node)):
         let_do(traced, node, *resizing)
+    elif flattens(traced, node) and is_ours(traced, source(node)):
+        let_do(traced, node, Flattening(), source(node))
     elif adds_ours(traced, node):
         let_do(traced, node, Finishing(), *node.args)
     elif (activation := exact_activation(traced, node)) is not None:
@@ -64,7 +75,27 @@ def use_image_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def is_ours(traced: fx.GraphModule, node: object) -> bool:
-    return type(called(traced, node)) in LAYERS
+    """Whether a node computes images by a layer of ours."""
+    return type(called(traced, node)) in IMAGE_LAYERS
+
+
+def flattens(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node makes one row of numbers of each image."""
+    module = called(traced, node)
+    if isinstance(module, nn.Flatten):
+        plain = computes_as(module, nn.Flatten) and not has_hooks(module) and len(node.args) == 1
+        return plain and bool((module.start_dim, module.end_dim) == (1, -1))
+    if does(node) in (torch.flatten, "flatten"):
+        given = bound(node, flatten)
+        return given is not None and (given["start_dim"], given["end_dim"]) == (1, -1)
+    first, *sizes = node.args or (None,)
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        sizes = list(sizes[0])
+    return does(node) in VIEWS and sizes[1:] == [-1] and is_size(sizes[0], first, 0)
+
+
+def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> None:
+    """With the signature of torch.flatten, which does not tell it."""
 
 
 def parts_of(node: fx.Node) -> tuple[Any, ...] | None:

@@ -49,9 +49,13 @@ def keep_channels_last(traced: fx.GraphModule) -> bool:
     if not firsts or any(map(suggests_channels_last, weights)) or any(minds(traced, node) for node in nodes):
         return False
     image = source(firsts[0])
+    copied: dict[fx.Node, fx.Node] = {}
     for node in firsts:
-        with traced.graph.inserting_before(node):
-            node.replace_input_with(source(node), call(traced, channels_last, source(node)))
+        given = source(node)
+        if given not in copied:
+            with traced.graph.inserting_before(node):
+                copied[given] = call(traced, channels_last, given)
+        node.replace_input_with(given, copied[given])
     output = traced.graph.output_node()
     with traced.graph.inserting_before(output):
         output.args = map_arg(output.args, lambda result: call(traced, in_memory_like, result, image))

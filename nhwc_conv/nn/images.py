@@ -90,6 +90,16 @@ class ChannelShuffle(torch.nn.Module):
         return f"groups={self.step[-1]}"
 
 
+class Flattening(torch.nn.Module):
+    """Images [N, C, H, W] as rows of numbers [N, C * H * W]: where they lie, if that is possible."""
+
+    kind = -10
+    step = kind, 0, 0, 0
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.flatten(input, 1)
+
+
 class Resizing(torch.nn.Module):
     """Images [N, C, H, W] of another height and width, as by F.interpolate.
 

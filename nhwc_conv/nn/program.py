@@ -17,20 +17,30 @@ from .._ops.listeners import PLAIN
 from .._ops.recorded import NOT_COMPUTED, convolve_program, short_call
 from .drop_in import Conv2d
 from .fused import FusedConv2d
-from .images import ChannelShuffle, Concatenation, Finishing, Product, Resizing, SomeChannels
+from .images import ChannelShuffle, Concatenation, Finishing, Flattening, Product, Resizing, SomeChannels
+from .linear import FusedLinear
 from .packed import HoldsPacked
 from .pooling import AveragePool, ChannelMeans, MaxPool
 
-IMAGE_CONVOLUTIONS = (Conv2d, FusedConv2d)  # and nothing that is derived from them
+IMAGE_CONVOLUTIONS = Conv2d, FusedConv2d  # and nothing that is derived from them
+CONVOLUTIONS = *IMAGE_CONVOLUTIONS, FusedLinear
 # Of which `step` tells all, its kind and three numbers, and two more of `numbers` where there are such.
-OTHERS = (
+IMAGE_OTHERS = (
     ChannelMeans, MaxPool, AveragePool, Concatenation, SomeChannels, ChannelShuffle, Finishing, Product, Resizing
 )  # fmt: skip
-LAYERS = (*IMAGE_CONVOLUTIONS, *OTHERS)
+OTHERS = *IMAGE_OTHERS, Flattening
+IMAGE_LAYERS = *IMAGE_CONVOLUTIONS, *IMAGE_OTHERS  # whose results are images
+LAYERS = *CONVOLUTIONS, *OTHERS
+VIEWS = SomeChannels.kind, Flattening.kind
+LINEAR = 1 << 13  # of `kind`: csrc/binding/program.cpp
 
-
-SETTINGS = operator.itemgetter("_packed", "padding_mode", "stride", "padding", "dilation", "groups")
-FINISHED = operator.itemgetter("_packed", "padding_mode", "stride", "padding", "dilation", "groups", "finish")
+# Of what an encoding was made, besides the parameters of the layers.
+STEPS = "_packed", "padding_mode", "stride", "padding", "dilation", "groups"
+SETTINGS: dict[type, Any] = {
+    Conv2d: operator.itemgetter(*STEPS),
+    FusedConv2d: operator.itemgetter(*STEPS, "finish"),
+    FusedLinear: operator.itemgetter("_packed", "finish"),
+}
 
 
 def modules_at(root: Any, steps: Sequence[tuple[int, str]]) -> list[Any]:
@@ -51,8 +61,8 @@ class Encoding:
 
     def __init__(self, layers: Sequence[Any]) -> None:
         self.layers = layers
-        convolutions = [layer for layer in layers if type(layer) in IMAGE_CONVOLUTIONS]
-        self.getters = [FINISHED if type(layer) is FusedConv2d else SETTINGS for layer in convolutions]
+        convolutions = [layer for layer in layers if type(layer) in CONVOLUTIONS]
+        self.getters = [SETTINGS[type(layer)] for layer in convolutions]
         self.own = [layer.__dict__ for layer in convolutions]
         self.settings = self._settings()
         self.weights = [own["_packed"] for own in self.own]
@@ -143,16 +153,18 @@ class Program(HoldsPacked):
             own = layer.__dict__
             weight, parameters = own.get("_packed"), own["_parameters"]
             if (
-                type(layer) not in IMAGE_CONVOLUTIONS
+                type(layer) not in CONVOLUTIONS
                 or weight is None
-                or own["padding_mode"] != "zeros"
+                or own.get("padding_mode", "zeros") != "zeros"
                 or parameters.keys() != {"weight", "bias"}
                 or parameters["weight"] is not weight.parameter
                 or weight.is_stale()
             ):
                 return None
-            steps = own["stride"], own["padding"], own["dilation"], own["groups"]
-            state.append((*steps, layer.finish, parameters["bias"] is None))
+            linear = type(layer) is FusedLinear
+            padding = 0 if linear else own["padding"]
+            steps = layer.stride, padding, layer.dilation, layer.groups
+            state.append((steps, linear, layer.finish, parameters["bias"] is None))
         encoding = Encoding(layers)
         try:
             encoding.code = self._encode(state)
@@ -164,7 +176,7 @@ class Program(HoldsPacked):
         """The last arguments of the op: csrc/binding/program.cpp."""
         whole = list(range(self.inputs))  # the tensor of which a place has channels
         for places, values in zip(self.steps, state, strict=True):
-            whole.append(whole[places[0]] if values[0] == SomeChannels.kind else len(whole))
+            whole.append(whole[places[0]] if values[0] in VIEWS else len(whole))
         last = {whole[place]: i for i, places in enumerate(self.steps) for place in places}
         kept = {whole[self.inputs + output] for output in self.outputs}
         numbers: list[float] = []
@@ -183,11 +195,11 @@ class Program(HoldsPacked):
                 code += [source, residual, -1, kind, *fields, *released[:2]]
                 numbers += [alpha, beta]
                 continue
-            *geometry, finish, has_none = values
-            stride, padding, dilation, groups = geometry
+            (stride, padding, dilation, groups), linear, finish, has_none = values
             sides, auto_pad = padding_argument(padding)
-            kind, *fields = short_call(True, stride, sides, dilation, groups, auto_pad)
-            code += [source, residual, -1 if has_none else bias, kind | finish.kind, *fields, *released[:2]]
+            kind, *fields = short_call(not linear, stride, sides, dilation, groups, auto_pad)
+            kind |= finish.kind | (LINEAR if linear else 0)
+            code += [source, residual, -1 if has_none else bias, kind, *fields, *released[:2]]
             numbers += [finish.alpha, finish.beta]
             bias += not has_none
         return torch.tensor(code + reads), torch.tensor(numbers, dtype=torch.float64), list(self.outputs)
