@@ -38,7 +38,7 @@ from .graph import (
     why_not_theirs,
 )
 from .report import ConvertReport
-from .tracing import computes_as, has_hooks
+from .tracing import has_hooks
 
 FUSED: dict[type, Any] = {
     nn.Conv1d: FusedConv1d,
@@ -93,15 +93,6 @@ def fuse_sum(traced: fx.GraphModule, node: fx.Node, terms: list[Term]) -> list[f
     return next(
         (why for term, why in zip(terms, whys, strict=True) if is_convolution(traced, term.layer)), None
     )
-
-
-def use_fused_linear(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> None:
-    """Lets every torch.nn.Linear that does nothing else be a convolution, whose weight can be packed."""
-    for node in traced.graph.find_nodes(op="call_module"):
-        layer = called(traced, node)
-        if type(layer) is nn.Linear and computes_as(layer, nn.Linear) and not has_hooks(layer):
-            put(traced, node, FusedLinear.from_torch(layer))
-            found.linear[prefix + str(node.target)] = ""
 
 
 def is_convolution(traced: fx.GraphModule, node: object) -> bool:

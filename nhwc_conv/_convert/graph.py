@@ -190,7 +190,7 @@ def spoken(traced: fx.GraphModule, node: object) -> str:
         return "a constant"
     module = called(traced, node)
     if module is not None:
-        return type_before_parametrizations(module).__name__
+        return str(type_before_parametrizations(module).__name__).removeprefix("Fused")
     if node.op == "placeholder":
         return "an input"
     return str(getattr(node.target, "__name__", node.target))

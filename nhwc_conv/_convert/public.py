@@ -85,7 +85,7 @@ def convert(
     which the parts that it can trace are such. What was traced is run beside the original on `example` and has to
     call the same functions of torch, those that read sizes included; a part that does not, or that branches on values
     or sizes, stays as it is and stands in the report. Tensors that are not folded are shared with `model`, and so are
-    modules without a convolution. Modules with hooks keep them, and are not folded.
+    modules without a convolution or nn.Linear. Modules with hooks keep them, and are not folded.
 
     Args:
         model: any module; for `inference` in eval mode.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from torch import fx, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
+from ..nn.linear import FusedLinear
 from ..nn.packed import Prepackable
 from ..nn.twin import shallow_copy
 from .activations import ACTIVATIONS
@@ -16,7 +19,7 @@ from .dimensions import assert_dimensions_once
 from .excitation import use_channel_layer
 from .fold import NORMS, fold_batch_norms, fold_scales
 from .functions import layers_of_functions
-from .fuse import fuse_finishes, use_fused_linear
+from .fuse import fuse_finishes
 from .graph import remove_idle, remove_unread
 from .images import use_image_layer
 from .layers import layer_of_ours
@@ -25,7 +28,7 @@ from .pooling import use_pooling_layer
 from .programs import join_convolutions
 from .report import ConvertReport
 from .shuffle import name_shuffles
-from .tracing import Tracer, has_hooks, traced
+from .tracing import Tracer, computes_as, has_hooks, traced
 from .written_out import name_activations
 
 UNSEEN = "no graph shows what it follows"
@@ -54,6 +57,9 @@ class Simplifier:
     def _make(self, model: nn.Module, path: str) -> nn.Module:
         if isinstance(model, (CONVOLUTION, Prepackable)):
             return layer_of_ours(model, self.subclasses, shallow_copy)
+        if self.calls is not None and is_linear(model):
+            self.found.linear[path] = ""
+            return FusedLinear.from_torch(model)
         holder = isinstance(model, (nn.ModuleList, nn.ModuleDict))
         if not may_convolve(model) or (not holder and Tracer().is_layer(model, path)):
             return model
@@ -99,7 +105,6 @@ def simplify(graph: fx.GraphModule, found: ConvertReport, prefix: str = "", memo
     layers_of_functions(graph, found, prefix)
     fold_batch_norms(graph, found, prefix)
     merge_branches(graph, found, prefix)
-    use_fused_linear(graph, found, prefix)
     fold_scales(graph, found, prefix)
     name_activations(graph)
     fuse_finishes(graph, found, prefix)
@@ -129,5 +134,10 @@ def report_unseen(model: nn.Module, converted: nn.Module, found: ConvertReport) 
 
 def may_convolve(model: nn.Module) -> bool:
     """Whether a model has a layer to convert, or a tensor that F.conv1d or F.conv2d could take as weight."""
-    layers = any(isinstance(m, (CONVOLUTION, Prepackable)) for m in model.modules())
+    layers = any(isinstance(m, (CONVOLUTION, Prepackable)) or is_linear(m) for m in model.modules())
     return layers or any(p.dim() in (3, 4) for p in model.parameters())
+
+
+def is_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether a module is nn.Linear and does nothing else."""
+    return type(module) is nn.Linear and computes_as(module, nn.Linear) and not has_hooks(module)
