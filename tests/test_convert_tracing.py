@@ -164,32 +164,3 @@ def test_a_model_that_assigns_to_itself_is_left_alone():
     assert "assigns to attributes" in reports[0].untraced[""]
     with torch.no_grad():
         torch.testing.assert_close(ours(x), model(x))
-
-
-class Caching(nn.Module):
-    """Keeps what it computes from its parameters in a dict, by device, and what it saw in a list."""
-
-    def __init__(self, remembers):
-        super().__init__()
-        self.conv, self.cache, self.seen = nn.Conv2d(3, 4, 1), {"other": 1}, []
-        self.scale, self.remembers = nn.Parameter(torch.randn(4, 1, 1)), remembers
-
-    def forward(self, x):
-        if self.remembers == "list":
-            self.seen.append(x)
-            return self.conv(x)
-        key = str(x.device)
-        if key not in self.cache:
-            self.cache[key] = self.scale.exp()
-        return self.conv(x) * self.cache[key]
-
-
-@pytest.mark.parametrize("remembers", ["list", "dict"])
-def test_dicts_and_lists_of_a_model_hold_no_proxies(remembers):
-    model, x, reports = nn.Sequential(Caching(remembers), nn.ReLU()).eval(), torch.randn(1, 3, 4, 4), []
-    ours = nhwc_conv.convert(model, inference=True, example=x, report=reports.append)
-    assert not reports[0].fallback and "assigns to attributes" in reports[0].untraced["0"]
-    held = [*model[0].cache.values(), *model[0].seen]
-    assert model[0].cache["other"] == 1 and all(isinstance(one, (int, torch.Tensor)) for one in held)
-    with torch.no_grad():
-        torch.testing.assert_close(ours(x), model(x))

@@ -13,9 +13,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from .kinds import Kind, kind_of
 from .tracing import context
 
 SEED = 0
+KINDS = {f"torch.Tensor.{name}.__get__" for name in Kind._fields}
 Constants: TypeAlias = "tuple[dict[str, Any], dict[str, Any]]"  # see Calls.constants_of
 
 
@@ -61,6 +63,7 @@ class Calls:
     def __init__(self, model: nn.Module, example: Any) -> None:
         self.model, self.arguments = model, arguments_of(example)
         self.constants: dict[nn.Module, Constants | None] = {}
+        self.kind = kind_of(model)
         self.autocast = context()["autocast"]
         self.under_autocast: set[nn.Module] = set()
         modules = set(model.modules()) - set(foreign(model))
@@ -146,7 +149,8 @@ class _Path(TorchFunctionMode):
     ) -> Any:
         out = function(*args, **(kwargs or {}))
         name = resolve_name(function) or getattr(function, "__qualname__", str(function))
-        if function is not torch._assert:  # torch.fx adds some, about constants
+        # torch.fx adds some assertions, about constants; and it may have been told of kinds
+        if function is not torch._assert and name not in KINDS:
             self.steps.append((name, [_kind(leaf) for leaf in leaves(out)]))
         return out
 

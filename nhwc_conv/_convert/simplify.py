@@ -22,6 +22,7 @@ from .functions import layers_of_functions
 from .fuse import fuse_finishes
 from .graph import remove_idle, remove_unread
 from .images import use_image_layer
+from .kinds import assert_kind
 from .layers import layer_of_ours
 from .memory import keep_channels_last
 from .pooling import use_pooling_layer
@@ -86,8 +87,10 @@ class Simplifier:
     def _of_graph(self, model: nn.Module, path: str, calls: Calls) -> fx.GraphModule:
         if has_hooks(model):
             raise TypeError("it has hooks")
-        graph = traced(model, *calls.constants_of(model))
+        graph = traced(model, *calls.constants_of(model), calls.kind)
         calls.check_path(model, graph)
+        if graph.kind is not None:
+            assert_kind(graph, graph.kind)
         prefix, found = path + "." if path else "", ConvertReport()
         for target in dict.fromkeys(n.target for n in graph.graph.nodes if n.op == "call_module"):
             graph.set_submodule(target, self(graph.get_submodule(target), prefix + target))

@@ -14,7 +14,7 @@ import operator
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
@@ -22,6 +22,9 @@ from torch import fx, nn
 from .. import _flags
 from ..nn.packed import Prepackable
 from .classes import CONVOLUTION
+
+if TYPE_CHECKING:
+    from .kinds import Kind
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
@@ -44,34 +47,57 @@ def computes_as(module: nn.Module, *classes: type[nn.Module] | None) -> bool:
     return not is_replaced and any(cls is not None and type(module).forward is cls.forward for cls in classes)
 
 
-def traced(model: nn.Module, constants: dict[str, Any], defaults: dict[str, Any]) -> fx.GraphModule:
+def traced(
+    model: nn.Module, constants: dict[str, Any], defaults: dict[str, Any], kind: Kind | None = None
+) -> TracedModule:
     """The graph of `model`, with `constants` for arguments of its forward, and those of `defaults` that it branches on.
+
+    If it is not to be had without, tensors tell the model that they are of `kind`.
 
     Raises whatever tracing raises: it runs the model's own code.
     """
     try:
-        return TracedModule(model, constants)
+        return with_defaults(model, constants, defaults, None)
+    except Exception:
+        if kind is None:
+            raise
+    return with_defaults(model, constants, defaults, kind)
+
+
+def with_defaults(
+    model: nn.Module, constants: dict[str, Any], defaults: dict[str, Any], kind: Kind | None
+) -> TracedModule:
+    try:
+        return TracedModule(model, constants, kind)
     except Exception:
         if not defaults:
             raise
     frozen = dict(defaults)
-    graph = TracedModule(model, constants | frozen)
+    graph = TracedModule(model, constants | frozen, kind)
     for name in defaults:
         rest = {other: value for other, value in frozen.items() if other != name}
         try:
-            graph, frozen = TracedModule(model, constants | rest), rest
+            graph, frozen = TracedModule(model, constants | rest, kind), rest
         except Exception:  # it branches on this one
             continue
     return graph
 
 
 class TracedModule(fx.GraphModule):
-    """What torch.fx shows of a module. Other attributes and methods are that module's, and run there."""
+    """What torch.fx shows of a module. Other attributes and methods are that module's, and run there.
 
-    def __init__(self, original: nn.Module, constants: dict[str, Any]) -> None:
-        tracer = Tracer()
-        graph = tracer.trace(original, constants)
-        super().__init__(tracer.root, graph, type(original).__name__)
+    `kind`: what it was told of tensors while it was traced, if it asked.
+    """
+
+    def __init__(self, original: nn.Module, constants: dict[str, Any], kind: Kind | None = None) -> None:
+        tracer = Tracer(kind)
+        with attributes_kept(original):
+            graph = tracer.trace(original, constants)
+            super().__init__(tracer.root, graph, type(original).__name__)
+            for name in tracer.tensor_attrs.values():
+                if name.startswith("_tensor_constant"):  # tensors that it held in other ways, as in caches
+                    delattr(original, name)
+        self.kind = kind if tracer.was_asked else None
         self._original: tuple[nn.Module] = (original,)  # no submodule of this one
 
     def __getattr__(self, name: str) -> Any:
@@ -104,6 +130,13 @@ class TensorProxy(fx.Proxy):
     """Stands for the result of a node; a tensor, to code that asks while `proxies_are_tensors`."""
 
     _is_param = _is_buffer = False  # torch.nn.Parameter and torch.nn.Buffer ask every tensor
+
+    def __getattr__(self, name: str) -> Any:
+        tracer: Any = self.tracer
+        if name in ("device", "dtype") and tracer.kind is not None:
+            tracer.was_asked = True
+            return getattr(tracer.kind, name)
+        return super().__getattr__(name)
 
 
 PATCHING = threading.RLock()
@@ -184,10 +217,14 @@ class Tracer(fx.Tracer):
 
     proxy_buffer_attributes = True
 
+    def __init__(self, kind: Kind | None = None) -> None:
+        super().__init__()
+        self.kind, self.was_asked = kind, False
+
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         self.context = context()
         self.refused: Exception | None = None
-        with proxies_are_tensors(), attributes_kept(root):
+        with proxies_are_tensors():
             graph = super().trace(root, concrete_args)
         if self.refused is not None:  # the model's own code caught it
             raise self.refused
