@@ -214,24 +214,3 @@ def test_other_threads_and_what_follows_have_torchs():
     thread.join()
     torch.testing.assert_close(results, [F.conv2d(X, ours.weight)])
     assert calls_of_ours(ours) == 1 and calls_of_ours(layer(nn.Conv2d)) == 0
-
-
-def test_for_inference():
-    model = nn.Sequential(
-        layer(Conv2dSame, 2), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.ReLU(), ScaledStdConv2d(4, 4, 3)
-    )
-    model, reports = model.double().eval(), []
-    ours = convert(
-        model,
-        subclasses=(Conv2dSame, StdConv2d),
-        inference=True,
-        example=X,
-        strict=True,
-        report=reports.append,
-    )
-    assert list(reports[0].converted) == ["0", "2", "4"] and reports[0].fused == {"3": "2"}
-    assert reports[0].unfused == {"1": "Conv2dSame may do more than a convolution"}
-    with torch.no_grad():
-        for x in (X, X[..., :5]):
-            torch.testing.assert_close(ours(x), model(x))
-    assert type(model[0]) is Conv2dSame and type(revert(ours).get_submodule("0")) is Conv2dSame

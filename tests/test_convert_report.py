@@ -77,14 +77,21 @@ class Computed(nn.Module):
 @pytest.mark.parametrize(
     ("weight", "why"),
     [
-        (lambda m, x: m.kernel * 2, "F.conv2d of a weight that is no parameter"),
-        (lambda m, x: m.buffer, "F.conv2d of a weight that is no parameter"),
-        (lambda m, x: x[:1].mean() * m.kernel, "F.conv2d of a weight that is no parameter"),
+        (lambda m, x: x[:1].mean() * m.kernel, "F.conv2d of a weight that is computed"),
     ],
 )
 def test_functions_that_stay(weight, why):
     _, report = converted(trained(nn.Sequential(Computed(weight), nn.Conv2d(4, 4, 1))))
     assert report.left == {"0.conv2d": why} and list(report.converted) == ["1"]
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [lambda m, x: m.kernel * 2, lambda m, x: m.buffer, lambda m, x: m.buffer[:, :1].expand(4, 4, 3, 3)],
+)
+def test_weights_computed_of_parameters_alone(weight):
+    ours, report = converted(trained(nn.Sequential(Computed(weight), nn.Conv2d(4, 4, 1))))
+    assert report.converted.keys() == {"0.conv2d", "1"} and kinds(ours) == [Conv2d, Conv2d]
 
 
 class Bypassing(nn.Module):
@@ -127,7 +134,8 @@ class Doubled(nn.BatchNorm2d):
 
 
 class Special(nn.Conv2d):
-    pass
+    def forward(self, x):
+        return super().forward(x) * 2
 
 
 def sequence(*layers):

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..functional import Algorithm
 from ..nn import drop_in
+from ..nn.twin import shallow_copy
 
 # All that the forward of a layer of TensorFlow's SAME padding names, if it does nothing else.
 SAME = "conv2d_same"
@@ -71,6 +72,13 @@ def forward_same(self: Any, input: Tensor) -> Tensor:
     """A convolution with TensorFlow's SAME padding, which the kernel does: nothing is padded first."""
     steps = self.stride, "same", self.dilation, self.groups
     return drop_in.conv2d_nchw(input, self.weight, self.bias, *steps, self.algorithm)
+
+
+def layer_with_same_padding(module: torch.nn.Module) -> torch.nn.Module | None:
+    """A plain layer for one whose class `pads_same`."""
+    layer = shallow_copy(module, drop_in.Conv2d)
+    layer.algorithm, layer.padding, layer.padding_mode = "auto", "same", "zeros"
+    return layer
 
 
 def pads_same(cls: Any) -> bool:

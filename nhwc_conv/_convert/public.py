@@ -93,7 +93,8 @@ def convert(
             class or a tuple of classes. Such a layer stays an instance of its class, whose `super().forward` and
             `self._conv_forward` then lead here. One that calls F.conv2d itself is taken where its class is given (True
             leaves it): its own forward runs, with that call computed here; where the forward is `conv2d_same(...)` of
-            its own weight, bias and steps alone, and that function pads by TensorFlow's rule, the kernel pads.
+            its own weight, bias and steps alone, and that function pads by TensorFlow's rule, the kernel pads. With
+            `inference`, those that are seen to compute a convolution and nothing else are taken without.
         inference: see above.
         example: what `model` is called with: a tensor, a tuple of positional or a dict of keyword arguments; needed for
             `inference`, whose result is compared with the original's on it. The tolerance is computed: how far results

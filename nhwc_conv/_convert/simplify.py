@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from torch import fx, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
@@ -14,17 +14,18 @@ from .activations import ACTIVATIONS
 from .affine import fold_affine
 from .branches import merge_branches
 from .calls import Calls
-from .classes import CONVOLUTION, Subclasses
+from .classes import CONVOLUTION, Subclasses, how_taken
 from .dimensions import assert_dimensions_once
 from .excitation import use_channel_layer
 from .fold import NORMS, fold_batch_norms, fold_scales
-from .functions import layers_of_functions
+from .functions import layers_of_functions, sole_layer
 from .fuse import fuse_finishes
 from .graph import remove_idle, remove_unread
 from .images import use_image_layer
 from .kinds import assert_kind
 from .layers import layer_of_ours
 from .memory import keep_channels_last
+from .own import layer_with_same_padding, pads_same
 from .pooling import use_pooling_layer
 from .programs import join_convolutions
 from .report import ConvertReport
@@ -57,7 +58,8 @@ class Simplifier:
 
     def _make(self, model: nn.Module, path: str) -> nn.Module:
         if isinstance(model, (CONVOLUTION, Prepackable)):
-            return layer_of_ours(model, self.subclasses, shallow_copy)
+            taken = None if self.calls is None else self._subclass(model, self.calls)
+            return taken or layer_of_ours(model, self.subclasses, shallow_copy)
         if self.calls is not None and is_linear(model):
             self.found.linear[path] = ""
             return FusedLinear.from_torch(model)
@@ -77,6 +79,27 @@ class Simplifier:
             if child is not None:
                 copied._modules[name] = self(child, f"{path}.{name}" if path else name)
         return copied
+
+    def _subclass(self, model: nn.Module, calls: Calls) -> nn.Module | None:
+        """A plain layer that computes what a subclass of nn.Conv2d does, if that is to be had."""
+        cls: Any = type_before_parametrizations(model)
+        own = isinstance(model, nn.Conv2d) and not isinstance(model, Prepackable) and cls is not nn.Conv2d
+        if not own or has_hooks(model) or "forward" in vars(model):
+            return None
+        if pads_same(cls):
+            how, layer = how_taken(model), layer_with_same_padding(model)
+        else:
+            try:
+                graph = traced(model, *calls.constants_of(model))
+                calls.check_path(model, graph)
+                how, layer = "what its forward computes of its weight is computed once", sole_layer(graph)
+            except Exception:  # of the model's own code
+                return None
+        for place, module in calls.model.named_modules(remove_duplicate=False) if layer is not None else ():
+            if module is model:
+                self.found.left.pop(place, None)
+                self.found.converted[place] = how
+        return layer
 
     def _leave(self, model: nn.Module, path: str) -> None:
         for name, _ in model.named_modules(prefix=path):

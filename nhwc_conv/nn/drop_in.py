@@ -228,8 +228,23 @@ def check_convolution(module: torch.nn.Module, theirs: Any, ours: Any) -> None:
     )
 
 
+class SamePadded(torch.nn.Conv2d):
+    """torch.nn.Conv2d whose padding "same" is TensorFlow's at every stride: torch has it at stride 1 alone."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        sides: list[int] = []
+        steps = zip(input.shape[-2:], self.kernel_size, self.stride, self.dilation, strict=True)
+        for size, kernel, stride, dilation in reversed(list(steps)):
+            missing = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+            sides += [missing // 2, missing - missing // 2]
+        return F.conv2d(F.pad(input, sides), weight, bias, self.stride, 0, self.dilation, self.groups)
+
+
 def as_torch(layer: torch.nn.Module, cls: type[M]) -> M:
     """The twin of `layer` whose class `cls` knows nothing of ours."""
+    strides: Any = vars(layer).get("stride", 1)
+    if vars(layer).get("padding") == "same" and cls is torch.nn.Conv2d and set(strides) != {1}:
+        cls = SamePadded  # type: ignore[assignment]
     module = twin(layer, cls)
     for ours in ("algorithm", "_packed", "activation", "activation_first", "finish"):
         module.__dict__.pop(ours, None)
