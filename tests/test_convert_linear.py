@@ -179,6 +179,40 @@ def test_no_rows():
         assert ours(torch.randn(0, 16)).shape == (0, 24) and whole(x[:0]).shape == (0, 5)
 
 
+class Mixer(nn.Module):
+    """Two layers on pixels, whose sum is with what lies in another order in memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.first, self.second = nn.Conv2d(3, 16, 1), nn.Linear(16, 64), nn.Linear(64, 16)
+
+    def forward(self, x):
+        y = self.conv(x).permute(0, 2, 3, 1)
+        return y.contiguous() + self.second(F.gelu(self.first(y)))
+
+
+@pytest.mark.needs_extension
+@pytest.mark.parametrize("side", [4, 200])
+def test_what_is_added_may_lie_in_any_order(side, threads, refusals):
+    """Of two images it is copied, and the copy has to last: those of 200 pixels leave the caches between the layers."""
+    torch.manual_seed(0)
+    model = Mixer().eval()
+    reports, x = [], torch.randn(2, 3, side, side)
+    ours = nhwc_conv.convert(
+        model, inference=True, example=x[..., :4, :4], strict=True, report=reports.append
+    )
+    layers = [m for m in ours.modules() if isinstance(m, nhwc_conv.nn.FusedLinear)]
+    with torch.no_grad():
+        for count in (1, 3):
+            threads(count)
+            y = ours.conv(x).contiguous().permute(0, 2, 3, 1)
+            (out,) = Program(2, [(0,), (2, 1)], [1])(
+                y, y.transpose(1, 2).contiguous().transpose(1, 2), *layers
+            )
+            torch.testing.assert_close(out, layers[1](layers[0](y), y))
+            torch.testing.assert_close(ours(x), model(x), rtol=1e-4, atol=1e-5)
+
+
 class Long(nn.Module):
     """A row that is a view of an image, and is read long after it, in a program that uses memory again."""
 

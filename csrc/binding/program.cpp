@@ -111,9 +111,11 @@ class ProgramRun {
     return call_overload<Tensor>("aten::reshape", "", rows, Sizes{1, 1, -1, info.sizes[info.dim - 1]});
   }
 
+  static bool is_linear(const Step& step) { return step.kind >= 0 && (step.kind & kLinear) != 0; }
+
   Tensor read_by(const Step& step, int64_t place) const {
     const Tensor& tensor = at(slots_, place);
-    return step.kind >= 0 && (step.kind & kLinear) != 0 ? as_pixels(tensor) : tensor;
+    return is_linear(step) ? as_pixels(tensor) : tensor;
   }
 
   std::optional<Tensor> residual_of(const Step& step) const {
@@ -166,14 +168,14 @@ class ProgramRun {
     const auto next = [&](int64_t ahead) -> std::optional<PackedCall> {
       const int64_t j = i + ahead, before = first_ + j - 1;
       const bool reads_alone = j < count_ && steps_[j].kind >= 0 && steps_[j].source == before &&
-                               steps_[j].residual != before && steps_[j].releases_source &&
-                               ((steps_[j].kind ^ steps_[i].kind) & kLinear) == 0;
-      if (!reads_alone) return std::nullopt;
+                               steps_[j].residual != before && steps_[j].releases_source;
+      // Rows of numbers are one row of pixels, of which there are no strips.
+      if (!reads_alone || is_linear(steps_[i]) || is_linear(steps_[j])) return std::nullopt;
       return call_of(j, convolutions_ + ahead);
     };
     ChainResult chain = convolve_chain(read_by(steps_[i], steps_[i].source), call_of(i, convolutions_), next);
     Tensor y = std::move(chain.y);
-    if ((steps_[i].kind & kLinear) != 0) {
+    if (is_linear(steps_[i])) {
       const TensorInfo x = info_of(at(slots_, steps_[i].source));
       Sizes sizes(x.sizes, x.sizes + x.dim);
       sizes.back() = info_of(y).sizes[3];
