@@ -83,7 +83,32 @@ APART = {
 def test_not_behind_what_others_see(name):
     make, why = APART[name]
     ours, report = converted(trained(make()))
-    assert report.unfolded == {"bn": why} and not report.folded and nn.BatchNorm2d in kinds(ours)
+    assert report.unfolded == {"bn": why} and not report.folded and is_depthwise(ours.bn)
+
+
+def is_depthwise(layer):
+    """Which a BatchNorm is that is left."""
+    return isinstance(layer, Conv2d) and layer.kernel_size == (1, 1) and layer.groups == layer.in_channels
+
+
+def test_a_norm_that_is_left_does_what_follows_it():
+    """And a ReLU and a sum after it; not one of the input, of statistics of its batch, of another dtype, or of rows."""
+    left = nn.Sequential(
+        nn.Conv2d(4, 6, 3), nn.ReLU(), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3, padding=1)
+    )
+    ours, report = converted(trained(left))
+    assert (
+        report.fused == {"1": "0", "3": "2"}
+        and is_depthwise(ours.get_submodule("2"))
+        and len(ours.program.steps) == 3
+    )
+    for model in (
+        nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)),
+        nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(), nn.BatchNorm2d(4, track_running_stats=False)),
+        nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(2), nn.BatchNorm1d(4)),
+    ):
+        ours, _ = converted(trained(model))
+        assert any(isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d)) for m in ours.modules())
 
 
 class Activated(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,7 @@ from .graph import (
     is_plain_transposed,
     is_read,
     is_seen_elsewhere,
+    let_do,
     name_in_model,
     operands,
     producers,
@@ -95,6 +97,31 @@ def fold_batch_norms(traced: fx.GraphModule, found: ConvertReport, prefix: str) 
             found.unfolded[name] = why
             continue
         replace(traced, node, source(node))
+
+
+def use_depthwise_layers(traced: fx.GraphModule) -> None:
+    """Lets depthwise convolutions of one pixel compute the BatchNorms of images that are left: these can do more."""
+    tensors = itertools.chain(traced.parameters(), traced.buffers())
+    dtypes = {t.dtype for t in tensors if t.is_floating_point()}
+    if len(dtypes) > 1:  # BatchNorms may be of another than images
+        return
+    for node in list(traced.graph.nodes):
+        norm, before = norm_of(traced, node), source(node)
+        if not isinstance(norm, Norm) or not is_of_images(traced, node):
+            continue
+        if isinstance(before, fx.Node) and before.op != "placeholder":
+            factor, added = norm.line()
+            layer: Any = Conv2d(len(factor), len(factor), 1, groups=len(factor), device="meta")
+            for name, values in (("weight", factor.view(-1, 1, 1, 1)), ("bias", added)):
+                setattr(layer, name, nn.Parameter(values.to(norm.mean.dtype), requires_grad=False))
+            let_do(traced, node, layer.eval(), before)
+
+
+def is_of_images(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether what a node computes is, or is called by, a BatchNorm that takes images alone."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    called_by = stack[-1][1] if stack else object
+    return isinstance(called(traced, node), nn.BatchNorm2d) or issubclass(called_by, nn.BatchNorm2d)
 
 
 def joins_channels(traced: fx.GraphModule, tensors: Sequence[Any], dim: int) -> bool:

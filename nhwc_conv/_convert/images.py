@@ -101,7 +101,7 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> None:
 def parts_of(node: fx.Node) -> tuple[Any, ...] | None:
     """What a node concatenates along channels."""
     parts, dim = concatenated(node) or ((), None)
-    return tuple(parts) if dim == 1 and len(parts) > 1 else None
+    return tuple(parts) if dim == 1 and len(parts) > 0 else None
 
 
 def some_channels(traced: fx.GraphModule, node: fx.Node) -> SomeChannels | None:

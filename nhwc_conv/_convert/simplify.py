@@ -17,7 +17,7 @@ from .calls import Calls
 from .classes import CONVOLUTION, Subclasses, how_taken
 from .dimensions import assert_dimensions_once
 from .excitation import use_channel_layer
-from .fold import NORMS, fold_batch_norms, fold_scales
+from .fold import NORMS, fold_batch_norms, fold_scales, use_depthwise_layers
 from .functions import layers_of_functions, sole_layer
 from .fuse import fuse_finishes
 from .graph import remove_idle, remove_unread
@@ -132,6 +132,7 @@ def simplify(graph: fx.GraphModule, found: ConvertReport, prefix: str = "", memo
     fold_batch_norms(graph, found, prefix)
     merge_branches(graph, found, prefix)
     fold_scales(graph, found, prefix)
+    use_depthwise_layers(graph)
     name_activations(graph)
     fuse_finishes(graph, found, prefix)
     fold_affine(graph, found, prefix)
