@@ -213,14 +213,16 @@ def test_calls_that_fit_no_chain():
 
     def run(kind, *residual):
         steps = [
-            [0, NONE, NONE, 1, one, 0, 1, 0, 0],
+            [0, NONE, NONE, 1, one, 0, 1, 0, 0, NONE, 0],
             [1 + len(residual), *(residual and [1] or [NONE]), NONE, kind],
         ]
-        code = torch.tensor([*steps[0], *steps[1], one, 0, 1, 1, 0])
+        code = torch.tensor([*steps[0], *steps[1], one, 0, 1, 1, 0, NONE, 0])
         return op([x, *residual], [first, first if kind & 1 else second], [], code, numbers, [1])[0]
 
     assert torch.equal(run(1), run(1, torch.zeros_like(x)))
-    between = op([x], [first], [], torch.tensor([0, NONE, NONE, 1, one, 0, 1, 0, 0]), numbers[:2], [0])[0]
+    between = op(
+        [x], [first], [], torch.tensor([0, NONE, NONE, 1, one, 0, 1, 0, 0, NONE, 0]), numbers[:2], [0]
+    )[0]
     assert torch.equal(run(0), nhwc_conv.ops.conv2d_packed(between, second, [1, 1, side, side]))
     with pytest.raises(RuntimeError, match="residual to be of size"):
         run(1, x[..., :-1])

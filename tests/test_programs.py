@@ -146,7 +146,8 @@ def test_a_program_that_does_not_fit():
     op = torch.ops.nhwc_conv._convolve_program
     x, packed = torch.randn(1, 5, 5, 4), torch.ops.nhwc_conv.pack_weight(torch.randn(1, 1, 4, 4))
     one = 1 | 1 << 16 | 1 << 32 | 1 << 48
-    step, numbers = [0, -1, -1, 0, one, 0, 1, 0, 0], torch.zeros(2, dtype=torch.float64)
+    step, numbers = [0, -1, -1, 0, one, 0, 1, 0, 0, -1, 0], torch.zeros(2, dtype=torch.float64)
+    rest = [0, 0, -1, 0]
 
     def run(code, outputs=(0,), numbers=numbers):
         return op([x], [packed], [], torch.tensor(code), numbers, list(outputs))
@@ -178,7 +179,7 @@ def test_a_program_that_does_not_fit():
             op([tensor], [], [], torch.tensor([0, -1, -1, kind, *step[4:]]), numbers, [0])
     for kind, name in ((-7, "avg_pool2d"), (-9, "channel_shuffle")):  # of no pixels; in no groups
         with pytest.raises(RuntimeError, match=f"aten::{name} failed on a tensor of type float"):
-            op([x], [], [], torch.tensor([0, -1, -1, kind, *[0] * 5]), numbers, [0])
+            op([x], [], [], torch.tensor([0, -1, -1, kind, 0, 0, 0, *rest]), numbers, [0])
     with pytest.raises(RuntimeError, match="tensor 3"):
         op([x], [], [], torch.tensor([0, -1, -1, -4, 0, 2, *step[6:], 0, 0, 3, 0]), numbers, [0])
     with pytest.raises(RuntimeError, match="expected images"):
@@ -187,7 +188,10 @@ def test_a_program_that_does_not_fit():
         op([x, x[:, :4]], [], [], torch.tensor([0, 1, -1, -6, 0, *step[5:]]), numbers, [0])
     with pytest.raises(RuntimeError, match="tensor 0"):
         op([x], [], [], torch.tensor(step), numbers, [0])
-    run([*step[:-1], 1])  # releases what there is not
+    run([*step[:-3], 1, *step[-2:]])  # releases what there is not
+    for home in (-2, 1):
+        with pytest.raises(RuntimeError, match="stands in one that it does not have"):
+            run([*step[:-2], home, 0])
     with pytest.raises(RuntimeError, match="tensor 2"):
         run(step, outputs=(1,))
     with pytest.raises(RuntimeError, match="channels"):

@@ -24,7 +24,7 @@ std::optional<Link<S, A>> link_of(const TensorInfo& x, const PackedCall& call, c
 
 // The link and those behind it, as long as images between them are worth strips; and where the last result may stand.
 template <class S, class A>
-std::vector<Link<S, A>> links_from(const Link<S, A>& first, bool nchw, const NextCall& next, ReusedMemory*& memory) {
+std::vector<Link<S, A>> links_from(const Link<S, A>& first, bool nchw, const NextCall& next, ResultPlace& place) {
   const Kernels<S, A>& kernels = Types<S, A>::kernels();
   std::vector<Link<S, A>> links = {first};
   while (takes_strips(kernels, links.back().g) && leaves_cache(kernels, links.back().g)) {
@@ -38,7 +38,7 @@ std::vector<Link<S, A>> links_from(const Link<S, A>& first, bool nchw, const Nex
     const auto link = link_of<S, A>(between, *call, header_of(call->packed));
     if (!link || !takes_strips(kernels, link->g)) break;
     links.push_back(*link);
-    memory = call->memory;
+    place = call->place;
   }
   return links;
 }
@@ -61,20 +61,20 @@ ChainResult convolve_chain(const Tensor& x, const PackedCall& first, const NextC
       if (!link) return;
       std::vector<Link<S, A>> links;
       // What all links make then lies as [N, H, W, C].
-      ReusedMemory* memory = first.memory;
-      if (format != ImageFormat::nchw && info.dim == 4) links = links_from(*link, nchw, next, memory);
+      ResultPlace place = first.place;
+      if (format != ImageFormat::nchw && info.dim == 4) links = links_from(*link, nchw, next, place);
       if (links.size() < 2) {
         result = {run_forward<S, A>(link->g, Algorithm::automatic, x, *x_info, link->weights, link->bias, format,
-                                    first.finish, memory),
+                                    first.finish, place),
                   1};
         return;
       }
       const ConvGeometry& last = links.back().g;
-      const Tensor y = empty_images(4, {last.N, last.h.output, last.w.output, last.O}, info.dtype, format, memory);
+      const Tensor y = empty_images(4, {last.N, last.h.output, last.w.output, last.O}, info.dtype, format, place);
       links.back().result.y = image_view(write<S>(y), *NhwcInfo(y, nchw));
       const Parallel parallel = torch_threads(link->g.work(sizeof(S)));
       const Chain<S, A> pass(Types<S, A>::kernels(), links, image_view(read<S>(x), *x_info), parallel.threads);
-      run_pass<A>(pass, parallel, memory);
+      run_pass<A>(pass, parallel, place.memory);
       result = {y, static_cast<int64_t>(links.size())};
     });
   }

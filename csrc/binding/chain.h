@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "joined_images.h"
 #include "short_call.h"
 
 namespace nhwc_conv {
@@ -13,7 +14,7 @@ struct PackedCall {
   Tensor packed;
   std::optional<Tensor> bias;
   FinishOptions finish;
-  ReusedMemory* memory;  // where the result may stand, or null
+  ResultPlace place;
 };
 
 // The result of the first `calls` calls, at least one.

@@ -34,6 +34,19 @@ Tensor in_format(const Tensor& images, bool channels_last) {
   return call_overload<Tensor>("aten::clone", "", images, std::optional(format));
 }
 
+// Between images whose channels are neighbours, of one size and type.
+void copy_images(const Tensor& from, const Tensor& to) {
+  const TensorInfo info = info_of(from);
+  with_types(info.dtype, [&](auto types) {
+    using S = typename decltype(types)::S;
+    using A = typename decltype(types)::A;
+    const ImageSizes sizes = sizes_of(info);
+    const ImageCopy<S, A> pass(Types<S, A>::kernels(), sizes, image_view(read<S>(from), *NhwcInfo(from, true)), {},
+                               image_view(write<S>(to), *NhwcInfo(to, true)));
+    run_pass<A>(pass, torch_threads(streamed<S>(2 * sizes.elements())));
+  });
+}
+
 Tensor concatenated(const std::vector<Tensor>& images) {
   StableIValue stack[] = {torch::stable::detail::from(images), torch::stable::detail::from(int64_t(1))};
   check_call(torch_call_dispatcher("aten::cat", "", stack, TORCH_ABI_VERSION), "concatenating images");
@@ -100,18 +113,36 @@ Tensor join_channels(const std::vector<Tensor>& images, ReusedMemory* memory) {
   }
   const Tensor y =
       empty_channels_last(4, {first.sizes[0], channels, first.sizes[2], first.sizes[3]}, first.dtype, memory);
-  with_types(first.dtype, [&](auto types) {
-    using S = typename decltype(types)::S;
-    using A = typename decltype(types)::A;
-    auto to = image_view(write<S>(y), *NhwcInfo(y, true));
-    for (const Tensor& x : images) {
-      const ImageSizes sizes = sizes_of(info_of(x));
-      const ImageCopy<S, A> pass(Types<S, A>::kernels(), sizes, image_view(read<S>(x), *NhwcInfo(x, true)), {}, to);
-      run_pass<A>(pass, torch_threads(streamed<S>(2 * sizes.elements())), memory);
-      to.data += sizes.C;
-    }
-  });
+  int64_t channel = 0;
+  for (const Tensor& x : images) {
+    const int64_t count = info_of(x).sizes[1];
+    copy_images(x, channels_of(y, channel, count));
+    channel += count;
+  }
   return y;
+}
+
+std::optional<Tensor> join_in_place(const std::vector<PartOfImages>& parts, JoinedImages& joined, int64_t channel) {
+  const int32_t dtype = info_of(parts[0].images).dtype;
+  int64_t nhwc[4] = {};
+  std::vector<Tensor> places;
+  for (const PartOfImages& part : parts) {
+    const TensorInfo info = info_of(part.images);
+    if (info.dim != 4 || info.dtype != dtype || !has_neighbours(info)) return std::nullopt;
+    const int64_t own[4] = {info.sizes[0], info.sizes[2], info.sizes[3], info.sizes[1]};
+    const auto place = joined.part(own, dtype, channel + nhwc[3]);
+    if (!place) return std::nullopt;
+    places.push_back(*place);
+    std::copy(own, own + 3, nhwc);
+    nhwc[3] += own[3];
+  }
+  for (size_t k = 0; k < parts.size(); ++k) {
+    const auto stands = [&](const Tensor& tensor) { return read<char>(tensor) == read<char>(places[k]); };
+    if (stands(parts[k].images) || (parts[k].copy && stands(*parts[k].copy))) continue;
+    copy_images(parts[k].images, places[k]);
+    parts[k].copy = places[k];
+  }
+  return joined.part(nhwc, dtype, channel);
 }
 
 Tensor some_channels(const Tensor& x, int64_t begin, int64_t end) {

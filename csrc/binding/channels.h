@@ -2,7 +2,7 @@
 // if there is some.
 #pragma once
 
-#include "reused_memory.h"
+#include "joined_images.h"
 #include "short_call.h"
 
 namespace nhwc_conv {
@@ -18,6 +18,14 @@ Tensor multiply_images(const Tensor& x, const Tensor& factors, ReusedMemory* mem
 
 // As aten::cat along channels.
 Tensor join_channels(const std::vector<Tensor>& images, ReusedMemory* memory);
+
+struct PartOfImages {
+  const Tensor& images;
+  std::optional<Tensor>& copy;  // of them, where one has been made
+};
+
+// The same in `joined` from a channel on, without copying what stands there already. Nothing where they do not fit.
+std::optional<Tensor> join_in_place(const std::vector<PartOfImages>& parts, JoinedImages& joined, int64_t channel);
 
 // Those from `begin` to before `end`, where they lie.
 Tensor some_channels(const Tensor& x, int64_t begin, int64_t end);

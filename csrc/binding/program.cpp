@@ -17,7 +17,7 @@ enum Kind : int64_t {
   kChannelMeans = -1,   // over pixels
   kProduct = -2,        // source and residual
   kMaxPool = -3,        // windows stand in place of dilations, and `groups` has bits of a pool
-  kConcatenation = -4,  // as many Reads as `sides` tells, from the one at `steps`
+  kConcatenation = -4,  // as many Reads as `sides` tells, from the one at `steps`; `groups` channels, if it is a home
   kSomeChannels = -5,   // from `steps` to before `sides`
   kFinishing = -6,      // the source, or its sum with the residual, with the activation `steps`
   kAveragePool = -7,    // as kMaxPool
@@ -30,9 +30,10 @@ constexpr int64_t kLinear = 1 << 13;
 constexpr int64_t kCeilMode = 1, kCountsPadding = 2;  // bits of a pool
 
 // Where a step finds its tensors: inputs of the program first, then results of the steps before. -1: none. `releases`:
-// nobody reads the tensor any more, nor channels of it.
+// nobody reads the tensor any more, nor what shares its memory. The result of a step that is concatenated stands in
+// those of the concatenation `home`, another step or this one itself, from a channel on.
 struct Step {
-  int64_t source, residual, bias, kind, steps, sides, groups, releases_source, releases_residual;
+  int64_t source, residual, bias, kind, steps, sides, groups, releases_source, releases_residual, home, channel;
 };
 struct Read {
   int64_t place, releases;
@@ -73,8 +74,14 @@ class ProgramRun {
     reads_ = reinterpret_cast<const Read*>(begin + count_ * kPerStep);
     numbers_ = reinterpret_cast<const Numbers*>(read<double>(numbers));
     slots_.reserve(first_ + count_);
+    copies_.resize(first_ + count_);
     for (const int64_t output : outputs) returned_.push_back(whole(first_ + output) - first_);
     reuses_ = count_ - static_cast<int64_t>(outputs.size()) >= kFewestReusing;
+    for (int64_t i = 0; i < count_; ++i) {
+      const int64_t home = steps_[i].home;
+      if (home < -1 || home >= count_) fail("a step of the program stands in one that it does not have");
+      homes_.emplace_back(home == i ? steps_[i].groups : 0, memory_of(i));
+    }
   }
 
   std::vector<Tensor> run(const Sizes& outputs) {
@@ -142,7 +149,7 @@ class ProgramRun {
     return place;
   }
 
-  // What is returned has memory of its own.
+  // What is returned has memory of its own, and no home.
   ReusedMemory* memory_of(int64_t i) {
     return reuses_ && std::find(returned_.begin(), returned_.end(), i) == returned_.end() ? &reused_ : nullptr;
   }
@@ -150,7 +157,9 @@ class ProgramRun {
   void leave(int64_t place) {
     place = whole(place);
     if (place >= static_cast<int64_t>(slots_.size())) return;
-    if (slots_[place].defined()) reused_.leave(slots_[place]);  // what stands between links of a chain never was
+    const int64_t home = place < first_ ? -1 : steps_[place - first_].home;
+    const bool stands_in_home = home >= 0 && homes_[home].leave();
+    if (!stands_in_home && slots_[place].defined()) reused_.leave(slots_[place]);  // links of a chain never were
     slots_[place] = Tensor();
   }
 
@@ -160,7 +169,12 @@ class ProgramRun {
     std::optional<Tensor> bias;
     if (step.bias >= 0) bias = at(biases_, step.bias);
     return {call, at(packed_, convolution), bias, call.finish(residual_of(step), numbers_[i].alpha, numbers_[i].beta),
-            memory_of(i)};
+            place_of(i)};
+  }
+
+  ResultPlace place_of(int64_t i) {
+    const int64_t home = steps_[i].home;
+    return {memory_of(i), home >= 0 ? &homes_[home] : nullptr, steps_[i].channel};
   }
 
   // The convolution i, and those that follow it in a chain: how many.
@@ -191,9 +205,14 @@ class ProgramRun {
     const Step& step = steps_[i];
     const auto [alpha, beta] = numbers_[i];
     if (step.kind == kConcatenation) {
-      std::vector<Tensor> parts;
-      for_each_read(step, [&](const Read& one) { parts.push_back(at(slots_, one.place)); });
-      return join_channels(parts, memory_of(i));
+      std::vector<PartOfImages> parts;
+      for_each_read(step, [&](const Read& one) { parts.push_back({at(slots_, one.place), copies_[one.place]}); });
+      if (step.home >= 0) {
+        if (const auto joined = join_in_place(parts, homes_[step.home], step.channel)) return *joined;
+      }
+      std::vector<Tensor> images;
+      for (const PartOfImages& part : parts) images.push_back(part.images);
+      return join_channels(images, memory_of(i));
     }
     const Tensor& source = at(slots_, step.source);
     switch (step.kind) {
@@ -238,6 +257,8 @@ class ProgramRun {
   std::vector<int64_t> returned_;
   bool reuses_;
   ReusedMemory reused_;
+  std::vector<JoinedImages> homes_;            // one for each step; the others stay empty
+  std::vector<std::optional<Tensor>> copies_;  // of slots, in homes
 };
 
 }  // namespace

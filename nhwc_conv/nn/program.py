@@ -18,6 +18,7 @@ from .._ops.recorded import NOT_COMPUTED, convolve_program, short_call
 from .drop_in import Conv2d
 from .fused import FusedConv2d
 from .images import ChannelShuffle, Concatenation, Finishing, Flattening, Product, Resizing, SomeChannels
+from .joined import Homes
 from .linear import FusedLinear
 from .packed import HoldsPacked
 from .pooling import AveragePool, ChannelMeans, MaxPool
@@ -164,7 +165,8 @@ class Program(HoldsPacked):
             linear = type(layer) is FusedLinear
             padding = 0 if linear else own["padding"]
             steps = layer.stride, padding, layer.dilation, layer.groups
-            state.append((steps, linear, layer.finish, parameters["bias"] is None))
+            channels = None if linear else layer.out_channels
+            state.append((steps, linear, layer.finish, parameters["bias"] is None, channels))
         encoding = Encoding(layers)
         try:
             encoding.code = self._encode(state)
@@ -174,11 +176,13 @@ class Program(HoldsPacked):
 
     def _encode(self, state: list[Any]) -> tuple[Any, ...]:
         """The last arguments of the op: csrc/binding/program.cpp."""
-        whole = list(range(self.inputs))  # the tensor of which a place has channels
+        whole = list(range(self.inputs))  # the tensor whose memory a place has
         for places, values in zip(self.steps, state, strict=True):
             whole.append(whole[places[0]] if values[0] in VIEWS else len(whole))
-        last = {whole[place]: i for i, places in enumerate(self.steps) for place in places}
         kept = {whole[self.inputs + output] for output in self.outputs}
+        homes = self._homes(state, kept)
+        whole = [homes.get(place, (place, 0))[0] for place in whole]
+        last = {whole[place]: i for i, places in enumerate(self.steps) for place in places}
         numbers: list[float] = []
         reads: list[int] = []  # of concatenations: places, each followed by whether it leaves
         code, bias = [], 0
@@ -187,22 +191,49 @@ class Program(HoldsPacked):
             leaving = {tensor for tensor in read if tensor >= self.inputs and last[tensor] == i} - kept
             releases = [int(t in leaving and t not in read[:k]) for k, t in enumerate(read)]
             (source, residual, *_), released = (*places, -1), (*releases, 0)
+            home, channel = homes.get(self.inputs + i, (self.inputs - 1, 0))
+            ends = *released[:2], home - self.inputs, channel
             if type(values[0]) is int:
                 kind, *fields, alpha, beta = values
                 if kind == Concatenation.kind:
-                    fields = [len(reads) // 2, len(places), 0]
+                    fields = [len(reads) // 2, len(places), homes.channels[self.inputs + i] or 0]
                     reads += [n for pair in zip(places, releases, strict=True) for n in pair]
-                code += [source, residual, -1, kind, *fields, *released[:2]]
+                code += [source, residual, -1, kind, *fields, *ends]
                 numbers += [alpha, beta]
                 continue
-            (stride, padding, dilation, groups), linear, finish, has_none = values
+            (stride, padding, dilation, groups), linear, finish, has_none, _ = values
             sides, auto_pad = padding_argument(padding)
             kind, *fields = short_call(not linear, stride, sides, dilation, groups, auto_pad)
             kind |= finish.kind | (LINEAR if linear else 0)
-            code += [source, residual, -1 if has_none else bias, kind, *fields, *released[:2]]
+            code += [source, residual, -1 if has_none else bias, kind, *fields, *ends]
             numbers += [finish.alpha, finish.beta]
             bias += not has_none
         return torch.tensor(code + reads), torch.tensor(numbers, dtype=torch.float64), list(self.outputs)
+
+    def _homes(self, state: list[Any], kept: set[int]) -> Homes:
+        """Of all results but `kept` ones."""
+        channels: list[int | None] = [None] * self.inputs
+        parts, movable = {}, set()
+        for places, values in zip(self.steps, state, strict=True):
+            place, kind = len(channels), values[0]
+            counts = [channels[source] for source in places]
+            known = [count for count in counts if count is not None]
+            if type(kind) is not int:
+                channels.append(values[-1])
+            elif kind == SomeChannels.kind:
+                channels.append(values[2] - values[1])
+            elif kind == Concatenation.kind:
+                parts[place] = places
+                channels.append(sum(known) if len(known) == len(counts) else None)
+            else:  # of several images, one may be repeated for the channels of another
+                channels.append(
+                    known[0] if kind != Flattening.kind and len({*counts}) == len(known[:1]) else None
+                )
+            if place not in kept and (
+                place in parts or channels[place] is not None and type(kind) is not int
+            ):
+                movable.add(place)
+        return Homes(parts, channels, movable)
 
     def extra_repr(self) -> str:
         return f"{len(self.steps)} steps"
