@@ -112,6 +112,35 @@ def test_results_are_those_of_the_layers(seed, channels_last, threads, refusals)
         torch.testing.assert_close(result, tensors[1 + output], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.needs_extension
+@pytest.mark.parametrize("seed", range(20))
+def test_memory_of_another_home_is_no_copy(seed, refusals):
+    """A pooled image is concatenated again and again, to what may stand in the same memory one after the other."""
+    draft, layers, steps = random.Random(seed), [packed(8, 16, 1)], [(0,)]
+    torch.manual_seed(seed)
+
+    def add(layer, *places):
+        layers.append(layer)
+        steps.append(places)
+        return len(steps)
+
+    pooled = add(AveragePool((3, 3), (1, 1), (1, 1), False, True), 1)
+    last = 1
+    while len(steps) < 24:
+        last = add(packed(16, 16, 1), last)
+        if draft.random() < 0.6:
+            last = add(
+                packed(32, 16, 1), add(Concatenation(), *draft.choice([(last, pooled), (pooled, last)]))
+            )
+    x = torch.randn(1, 8, 20, 20).to(memory_format=torch.channels_last)
+    tensors = [x]
+    with torch.inference_mode():
+        (result,) = Program(1, steps, [len(steps) - 1])(x, *layers)
+        for layer, places in zip(layers, steps, strict=True):
+            tensors.append(layer(*(tensors[place] for place in places)))
+    torch.testing.assert_close(result, tensors[-1], rtol=1e-4, atol=1e-4)
+
+
 class Growing(nn.Module):
     """As a block of DenseNet."""
 

@@ -136,11 +136,13 @@ std::optional<Tensor> join_in_place(const std::vector<PartOfImages>& parts, Join
     std::copy(own, own + 3, nhwc);
     nhwc[3] += own[3];
   }
-  for (size_t k = 0; k < parts.size(); ++k) {
-    const auto stands = [&](const Tensor& tensor) { return read<char>(tensor) == read<char>(places[k]); };
-    if (stands(parts[k].images) || (parts[k].copy && stands(*parts[k].copy))) continue;
+  int64_t at = channel;
+  for (size_t k = 0; k < parts.size(); at += info_of(places[k++]).sizes[1]) {
+    CopyOfImages& copy = parts[k].copy;
+    if (read<char>(parts[k].images) == read<char>(places[k]) || (copy.joined == &joined && copy.channel == at))
+      continue;
     copy_images(parts[k].images, places[k]);
-    parts[k].copy = places[k];
+    copy = {&joined, at};
   }
   return joined.part(nhwc, dtype, channel);
 }

@@ -19,9 +19,15 @@ Tensor multiply_images(const Tensor& x, const Tensor& factors, ReusedMemory* mem
 // As aten::cat along channels.
 Tensor join_channels(const std::vector<Tensor>& images, ReusedMemory* memory);
 
+// Where images have been copied to: not by their memory, which others may stand in later.
+struct CopyOfImages {
+  const JoinedImages* joined = nullptr;
+  int64_t channel = 0;
+};
+
 struct PartOfImages {
   const Tensor& images;
-  std::optional<Tensor>& copy;  // of them, where one has been made
+  CopyOfImages& copy;
 };
 
 // The same in `joined` from a channel on, without copying what stands there already. Nothing where they do not fit.

@@ -257,8 +257,8 @@ class ProgramRun {
   std::vector<int64_t> returned_;
   bool reuses_;
   ReusedMemory reused_;
-  std::vector<JoinedImages> homes_;            // one for each step; the others stay empty
-  std::vector<std::optional<Tensor>> copies_;  // of slots, in homes
+  std::vector<JoinedImages> homes_;   // one for each step; the others stay empty
+  std::vector<CopyOfImages> copies_;  // of slots
 };
 
 }  // namespace
