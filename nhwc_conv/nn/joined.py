@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 class Homes:
     """The homes of the tensors of a program: concatenations, and the channels of these at which they begin.
 
+    `of` has them by the places of the tensors.
+
     Args:
         parts: of each concatenation, by its place, the places of what it concatenates.
         channels: of each place the number of channels; None where that is not known.
@@ -25,11 +27,9 @@ class Homes:
     ) -> None:
         self.channels, self.movable = channels, movable
         self.of: dict[int, tuple[int, int]] = {}
-        self.get = self.of.get
         self.standing: dict[tuple[int, int], int] = {}  # what stands in a home, by where it begins
-        for place in sorted(
-            parts, reverse=True
-        ):  # the largest first, where each has what those before it have
+        # The last first: where each has what those before it have, that is the largest.
+        for place in sorted(parts, reverse=True):
             if place in movable and all(channels[part] is not None for part in parts[place]):
                 self._settle(place, parts[place])
 

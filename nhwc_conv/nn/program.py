@@ -181,7 +181,7 @@ class Program(HoldsPacked):
             whole.append(whole[places[0]] if values[0] in VIEWS else len(whole))
         kept = {whole[self.inputs + output] for output in self.outputs}
         homes = self._homes(state, kept)
-        whole = [homes.get(place, (place, 0))[0] for place in whole]
+        whole = [homes.of.get(place, (place, 0))[0] for place in whole]
         last = {whole[place]: i for i, places in enumerate(self.steps) for place in places}
         numbers: list[float] = []
         reads: list[int] = []  # of concatenations: places, each followed by whether it leaves
@@ -191,7 +191,7 @@ class Program(HoldsPacked):
             leaving = {tensor for tensor in read if tensor >= self.inputs and last[tensor] == i} - kept
             releases = [int(t in leaving and t not in read[:k]) for k, t in enumerate(read)]
             (source, residual, *_), released = (*places, -1), (*releases, 0)
-            home, channel = homes.get(self.inputs + i, (self.inputs - 1, 0))
+            home, channel = homes.of.get(self.inputs + i, (self.inputs - 1, 0))
             ends = *released[:2], home - self.inputs, channel
             if type(values[0]) is int:
                 kind, *fields, alpha, beta = values

@@ -84,24 +84,28 @@ template <class T> void within(const Memory& memory, const T* result, const std:
   }
 }
 
-// Of x on integers: means of channels, and channels scaled by small factors.
+// Of x on integers: means of channels, and products with small factors of channels and of images.
 template <class T, class A, class Enter>
 void check_channels(const Call<T, A>& call, const Problem& p, const Memory& memory, const Enter& enter) {
   const nhwc_conv::ConvGeometry& g = p.g;
   const int64_t pixels = g.h.input * g.w.input;
   std::vector<double> sums(g.N * g.C), means;
-  std::vector<int> factors, scaled;
+  std::vector<int> factors, scaled, other, product;
   for (int64_t i = 0; i < g.N * g.C; ++i) factors.push_back(int(i % 5) - 2);
   for (size_t e = 0; e < p.integers.x.size(); ++e) {
     const int64_t channel = int64_t(e) / (pixels * g.C) * g.C + int64_t(e) % g.C;
     sums[channel] += p.integers.x[e];
     scaled.push_back(p.integers.x[e] * factors[channel]);
+    other.push_back(int(e % 7) - 3);
+    product.push_back(p.integers.x[e] * other.back());
   }
   for (const double sum : sums) means.push_back(static_cast<A>(sum) / static_cast<A>(pixels));
   enter("channel means");
   expect_equal(memory, channel_means(call), means);
   enter("channel scale");
-  expect_equal(memory, channel_scale(call, factors), scaled);
+  expect_equal(memory, image_product(call, factors, false), scaled);
+  enter("product of images");
+  expect_equal(memory, image_product(call, other, true), product);
 }
 
 double largest(const std::vector<int>& values) {

@@ -193,15 +193,18 @@ template <class S, class A> S* channel_means(const Call<S, A>& call) {
   return means;
 }
 
-// x, whose channels must be neighbours, times factors [N, C].
-template <class S, class A> S* channel_scale(const Call<S, A>& call, const std::vector<int>& factors) {
+// x, whose channels must be neighbours, times factors [N, C] or, `of_images`, [N, H, W, C].
+template <class S, class A>
+S* image_product(const Call<S, A>& call, const std::vector<int>& factors, bool of_images) {
   const nhwc_conv::ConvGeometry& g = call.g;
-  const int64_t sizes[4] = {g.N, g.h.input, g.w.input, g.C}, factor_sizes[4] = {1, 1, g.N, g.C};
-  const Layout layout = layout_of(Order::contiguous, sizes), in_row = layout_of(Order::contiguous, factor_sizes);
-  const S* given = lay_out<S>(call.memory.packed, call.place, in_row, factor_sizes, factors);
+  const int64_t sizes[4] = {g.N, g.h.input, g.w.input, g.C}, of_channels[4] = {g.N, 1, 1, g.C};
+  const int64_t (&factor_sizes)[4] = of_images ? sizes : of_channels;
+  const Layout layout = layout_of(Order::contiguous, sizes), given = layout_of(Order::contiguous, factor_sizes);
+  const S* data = lay_out<S>(call.memory.packed, call.place, given, factor_sizes, factors);
   S* y = poisoned<S>(call.memory.result, call.place, layout.elements);
-  const int64_t* s = layout.strides;
-  run_pass(call, nhwc_conv::ChannelScale<S, A>(call.kernels, {g.N, g.h.input, g.w.input, g.C}, call.tensors.x, given,
+  const int64_t *s = layout.strides, *f = given.strides;
+  const nhwc_conv::ImageView<const S> by = {data, f[0], of_images ? f[1] : 0, of_images ? f[2] : 0, f[3]};
+  run_pass(call, nhwc_conv::ImageProduct<S, A>(call.kernels, {g.N, g.h.input, g.w.input, g.C}, call.tensors.x, by,
                                                {y, s[0], s[1], s[2], s[3]}));
   return y;
 }
