@@ -126,6 +126,20 @@ class Calls:
             raise TypeError(differences[0])
 
 
+def check_layer(conv: nn.Conv2d, graph: nn.Module) -> None:
+    """The same for a convolution and an image that its kernel moves over: `check_path` runs all that is before it."""
+    sides = [
+        d * (k - 1) + 1 + 3 * s for k, s, d in zip(conv.kernel_size, conv.stride, conv.dilation, strict=True)
+    ]
+    weight = conv.weight
+    count = 2 * conv.in_channels * sides[0] * sides[1]
+    image = torch.linspace(-1, 1, count, dtype=weight.dtype, device=weight.device)
+    image = image.view(2, conv.in_channels, *sides)
+    found = difference(conv.forward, graph, (image,), {})
+    if found is not None:
+        raise TypeError(found)
+
+
 class _Reached(BaseException):
     """Ends a run of a model; no `except Exception` of its own stops that."""
 

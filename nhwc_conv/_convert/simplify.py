@@ -13,7 +13,7 @@ from ..nn.twin import shallow_copy
 from .activations import ACTIVATIONS
 from .affine import fold_affine
 from .branches import merge_branches
-from .calls import Calls
+from .calls import Calls, check_layer
 from .classes import CONVOLUTION, Subclasses, how_taken
 from .dimensions import assert_dimensions_once
 from .excitation import use_channel_layer
@@ -83,15 +83,16 @@ class Simplifier:
     def _subclass(self, model: nn.Module, calls: Calls) -> nn.Module | None:
         """A plain layer that computes what a subclass of nn.Conv2d does, if that is to be had."""
         cls: Any = type_before_parametrizations(model)
-        own = isinstance(model, nn.Conv2d) and not isinstance(model, Prepackable) and cls is not nn.Conv2d
-        if not own or has_hooks(model) or "forward" in vars(model):
+        if not isinstance(model, nn.Conv2d) or isinstance(model, Prepackable) or cls is nn.Conv2d:
+            return None
+        if has_hooks(model) or "forward" in vars(model):
             return None
         if pads_same(cls):
             how, layer = how_taken(model), layer_with_same_padding(model)
         else:
             try:
                 graph = traced(model, *calls.constants_of(model))
-                calls.check_path(model, graph)
+                check_layer(model, graph)
                 how, layer = "what its forward computes of its weight is computed once", sole_layer(graph)
             except Exception:  # of the model's own code
                 return None
