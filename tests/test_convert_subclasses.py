@@ -93,6 +93,13 @@ class Dropping(nn.Conv2d):
         return F.conv2d(x, F.dropout(self.weight, 0.5, training=True), self.bias)
 
 
+class Clamping(nn.Conv2d):
+    """Writes to its weight, as an argument tells."""
+
+    def forward(self, x):
+        return F.conv2d(x, F.relu(self.weight, inplace=True), self.bias)
+
+
 class OfInput(nn.Conv2d):
     def forward(self, x):
         return F.conv2d(x, self.weight * x.mean(), self.bias)
@@ -121,7 +128,7 @@ def test_for_inference_none_is_to_be_named(cls):
             torch.testing.assert_close(revert(copy.deepcopy(ours))(x), model(x))
 
 
-@pytest.mark.parametrize("cls", [Sampled, Counting, Noting, Dropping, OfInput, More, BySize])
+@pytest.mark.parametrize("cls", [Sampled, Counting, Noting, Clamping, Dropping, OfInput, More, BySize])
 def test_for_inference_others_stay(cls):
     model, reports = nn.Sequential(cls(4, 8, 1), nn.Conv2d(8, 4, 1)).double().eval(), []
     before = copy.deepcopy(model)

@@ -13,6 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from .._geometry import extent
 from .kinds import Kind, kind_of
 from .tracing import context
 
@@ -128,9 +129,8 @@ class Calls:
 
 def check_layer(conv: nn.Conv2d, graph: nn.Module) -> None:
     """The same for a convolution and an image that its kernel moves over: `check_path` runs all that is before it."""
-    sides = [
-        d * (k - 1) + 1 + 3 * s for k, s, d in zip(conv.kernel_size, conv.stride, conv.dilation, strict=True)
-    ]
+    steps = zip(conv.kernel_size, conv.dilation, conv.stride, strict=True)
+    sides = [extent(kernel, dilation) + 3 * stride for kernel, dilation, stride in steps]
     weight = conv.weight
     count = 2 * conv.in_channels * sides[0] * sides[1]
     image = torch.linspace(-1, 1, count, dtype=weight.dtype, device=weight.device)

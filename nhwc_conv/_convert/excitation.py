@@ -14,7 +14,7 @@ from torch import fx, nn
 from ..nn.images import Flattening, Product
 from ..nn.pooling import ChannelMeans
 from ..nn.program import IMAGE_CONVOLUTIONS
-from .graph import PRODUCTS, bound, called, does, let_do, operands, source, unused
+from .graph import PRODUCTS, bound, call_ahead, called, does, let_do, operands, source
 from .images import is_ours
 from .tracing import computes_as, has_hooks
 
@@ -24,15 +24,12 @@ ALL_PIXELS = (2, 3), (-2, -1), [2, 3], [-2, -1]
 
 def use_channel_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
     """Lets a layer of ours do means over all pixels, or products of images, if a node does that."""
-    if is_mean(traced, node):
-        let_do(traced, node, ChannelMeans(), source(node))
-        return True
-    if is_mean(traced, node, keepdim=False):
-        with traced.graph.inserting_before(node):
-            name = unused(traced, node.name)
-            traced.add_submodule(name, ChannelMeans())
-            means = traced.graph.call_module(name, (source(node),))
-        let_do(traced, node, Flattening(), means)
+    keepdim = mean_keeps_pixel(traced, node)
+    if keepdim is not None:
+        if keepdim:
+            let_do(traced, node, ChannelMeans(), source(node))
+        else:
+            let_do(traced, node, Flattening(), call_ahead(traced, node, ChannelMeans(), source(node)))
         return True
     factors = operands(node, PRODUCTS)
     for image, gate in (factors, factors[::-1]) if factors else ():
@@ -45,26 +42,21 @@ def use_channel_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
     return False
 
 
-def is_mean(traced: fx.GraphModule, node: fx.Node, keepdim: bool = True) -> bool:
-    """Whether a node computes the means of the channels of what a layer of ours returns."""
+def mean_keeps_pixel(traced: fx.GraphModule, node: fx.Node) -> bool | None:
+    """Whether a node that computes the means of the channels of images leaves one pixel; None for any other node."""
     module = called(traced, node)
-    if not keepdim and does(node) not in (torch.mean, "mean"):
-        return False
     if isinstance(module, nn.AdaptiveAvgPool2d):
         pools = computes_as(module, nn.AdaptiveAvgPool2d) and not has_hooks(module)
-        return pools and module.output_size in ONE_PIXEL
-    if node.op == "call_function" and node.target is F.adaptive_avg_pool2d:
+        return True if pools and module.output_size in ONE_PIXEL else None
+    if does(node) is F.adaptive_avg_pool2d:
         given = bound(node, F.adaptive_avg_pool2d)
-        return given is not None and given["output_size"] in ONE_PIXEL
+        return True if given is not None and given["output_size"] in ONE_PIXEL else None
     if does(node) not in (torch.mean, "mean") or not is_ours(traced, source(node)):
-        return False
+        return None
     given = bound(node, mean)
-    return (
-        given is not None
-        and given["keepdim"] is keepdim
-        and given["dim"] in ALL_PIXELS
-        and given["dtype"] is None
-    )
+    if given is None or given["dim"] not in ALL_PIXELS or given["dtype"] is not None:
+        return None
+    return given["keepdim"] if type(given["keepdim"]) is bool else None
 
 
 def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> None:

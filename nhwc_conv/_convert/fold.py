@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +35,7 @@ from .graph import (
     why_not_plain,
     why_not_theirs,
 )
+from .kinds import kinds_of
 from .report import ConvertReport
 from .tracing import computes_as, has_hooks
 
@@ -101,9 +101,7 @@ def fold_batch_norms(traced: fx.GraphModule, found: ConvertReport, prefix: str) 
 
 def use_depthwise_layers(traced: fx.GraphModule) -> None:
     """Lets depthwise convolutions of one pixel compute the BatchNorms of images that are left: these can do more."""
-    tensors = itertools.chain(traced.parameters(), traced.buffers())
-    dtypes = {t.dtype for t in tensors if t.is_floating_point()}
-    if len(dtypes) > 1:  # BatchNorms may be of another than images
+    if len({kind.dtype for kind in kinds_of(traced)}) > 1:  # BatchNorms may be of another than images
         return
     for node in list(traced.graph.nodes):
         norm, before = norm_of(traced, node), source(node)

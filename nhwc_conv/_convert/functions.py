@@ -16,7 +16,7 @@ from torch.fx.node import map_arg
 from ..nn.drop_in import Conv2d, conv2d_arguments
 from ..nn.drop_in_1d import Conv1d
 from ..nn.linear import FusedLinear
-from .graph import IN_PLACE, attribute, bound, called, does, name_in_model, source, unused
+from .graph import attribute, bound, called, does, name_in_model, source, unused, writes_in_place
 from .report import ConvertReport
 
 CONVOLUTIONS: dict[Any, Any] = {torch.conv1d: Conv1d, torch.conv2d: Conv2d}
@@ -62,7 +62,9 @@ def is_constant(node: fx.Node) -> bool:
     """Whether a node reads parameters and buffers alone, and writes to none."""
     if node.op == "get_attr":
         return True
-    return does(node) is not None and not may_write(node) and all(map(is_constant, node.all_input_nodes))
+    return (
+        does(node) is not None and not writes_in_place(node) and all(map(is_constant, node.all_input_nodes))
+    )
 
 
 def parameter_of(traced: fx.GraphModule, node: Any) -> Tensor | None:
@@ -89,12 +91,6 @@ def constant(traced: fx.GraphModule, node: fx.Node) -> Any:
         return getattr(first, str(node.target))(*rest, **kwargs)
     function: Any = node.target
     return function(*args, **kwargs)
-
-
-def may_write(node: fx.Node) -> bool:
-    """Whether what a node calls has the name of something that writes to its first argument."""
-    name = str(getattr(node.target, "__name__", node.target))
-    return name.endswith("_") or node.target in IN_PLACE or "out" in node.kwargs or name.startswith("__i")
 
 
 def linear_arguments(input: Any, weight: Any, bias: Any = None) -> None:

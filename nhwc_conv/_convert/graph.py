@@ -36,6 +36,13 @@ def called(traced: fx.GraphModule, node: object) -> Any:
     return traced.get_submodule(str(node.target))
 
 
+def called_alone(traced: fx.GraphModule, node: fx.Node, *classes: type[nn.Module]) -> Any:
+    """The module that a node calls with one tensor, if it computes as one of `classes` and nobody watches; or None."""
+    module = called(traced, node)
+    alone = isinstance(module, classes) and computes_as(module, *classes) and not has_hooks(module)
+    return module if alone and len(node.args) == 1 else None
+
+
 def attribute(traced: fx.GraphModule, node: object) -> Tensor | None:
     """The parameter or buffer that a node reads."""
     if not (isinstance(node, fx.Node) and node.op == "get_attr"):
@@ -68,6 +75,15 @@ PRODUCTS: tuple[Any, ...] = (operator.mul, torch.mul, "mul")
 def does(node: fx.Node) -> Any:
     """The function, or the name of the method, that a node calls. None for modules, which may have such names."""
     return node.target if node.op in ("call_function", "call_method") else None
+
+
+def writes_in_place(node: fx.Node) -> bool:
+    """Whether what a node calls writes to its first argument, as its name or its arguments tell."""
+    target: Any = node.target
+    name = str(getattr(target, "__name__", target))
+    given = bound(node, target) if inspect.isfunction(target) else node.kwargs
+    asked = given is None or bool(given.get("inplace")) or given.get("out") is not None
+    return asked or target in IN_PLACE or name.endswith("_") or name.startswith("__i")
 
 
 def operands(node: object, functions: Sequence[Any]) -> tuple[Any, Any] | None:
@@ -243,11 +259,16 @@ def let_do(traced: fx.GraphModule, node: fx.Node, layer: nn.Module, *arguments: 
     """Lets `layer`, called with `arguments`, do what a node does."""
     if node.op == "call_module" and node.args == arguments:
         put(traced, node, layer)
-        return
+    else:
+        replace(traced, node, call_ahead(traced, node, layer, *arguments))
+
+
+def call_ahead(traced: fx.GraphModule, node: fx.Node, layer: nn.Module, *arguments: Any) -> fx.Node:
+    """A new node ahead of another, of whose name that of `layer` is made."""
     name = unused(traced, node.name)
     traced.add_submodule(name, layer)
     with traced.graph.inserting_before(node):
-        replace(traced, node, traced.graph.call_module(name, arguments))
+        return traced.graph.call_module(name, arguments)
 
 
 def unused(traced: fx.GraphModule, name: str) -> str:

@@ -27,6 +27,7 @@ from .graph import (
     SUMS,
     bound,
     called,
+    called_alone,
     concatenated,
     does,
     is_size,
@@ -35,10 +36,11 @@ from .graph import (
     put,
     replace,
     source,
+    writes_in_place,
 )
 from .resizing import resizing_of
 from .shuffle import VIEWS, shuffle_of
-from .tracing import computes_as, has_hooks
+from .tracing import has_hooks
 
 EVERYTHING = slice(None)
 
@@ -81,12 +83,9 @@ def is_ours(traced: fx.GraphModule, node: object) -> bool:
 
 def flattens(traced: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node makes one row of numbers of each image."""
-    module = called(traced, node)
-    if isinstance(module, nn.Flatten):
-        plain = computes_as(module, nn.Flatten) and not has_hooks(module) and len(node.args) == 1
-        return plain and bool((module.start_dim, module.end_dim) == (1, -1))
-    if does(node) in (torch.flatten, "flatten"):
-        given = bound(node, flatten)
+    module, is_function = called_alone(traced, node, nn.Flatten), does(node) in (torch.flatten, "flatten")
+    if module is not None or is_function:
+        given = bound(node, flatten) if is_function else vars(module)
         return given is not None and (given["start_dim"], given["end_dim"]) == (1, -1)
     first, *sizes = node.args or (None,)
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
@@ -200,8 +199,7 @@ def exact_activation(traced: fx.GraphModule, node: fx.Node) -> ActivationArgumen
     module, before = called(traced, node), source(node)
     if not is_ours(traced, before) or (module is not None and (has_hooks(module) or len(node.args) != 1)):
         return None
-    in_place = getattr(module, "inplace", False) or node.kwargs.get("inplace") or True in node.args[1:]
-    in_place = in_place or str(getattr(node.target, "__name__", node.target)).endswith("_")
+    in_place = writes_in_place(node) if module is None else getattr(module, "inplace", False)
     return None if in_place and not may_be_written(traced, node, before) else found.argument
 
 

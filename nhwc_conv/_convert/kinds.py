@@ -16,10 +16,15 @@ class Kind(NamedTuple):
     dtype: torch.dtype
 
 
-def kind_of(model: nn.Module) -> Kind | None:
-    """That of all its parameters and buffers but integers, if they are of one."""
+def kinds_of(model: nn.Module) -> set[Kind]:
+    """Those of all its parameters and buffers but integers."""
     tensors = itertools.chain(model.parameters(), model.buffers())
-    kinds = {Kind(t.device, t.dtype) for t in tensors if t.is_floating_point()}
+    return {Kind(t.device, t.dtype) for t in tensors if t.is_floating_point()}
+
+
+def kind_of(model: nn.Module) -> Kind | None:
+    """The only one of these."""
+    kinds = kinds_of(model)
     return kinds.pop() if len(kinds) == 1 else None
 
 

@@ -74,7 +74,7 @@ def forward_same(self: Any, input: Tensor) -> Tensor:
     return drop_in.conv2d_nchw(input, self.weight, self.bias, *steps, self.algorithm)
 
 
-def layer_with_same_padding(module: torch.nn.Module) -> torch.nn.Module | None:
+def layer_with_same_padding(module: torch.nn.Module) -> torch.nn.Module:
     """A plain layer for one whose class `pads_same`."""
     layer = shallow_copy(module, drop_in.Conv2d)
     layer.algorithm, layer.padding, layer.padding_mode = "auto", "same", "zeros"

@@ -10,8 +10,7 @@ from torch import fx, nn
 
 from .._geometry import as_pair
 from ..nn.pooling import AveragePool, MaxPool
-from .graph import bound, called, let_do, source
-from .tracing import computes_as, has_hooks
+from .graph import bound, called_alone, does, let_do, source
 
 
 def use_pooling_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
@@ -24,15 +23,12 @@ def use_pooling_layer(traced: fx.GraphModule, node: fx.Node) -> bool:
 
 def pooling_of(traced: fx.GraphModule, node: fx.Node) -> dict[str, Any] | None:
     """The arguments of what a node computes if that is pooling by windows alone."""
-    module = called(traced, node)
-    if isinstance(module, (nn.MaxPool2d, nn.AvgPool2d)):
-        alone = computes_as(module, nn.MaxPool2d, nn.AvgPool2d) and not has_hooks(module)
-        return vars(module) if alone and len(node.args) == 1 else None
-    if node.op != "call_function":
-        return None
-    if node.target in (F.max_pool2d, torch.max_pool2d):
+    module = called_alone(traced, node, nn.MaxPool2d, nn.AvgPool2d)
+    if module is not None:
+        return vars(module)
+    if does(node) in (F.max_pool2d, torch.max_pool2d):
         return bound(node, max_pool2d)
-    return bound(node, avg_pool2d) if node.target is F.avg_pool2d else None
+    return bound(node, avg_pool2d) if does(node) is F.avg_pool2d else None
 
 
 def max_pool2d(

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from ..nn.images import Resizing
-from .graph import bound, called, does, is_size, sized, source
-from .tracing import computes_as, has_hooks
+from .graph import bound, called_alone, does, is_size, sized, source
 
 HEIGHT_AND_WIDTH = slice(2, None), slice(-2, None), slice(2, 4)
 
@@ -38,10 +37,8 @@ def resizing_of(traced: fx.GraphModule, node: fx.Node) -> tuple[Any, ...] | None
 
 def arguments_of(traced: fx.GraphModule, node: fx.Node) -> dict[str, Any] | None:
     """Those of F.interpolate, if a node does what that does."""
-    module = called(traced, node)
-    if isinstance(module, nn.Upsample):
-        if not computes_as(module, nn.Upsample) or has_hooks(module) or len(node.args) != 1:
-            return None
+    module = called_alone(traced, node, nn.Upsample)
+    if module is not None:
         return {**vars(module), "input": node.args[0], "antialias": False}
     return bound(node, F.interpolate) if does(node) is F.interpolate else None
 

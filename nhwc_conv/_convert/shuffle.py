@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from ..nn.images import ChannelShuffle
-from .graph import bound, called, does, is_size
-from .tracing import computes_as, has_hooks
+from .graph import bound, called_alone, does, is_size
 
 VIEWS = "view", "reshape"
 TRANSPOSITIONS: tuple[Any, ...] = (torch.transpose, torch.swapaxes, "transpose", "swapaxes")
@@ -37,13 +36,10 @@ def name_shuffles(traced: fx.GraphModule) -> None:
 
 def shuffle_of(traced: fx.GraphModule, node: fx.Node) -> ChannelShuffle | None:
     """The layer that does what a node does, if that is a shuffle."""
-    module = called(traced, node)
-    if isinstance(module, nn.ChannelShuffle):
-        alone = computes_as(module, nn.ChannelShuffle) and not has_hooks(module) and len(node.args) == 1
-        groups = module.groups if alone else None
-    else:
-        is_shuffle = does(node) in (torch.channel_shuffle, F.channel_shuffle)
-        groups = (bound(node, channel_shuffle) or {}).get("groups") if is_shuffle else None
+    module = called_alone(traced, node, nn.ChannelShuffle)
+    is_shuffle = does(node) in (torch.channel_shuffle, F.channel_shuffle)
+    given = vars(module) if module is not None else bound(node, channel_shuffle) if is_shuffle else None
+    groups = (given or {}).get("groups")
     return ChannelShuffle(groups) if type(groups) is int else None
 
 

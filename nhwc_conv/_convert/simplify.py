@@ -87,6 +87,7 @@ class Simplifier:
             return None
         if has_hooks(model) or "forward" in vars(model):
             return None
+        layer: nn.Module | None
         if pads_same(cls):
             how, layer = how_taken(model), layer_with_same_padding(model)
         else:

@@ -9,7 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from .._geometry import as_ints, check_dense, forward_geometry, op_geometry, padding_argument, texts
+from .._geometry import (
+    SAME,
+    as_ints,
+    check_dense,
+    forward_geometry,
+    op_geometry,
+    padding_argument,
+    same_sides,
+    texts,
+)  # fmt: skip
 from .._ops import convolve, is_recordable, nchw, ops
 from .._ops.finish import NOTHING, Finish
 from .._ops.finished import Call, convolve_and_finish
@@ -232,12 +241,9 @@ class SamePadded(torch.nn.Conv2d):
     """torch.nn.Conv2d whose padding "same" is TensorFlow's at every stride: torch has it at stride 1 alone."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        sides: list[int] = []
         steps = zip(input.shape[-2:], self.kernel_size, self.stride, self.dilation, strict=True)
-        for size, kernel, stride, dilation in reversed(list(steps)):
-            missing = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-            sides += [missing // 2, missing - missing // 2]
-        return F.conv2d(F.pad(input, sides), weight, bias, self.stride, 0, self.dilation, self.groups)
+        h, w = (same_sides(*axis, SAME) for axis in steps)
+        return F.conv2d(F.pad(input, (*w, *h)), weight, bias, self.stride, 0, self.dilation, self.groups)
 
 
 def as_torch(layer: torch.nn.Module, cls: type[M]) -> M:

@@ -32,7 +32,7 @@ IMAGE_OTHERS = (
 OTHERS = *IMAGE_OTHERS, Flattening
 IMAGE_LAYERS = *IMAGE_CONVOLUTIONS, *IMAGE_OTHERS  # whose results are images
 LAYERS = *CONVOLUTIONS, *OTHERS
-VIEWS = SomeChannels.kind, Flattening.kind
+VIEW_KINDS = SomeChannels.kind, Flattening.kind
 LINEAR = 1 << 13  # of `kind`: csrc/binding/program.cpp
 
 # Of what an encoding was made, besides the parameters of the layers.
@@ -178,7 +178,7 @@ class Program(HoldsPacked):
         """The last arguments of the op: csrc/binding/program.cpp."""
         whole = list(range(self.inputs))  # the tensor whose memory a place has
         for places, values in zip(self.steps, state, strict=True):
-            whole.append(whole[places[0]] if values[0] in VIEWS else len(whole))
+            whole.append(whole[places[0]] if values[0] in VIEW_KINDS else len(whole))
         kept = {whole[self.inputs + output] for output in self.outputs}
         homes = self._homes(state, kept)
         whole = [homes.of.get(place, (place, 0))[0] for place in whole]
