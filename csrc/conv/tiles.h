@@ -68,8 +68,7 @@ template <class A> int64_t rows_together(int64_t apart) {
   return (kCacheWays - 1) * cache_sets(apart * static_cast<int64_t>(sizeof(A)));
 }
 
-// Whose tiles these are. A weight gradient's narrow tiles are no taller than its widest, and where there are several,
-// none is wider than kGradientColumnsBytes.
+// Whose tiles these are. Where a weight gradient has several, none is wider than kGradientColumnsBytes.
 enum class TilesOf { outputs, weight_gradient };
 
 // The estimated cycles of tiles of `run` rows, of so many at most, of a family's width. A step of the reduction in a
@@ -109,8 +108,7 @@ ColumnTiles choose_columns(const Arithmetic<A>& kernels, int64_t columns, int64_
     const int64_t width_bytes = candidate.widest() * static_cast<int64_t>(sizeof(A));
     if (gradient && candidate.tiles > 1 && width_bytes > kGradientColumnsBytes) continue;
     const auto cost_of = [&](int64_t vectors) {
-      return cycles_of_run(kernels, run, (gradient ? family : family_of(kernels, lanes, vectors)).most_rows(run),
-                           vectors, whose);
+      return cycles_of_run(kernels, run, family_of(kernels, lanes, vectors).most_rows(run), vectors, whose);
     };
     // Tiles have two widths. Adding them up one by one would not end for more columns than any memory holds.
     const int64_t narrow = total / candidate.tiles, wider = total % candidate.tiles;

@@ -144,16 +144,16 @@ constexpr int64_t kWinogradPartRows = 64, kWinogradPartColumns = 128;
 // Transforms of one input and one output channel of a patch, in products of one and the other.
 constexpr int64_t kInputTransformCost = 300, kGradientTransformCost = 200;
 
-// Weight gradients stage an operand where so many tiles read it: that costs less than reading rows that stand far
-// apart, each on a page of its own, or many in one cache set. Not for one tap in a large second-level cache.
-constexpr int64_t kManyTiles = 4, kLargeCacheBytes = 2 * kMegabyte;
-// Channels staged together: few rows, which are read again for every kernel position only; columns enough that staging
-// the rows anew for each lot of them is little work beside their products.
-constexpr int64_t kStagedRows = 64, kStagedColumns = 256;
+// Weight gradients stage an operand that is read so often: that costs less than reading rows that stand far apart, each
+// on a page of its own, or many in one cache set. For one tap, pixels that stand closer than half a page (in a large
+// second-level cache, than a page) have to be read more often. A tile of columns stays in the first-level cache for the
+// tiles of a part: so many of them count as one.
+constexpr int64_t kManyReads = 4, kVeryManyReads = 10, kNearReads = 4, kLargeCacheBytes = 2 * kMegabyte;
+// Rows of a part, which are read again for every kernel position only; and columns that are staged together, so many
+// that staging the rows anew for each lot of them is little work beside their products.
+constexpr int64_t kPartRows = 64, kStagedColumns = 256;
 // Channels, and rows of channels and taps, whose sums are finished together: they are runs of the result.
 constexpr int64_t kFinishedChannels = 16, kFinishedRows = 64;
-// Products of an element of a block, so few that several tiles of columns are one call.
-constexpr int64_t kFewProducts = 16;
 // Products and bytes of the least passes that threads share: they take six to fifteen microseconds. To begin and to end
 // with two threads takes two, and ten where others use the cores.
 constexpr double kSharedWork = 256e3;

@@ -83,7 +83,7 @@ template <class S, class A> class WeightGradient {
   // All of them, before the first is finished.
   bool makes_sums_apart() const {
     const DenseGradientPlan* dense = std::get_if<DenseGradientPlan>(&plan_);
-    return !result_.holds_sums() && !(dense && dense->finished_tiles > 0);
+    return !result_.holds_sums() && !(dense && dense->finishes_parts);
   }
 
   Operands o_;

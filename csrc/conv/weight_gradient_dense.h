@@ -22,7 +22,7 @@ template <class S, class A> class DenseWeightGradient {
       const Range tiles = share_of(plan_.columns.tiles, share % shares.columns, shares.columns);
       const Range units = share_of(row_units(), share / shares.columns, shares.rows);
       if (tiles.empty() || units.empty()) return;
-      plan_.finished_tiles > 0 ? run_finished(tiles, units, scratch) : run_share(tiles, units, blocks, dw, scratch);
+      plan_.finishes_parts ? run_finished(tiles, units, scratch) : run_share(tiles, units, blocks, dw, scratch);
     };
     add_partial_sums(o_, plan_, parallel, shares.columns * shares.rows, plan_.blocks(o_.g), total, workspace, sum);
     if (plan_.swapped()) swap_back(parallel, total);
@@ -40,12 +40,10 @@ template <class S, class A> class DenseWeightGradient {
   };
 
   int64_t taps_across() const { return plan_.merges_taps ? 1 : o_.g.w.kernel; }
-  // Tiles of rows that are finished together, of a group.
-  int64_t finished_units() const { return ceil_div(plan_.row_tiles, plan_.finished_tiles); }
-  // What shares are cut of: tiles of rows of one tap, or those with all their taps.
+  // What shares are cut of: parts of rows of one tap, or those with all their taps.
   int64_t row_units() const {
-    if (plan_.finished_tiles > 0) return o_.g.groups * finished_units();
-    return o_.g.groups * plan_.row_tiles * o_.g.h.kernel * taps_across();
+    const int64_t parts = o_.g.groups * plan_.row_parts;
+    return plan_.finishes_parts ? parts : parts * o_.g.h.kernel * taps_across();
   }
 
   // As many shares as threads need, besides partial sums. Of rows, while there are enough: what a thread writes is then
@@ -70,11 +68,11 @@ template <class S, class A> class DenseWeightGradient {
   // Units whose rows read the same staged pixels are neighbours, so that these are staged once a block: the same
   // channels for all kernel rows, or all channels for one kernel row.
   GradientRows rows_of(int64_t unit) const {
-    const int64_t across = taps_across(), KH = o_.g.h.kernel, tiles = plan_.row_tiles;
-    const int64_t index = unit / across % (KH * tiles);
-    const int64_t row_tile = plan_.by_kernel_row ? index % tiles : index / KH;
-    const int64_t i = plan_.by_kernel_row ? index / tiles : index % KH;
-    return {unit / across / KH / tiles, row_tile, i, unit % across, plan_.rows_of(row_tile)};
+    const int64_t across = taps_across(), KH = o_.g.h.kernel, parts = plan_.row_parts;
+    const int64_t index = unit / across % (KH * parts);
+    const int64_t part = plan_.by_kernel_row ? index % parts : index / KH;
+    const int64_t i = plan_.by_kernel_row ? index / parts : index % KH;
+    return {unit / across / KH / parts, part, i, unit % across, plan_.rows_of(part)};
   }
 
   void run_share(Range tiles, Range units, Range blocks, A* dw, A* scratch) const {
@@ -89,20 +87,16 @@ template <class S, class A> class DenseWeightGradient {
 
   // The only block.
   void run_finished(Range tiles, Range units, A* scratch) const {
-    const int64_t taps = o_.g.taps(), of_group = finished_units();
+    const int64_t taps = o_.g.taps();
     const Range columns = plan_.columns.of(tiles);
     Block block = stage_.block(0, tiles, scratch);
     A* const room = scratch + plan_.by_rows.elements + plan_.by_columns.elements;
     for (int64_t unit = units.begin; unit < units.end; ++unit) {
-      const int64_t group = unit / of_group;
-      const Range row_tiles = share_of(plan_.row_tiles, unit % of_group, of_group);
-      const Range channels = {plan_.rows_of(row_tiles.begin).begin, plan_.rows_of(row_tiles.end - 1).end};
-      const Range outputs = outputs_of(o_.g, group, columns);
+      const Range channels = plan_.rows_of(unit % plan_.row_parts);
+      const Range outputs = outputs_of(o_.g, unit / plan_.row_parts, columns);
       Sums sums = {nullptr, columns.size(), taps * columns.size()};
       sums.data = room - channels.begin * sums.channel - outputs.begin;
-      const Range parts = {(group * plan_.row_tiles + row_tiles.begin) * taps,
-                           (group * plan_.row_tiles + row_tiles.end) * taps};
-      for (int64_t part = parts.begin; part < parts.end; ++part) add(block, rows_of(part), sums, Mode::fresh);
+      for (int64_t tap = 0; tap < taps; ++tap) add(block, rows_of(unit * taps + tap), sums, Mode::fresh);
       result_.finish(o_, room, sums.tap, sums.channel, channels, outputs);
     }
   }
@@ -137,9 +131,9 @@ template <class S, class A> class DenseWeightGradient {
     };
     if (ys.empty() || xs.empty()) {
       if (mode == Mode::add) return;
-      stage_.each_tile(block, [&](Range columns, const ImageView<const A>&, int64_t tiles) {
+      stage_.each_tile(block, [&](int64_t, Range columns, const ImageView<const A>&) {
         for (int64_t m = 0; m < rows.range.size(); ++m) {
-          std::memset(sums_of(columns.begin) + m * c_m, 0, tiles * columns.size() * sizeof(A));
+          std::memset(sums_of(columns.begin) + m * c_m, 0, columns.size() * sizeof(A));
         }
       });
       return;
@@ -149,21 +143,29 @@ template <class S, class A> class DenseWeightGradient {
     };
     const ImageView<const A>& left = block.rows;
     TileArgs<A> args = {};
-    args.set_a(first_pixel(by_rows, left) + row, 1, left.n, by_rows.h.stride * left.h, by_rows.w.stride * left.w);
     args.mode = mode;
     args.c_m = c_m;
-    stage_.each_tile(block, [&](Range columns, const ImageView<const A>& right, int64_t tiles) {
+    const A* const first = first_pixel(by_rows, left) + row;
+    stage_.each_tile(block, [&](int64_t tile, Range columns, const ImageView<const A>& right) {
       const int64_t column = rows.group * by_columns.channels + columns.begin;
+      args.set_a(first, 1, left.n, by_rows.h.stride * left.h, by_rows.w.stride * left.w);
       args.set_b(first_pixel(by_columns, right) + column, right.n, by_columns.h.stride * right.h,
                  by_columns.w.stride * right.w);
       args.set_sums(block.images.size(), ys.size(), xs.size());
       join_loops(args);
       args.c = sums_of(columns.begin);
       args.columns = columns.size();
-      args.set_tiles(tiles, 0, args.columns, args.columns);
-      ask(args, block);
-      const int64_t vectors = ceil_div(args.columns, plan_.columns.lanes);
-      family_of<A>(o_.kernels, plan_.columns.lanes, vectors).columns_of_a[rows.range.size() - 1](args);
+      const TileFamily<A>& family = family_of(o_.kernels, plan_.columns, tile);
+      const int64_t height = family.most_rows(rows.range.size()), rest = rows.range.size() % height;
+      const auto multiply = [&](int64_t tiles, int64_t height) {
+        args.set_tiles(tiles, height, height * c_m);
+        ask(args, block);
+        family.columns_of_a[height - 1](args);
+        args.a += tiles * height;
+        args.c += tiles * height * c_m;
+      };
+      if (rows.range.size() >= height) multiply(rows.range.size() / height, height);
+      if (rest > 0) multiply(1, rest);
     });
   }
 
@@ -173,16 +175,15 @@ template <class S, class A> class DenseWeightGradient {
     if (args.J == 1 && args.a_i == args.K * args.a_k && args.b_i == args.K * args.b_k) args.K *= args.I, args.I = 1;
   }
 
-  // A line at each step of the reduction.
+  // A line at each step of the reduction. What tiles of one call ask for is a_t apart.
   void ask(TileArgs<A>& args, Block& block) const {
     args.set_ahead(nullptr, 0, 0, 0);
     for (typename Block::Ahead& ahead : block.ahead) {
       if (ahead.elements <= 0) continue;
-      const int64_t line = o_.kernels.machine.line / sizeof(A);
-      const int64_t lines = args.I * args.J * args.K * line;
-      args.set_ahead(in_place<A>(ahead.from), args.J * args.K * line, args.K * line, line);
-      ahead.from += lines;
-      ahead.elements -= lines;
+      const int64_t line = o_.kernels.machine.line / sizeof(A), step = max(line, args.tiles * args.a_t);
+      args.set_ahead(in_place<A>(ahead.from), args.J * args.K * step, args.K * step, step);
+      ahead.from += args.I * args.J * args.K * step;
+      ahead.elements -= args.I * args.J * args.K * step;
       return;
     }
   }

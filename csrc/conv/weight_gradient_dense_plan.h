@@ -29,21 +29,24 @@ struct DenseGradientPlan : PlanMemory {
   ColumnTiles columns;
   int rows;                     // of a tile, at most
   int64_t all_rows, row_tiles;  // of one kernel row, or of one tap
+  // Tiles of rows by parts: a tile of columns, which stays in the first-level cache, meets all of a part in one call.
+  int64_t row_parts;
   // Output pixels summed in registers before they are added to the gradient: a part of an image, or some whole ones.
   int64_t block_images, block_height, block_width;
   int64_t partials;  // sums over parts of the batch
-  // What is staged of a block: on the side of a tile's rows, the channels of so many tiles of rows together; on the
-  // other, tile by tile of columns, those of one of column_shares.
-  int64_t staged_row_tiles, column_shares;
-  bool by_kernel_row;  // of x: what one kernel row reads, else what all do
-  // If not zero, sums are finished, from the scratch, as soon as all taps of so many tiles of rows have theirs.
-  int64_t finished_tiles;
+  // What is staged of a block: on the side of a tile's rows, the channels of a part; on the other, tile by tile of
+  // columns, those of one of column_shares.
+  int64_t column_shares;
+  bool by_kernel_row;   // of x: what one kernel row reads, else what all do
+  bool finishes_parts;  // sums are finished, from the scratch, as soon as all taps of a part have theirs
 
   bool swapped() const { return by_columns.is_x; }
   int64_t block_pixels() const { return block_images * block_height * block_width; }
-  // Whether tiles of columns make so few products that one call computes several.
-  bool joins_columns() const { return !by_columns.staged && block_pixels() <= kFewProducts; }
-  Range rows_of(int64_t row_tile) const { return share_of(all_rows, row_tile, row_tiles); }
+  Range rows_of(int64_t part) const {
+    const Range tiles = share_of(row_tiles, part, row_parts);
+    return {tiles.begin * rows, min(tiles.end * rows, all_rows)};
+  }
+  int64_t most_rows_of_part() const { return ceil_div(row_tiles, max(row_parts, 1)) * rows; }
   int64_t blocks_down(const ConvGeometry& g) const { return ceil_div(g.h.output, block_height); }
   int64_t blocks_across(const ConvGeometry& g) const { return ceil_div(g.w.output, block_width); }
   int64_t image_blocks(const ConvGeometry& g) const { return ceil_div(g.N, block_images); }
@@ -101,19 +104,19 @@ template <class S, class A> void choose_gradient_staging(const GradientOperands<
   const Machine& machine = o.kernels.machine;
   const int64_t size = sizeof(A), taps = g.h.kernel * (plan.merges_taps ? 1 : g.w.kernel);
   GradientOperand &by_rows = plan.by_rows, &by_columns = plan.by_columns;
-  const auto stages = [&](const GradientOperand& operand, int64_t channels, int64_t tiles) {
+  const int64_t far_pixel = machine.second_level_cache < kLargeCacheBytes ? machine.page / 2 : machine.page;
+  const auto stages = [&](const GradientOperand& operand, int64_t channels, int64_t reads) {
     const ImageView<const S>& view = operand.tensor(o);
-    const bool far = plan.block_pixels() > kCacheWays &&
-                     (taps > 1 || machine.second_level_cache < kLargeCacheBytes || view.w * size >= machine.page);
-    return !can_view<A>(view) || (far && view.w > channels && taps * tiles >= kManyTiles);
+    if (!can_view<A>(view)) return true;
+    if (view.w <= channels || plan.block_pixels() <= kCacheWays) return false;
+    return taps * reads >= (taps > 1 || view.w * size >= far_pixel ? kManyReads : kVeryManyReads);
   };
-  const int64_t few_tiles = clamp(kStagedRows / plan.rows, 1, max(plan.row_tiles, 1));
-  const int64_t row_channels = min(few_tiles * plan.rows, by_rows.channels);
-  plan.staged_row_tiles = plan.merges_taps ? plan.row_tiles : few_tiles;
+  plan.row_parts = ceil_div(plan.row_tiles, plan.merges_taps ? max(plan.row_tiles, 1) : max(kPartRows / plan.rows, 1));
+  const int64_t row_channels = min(plan.most_rows_of_part(), by_rows.channels);
   // Merged taps are neighbours only where pixels are.
   by_rows.staged = stages(by_rows, row_channels, plan.columns.tiles) ||
                    (plan.merges_taps && by_rows.tensor(o).w != by_rows.channels);
-  by_columns.staged = stages(by_columns, min(plan.columns.widest(), plan.columns.columns), plan.row_tiles);
+  by_columns.staged = stages(by_columns, min(plan.columns.widest(), plan.columns.columns), plan.row_tiles / kNearReads);
   plan.column_shares = by_columns.staged ? max(ceil_div(plan.columns.columns, kStagedColumns), 1) : 1;
   // Rows between the taps of dilated kernels are not worth staging: kernel row by kernel row there are fewer.
   plan.by_kernel_row = g.h.reach(plan.block_height) > g.h.kernel * g.h.of_tap(0).reach(plan.block_height);
@@ -134,9 +137,10 @@ template <class S, class A> void choose_gradient_staging(const GradientOperands<
 inline void finish_from_scratch(const ConvGeometry& g, DenseGradientPlan& plan) {
   if (plan.blocks(g) != 1 || plan.partials != 1 || plan.merges_taps || plan.swapped() || plan.by_kernel_row) return;
   const int64_t channels = max(kFinishedChannels, ceil_div(kFinishedRows, g.taps()));
-  plan.finished_tiles = ceil_div(channels, plan.rows);
+  plan.finishes_parts = true;
+  plan.row_parts = max(plan.row_parts, ceil_div(plan.row_tiles, ceil_div(channels, plan.rows)));
   const int64_t columns = ceil_div(plan.columns.tiles, plan.column_shares) * plan.columns.widest();
-  plan.scratch_elements += plan.finished_tiles * plan.rows * g.taps() * min(columns, plan.columns.columns);
+  plan.scratch_elements += plan.most_rows_of_part() * g.taps() * min(columns, plan.columns.columns);
 }
 
 template <class S, class A> DenseGradientPlan make_dense_gradient_plan(const GradientOperands<S, A>& o) {

@@ -6,9 +6,9 @@
 
 namespace nhwc_conv {
 
-// Rows of tiles: of one kernel row (i), or of one tap (i, j), of one group.
+// A part of the rows: of one kernel row (i), or of one tap (i, j), of one group.
 struct GradientRows {
-  int64_t group, row_tile, i, j;
+  int64_t group, part, i, j;
   Range range;
 };
 
@@ -21,9 +21,9 @@ template <class S, class A> struct GradientBlock {
   };
   Range images, ys, xs, tiles;
   A* scratch;
-  // The rows' operand as it is now, and of which group, tiles of rows and kernel row it is if it is staged.
+  // The rows' operand as it is now, and of which group, part and kernel row it is if it is staged.
   ImageView<const A> rows = {};
-  int64_t group = -1, row_tiles = -1, kernel_row = -1;
+  int64_t group = -1, part = -1, kernel_row = -1;
   bool stages_columns = false;  // the columns' operand is still to be staged
   Ahead ahead[2] = {};          // the next block's pixels of each operand
 };
@@ -46,36 +46,29 @@ template <class S, class A> class GradientStage {
     const auto is_there = [&](const GradientOperand& operand) {
       return rows.group == block.group && (rows.i == block.kernel_row || !plan_.by_kernel_row || !operand.is_x);
     };
-    const int64_t row_tiles = rows.row_tile / plan_.staged_row_tiles;
-    const bool has_rows = is_there(plan_.by_rows) && row_tiles == block.row_tiles;
+    const bool has_rows = is_there(plan_.by_rows) && rows.part == block.part;
     if (!is_there(plan_.by_columns)) block.stages_columns = plan_.by_columns.staged;
     block.group = rows.group;
     block.kernel_row = rows.i;
-    block.row_tiles = row_tiles;
+    block.part = rows.part;
     if (!has_rows) read_rows(block);
   }
 
-  // Calls visit(columns, operand, tiles) for each tile of columns of the block's group, or for some of equal width that
-  // follow it: its channels, counted in the group, and the columns' operand, which is staged before the first visit.
+  // Calls visit(tile, columns, operand) for each tile of columns of the block's group: its channels, counted in the
+  // group, and the columns' operand, which is staged before the first visit.
   template <class Visit> void each_tile(Block& block, const Visit& visit) const {
     const GradientOperand& operand = plan_.by_columns;
     const ImageView<const A> images = from_image(in_place<A>(operand.tensor(o_)), block.images.begin);
     const int64_t before = block.group * operand.channels;
     Region part = pixels(block, operand, {});
     A* staged = block.scratch + plan_.by_rows.elements;
-    Range columns = {plan_.columns.begin(block.tiles.begin), 0};
+    Range columns = {0, plan_.columns.begin(block.tiles.begin)};
     for (int64_t tile = block.tiles.begin; tile < block.tiles.end; ++tile) {
-      columns.end = plan_.columns.end(tile);
+      columns = {columns.end, plan_.columns.end(tile)};
       part.channels = {before + columns.begin, before + columns.end};
       if (block.stages_columns) stage(operand, block, part, staged);
-      int64_t tiles = 1;
-      if (plan_.joins_columns()) {
-        while (tile + tiles < block.tiles.end && plan_.columns.size(tile + tiles) == columns.size()) ++tiles;
-      }
-      visit(columns, operand.staged ? staged_images(part, staged) : images, tiles);
-      staged += block.images.size() * part.elements();
-      tile += tiles - 1;
-      columns.begin = plan_.columns.end(tile);
+      visit(tile, columns, operand.staged ? staged_images(part, staged) : images);
+      if (operand.staged) staged += block.images.size() * part.elements();
     }
     block.stages_columns = false;
   }
@@ -110,10 +103,8 @@ template <class S, class A> class GradientStage {
       block.rows = from_image(in_place<A>(operand.tensor(o_)), block.images.begin);
       return;
     }
-    const int64_t first = block.row_tiles * plan_.staged_row_tiles, before = block.group * operand.channels;
-    const int64_t last = min(first + plan_.staged_row_tiles, plan_.row_tiles) - 1;
-    const Range some =
-        plan_.merges_taps ? Range{0, operand.channels} : Range{plan_.rows_of(first).begin, plan_.rows_of(last).end};
+    const int64_t before = block.group * operand.channels;
+    const Range some = plan_.merges_taps ? Range{0, operand.channels} : plan_.rows_of(block.part);
     const Region part = pixels(block, operand, {before + some.begin, before + some.end});
     stage(operand, block, part, block.scratch);
     block.rows = staged_images(part, block.scratch);
