@@ -152,12 +152,14 @@ template <class A> bool goes_in_few_rows(const ConvGeometry& g) { return g.N * i
 // Rows of outputs of such an item: twice as many as the rows of input that the next one reads again.
 inline int64_t few_rows(const ConvGeometry& g) { return max(kFewRows, 2 * (g.h.kernel - 1)); }
 
-// Whether images that come from memory are read in its order, row by row. Not where a column of tiles keeps in
+// Whether images that come from far are read in the order of memory, row by row. Not where a column of tiles keeps in
 // registers what the next tile reads again, nor where every row is read for many others.
 template <class A> bool reads_in_order(const Arithmetic<A>& kernels, const ConvGeometry& g) {
   const LanewiseFamily<A>& widest = kernels.lanewise[0];
   const bool rolls = widest.rows_of_rolling != widest.rows_of_many;
-  return groups_are_channels(g) && !rolls && g.taps() <= kOrderedTaps && pixel_bytes<A>(g) >= kOrderedPixelBytes;
+  const int64_t pixel = pixel_bytes<A>(g), far = pixel >= kLargePixelBytes ? kFarImageBytes : kAskedImageBytes;
+  if (rolls || !groups_are_channels(g) || g.N * image_bytes<A>(g) < far) return false;
+  return g.taps() <= kOrderedTaps && pixel >= kOrderedPixelBytes;
 }
 
 // Pixels of a row that tiles take for one: as few as fill whole vectors, where a pixel does not. Neighbouring outputs
@@ -227,8 +229,9 @@ LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry
   const bool planar = x.w == 1 && x.c != 1;
   choose_items<S, A>(g, x, planar, plan.layout.staged ? kLanewiseItemBytes : kReadOnceBytes, threads, plan);
   if (!plan.layout.staged && goes_in_few_rows<A>(g)) plan.item_height = min(plan.item_height, few_rows(g));
-  plan.asks_ahead = !plan.layout.staged && g.N * image_bytes<A>(g) >= kAskedImageBytes;
-  plan.by_rows = goes_by_rows<A>(g) || (plan.asks_ahead && reads_in_order(kernels, g));
+  plan.asks_ahead = !plan.layout.staged && pixel_bytes<A>(g) < kLargePixelBytes &&
+                    g.N * image_bytes<A>(g) >= kAskedImageBytes;
+  plan.by_rows = goes_by_rows<A>(g) || (!plan.layout.staged && reads_in_order(kernels, g));
   const int64_t taps = g.taps();
   const bool rows_collide = plan.grouped
                                 ? g.depth() > kCacheWays * cache_sets(g.O * static_cast<int64_t>(sizeof(A)))
