@@ -155,8 +155,7 @@ inline int64_t few_rows(const ConvGeometry& g) { return max(kFewRows, 2 * (g.h.k
 // Whether images that come from far are read in the order of memory, row by row. Not where a column of tiles keeps in
 // registers what the next tile reads again, nor where every row is read for many others.
 template <class A> bool reads_in_order(const Arithmetic<A>& kernels, const ConvGeometry& g) {
-  const LanewiseFamily<A>& widest = kernels.lanewise[0];
-  const bool rolls = widest.rows_of_rolling != widest.rows_of_many;
+  const bool rolls = kernels.lanewise[0].rows_of_rolling != kernels.lanewise[0].rows_of_many;
   const int64_t pixel = pixel_bytes<A>(g), far = pixel >= kLargePixelBytes ? kFarImageBytes : kAskedImageBytes;
   if (rolls || !groups_are_channels(g) || g.N * image_bytes<A>(g) < far) return false;
   return g.taps() <= kOrderedTaps && pixel >= kOrderedPixelBytes;
@@ -229,8 +228,8 @@ LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry
   const bool planar = x.w == 1 && x.c != 1;
   choose_items<S, A>(g, x, planar, plan.layout.staged ? kLanewiseItemBytes : kReadOnceBytes, threads, plan);
   if (!plan.layout.staged && goes_in_few_rows<A>(g)) plan.item_height = min(plan.item_height, few_rows(g));
-  plan.asks_ahead = !plan.layout.staged && pixel_bytes<A>(g) < kLargePixelBytes &&
-                    g.N * image_bytes<A>(g) >= kAskedImageBytes;
+  plan.asks_ahead =
+      !plan.layout.staged && pixel_bytes<A>(g) < kLargePixelBytes && g.N * image_bytes<A>(g) >= kAskedImageBytes;
   plan.by_rows = goes_by_rows<A>(g) || (!plan.layout.staged && reads_in_order(kernels, g));
   const int64_t taps = g.taps();
   const bool rows_collide = plan.grouped
