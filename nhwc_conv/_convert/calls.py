@@ -59,11 +59,16 @@ def leaves(result: Any) -> list[Any]:
 
 
 class Calls:
-    """The calls of every module while `model` computes `example`, as far as their arguments are constants."""
+    """The calls of every module while `model` computes `example`, as far as their arguments are constants.
+
+    Attributes:
+        dimensions: how many each argument of a module's forward that is a tensor has, if always as many.
+    """
 
     def __init__(self, model: nn.Module, example: Any) -> None:
         self.model, self.arguments = model, arguments_of(example)
         self.constants: dict[nn.Module, Constants | None] = {}
+        self.dimensions: dict[nn.Module, dict[str, int]] = {}
         self.kind = kind_of(model)
         self.autocast = context()["autocast"]
         self.under_autocast: set[nn.Module] = set()
@@ -87,6 +92,9 @@ class Calls:
         numbers = {name: value for name, value in left_out.items() if isinstance(value, int | float | str)}
         if self.constants.setdefault(module, (nothing, numbers)) != (nothing, numbers):
             self.constants[module] = None
+        dimensions = {name: value.dim() for name, value in given.items() if isinstance(value, torch.Tensor)}
+        if self.dimensions.setdefault(module, dimensions) != dimensions:
+            self.dimensions[module] = {}
         if context()["autocast"] != self.autocast:
             self.under_autocast.add(module)
 

@@ -193,7 +193,7 @@ def fold_scales(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> No
             if not isinstance(scale, nn.Parameter) or not can_be_scaled(traced, node, before, scale):
                 continue
             if isinstance(layer, FusedLinear):
-                put(traced, before, scaled(layer, scale))
+                put(traced, before, linear_with(layer, scale.detach().double(), None))
             else:
                 factor = scale.detach().flatten()
                 none, unit = torch.zeros_like(factor), torch.ones_like(factor)
@@ -218,14 +218,13 @@ def can_be_scaled(traced: fx.GraphModule, node: fx.Node, before: Any, scale: Ten
     )
 
 
-def scaled(layer: FusedLinear, scale: Tensor) -> FusedLinear:
+def linear_with(layer: FusedLinear, factor: Tensor, added: Tensor | None) -> FusedLinear:
+    """The layer that computes layer(x) * factor + added."""
     made = shallow_copy(layer, FusedLinear)
-    exact = scale.detach().double()
-    for name, factor in (("weight", exact[:, None]), ("bias", exact)):
-        old = layer._parameters[name]
-        if old is not None:
-            value = (old.detach().double() * factor).to(old.dtype)
-            setattr(made, name, nn.Parameter(value, requires_grad=old.requires_grad))
+    weight, bias = in_double(layer.weight, layer.bias)
+    if bias is not None:
+        bias = bias * factor if added is None else bias * factor + added
+    set_parameters(made, layer, weight * factor[:, None], added if bias is None else bias)
     return made
 
 
@@ -282,8 +281,9 @@ def with_parameters(conv: Any, weight: Tensor, bias: Tensor) -> nn.Module:
     return layer.eval()
 
 
-def set_parameters(layer: nn.Module, conv: nn.Module, weight: Tensor, bias: Tensor) -> None:
+def set_parameters(layer: nn.Module, conv: nn.Module, weight: Tensor, bias: Tensor | None) -> None:
     """New ones, of the dtype of those of `conv`."""
     old: Any = conv.weight
     for name, tensor in (("weight", weight), ("bias", bias)):
-        setattr(layer, name, nn.Parameter(tensor.detach().to(old.dtype), requires_grad=old.requires_grad))
+        if tensor is not None:
+            setattr(layer, name, nn.Parameter(tensor.detach().to(old.dtype), requires_grad=old.requires_grad))

@@ -29,6 +29,7 @@ from .own import layer_with_same_padding, pads_same
 from .pooling import use_pooling_layer
 from .programs import join_convolutions
 from .report import ConvertReport
+from .rows import fold_rows
 from .shuffle import name_shuffles
 from .tracing import Tracer, computes_as, has_hooks, traced
 from .written_out import name_activations
@@ -119,6 +120,7 @@ class Simplifier:
         prefix, found = path + "." if path else "", ConvertReport()
         for target in dict.fromkeys(n.target for n in graph.graph.nodes if n.op == "call_module"):
             graph.set_submodule(target, self(graph.get_submodule(target), prefix + target))
+        fold_rows(graph, found, prefix, calls.dimensions, calls.dimensions.get(model, {}))
         simplify(graph, found, prefix, self.memory and not path)
         self.found.update(found)
         return graph

@@ -1,0 +1,98 @@
+"""BatchNorm1d folded into the nn.Linear before it, where it is of rows of numbers: of samples, or of tokens.
+
+Of three dimensions it would be over the second, which are no results of the layer. A graph does not tell how many there
+are: it is asserted that its inputs have as many as those of the example.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..nn.linear import FusedLinear
+from .fold import Norm, linear_with, norm_of
+from .graph import called, called_alone, does, is_read, name_in_model, put, reads_kind, replace, source
+from .memory import call
+from .report import ConvertReport
+
+FLATTENINGS: tuple[Any, ...] = (torch.flatten, "flatten")
+RESTORATIONS = "reshape_as", "view_as"
+
+
+def fold_rows(
+    traced: fx.GraphModule,
+    found: ConvertReport,
+    prefix: str,
+    dimensions: dict[nn.Module, dict[str, int]],
+    inputs: dict[str, int],
+) -> None:
+    """Gives the scale and shift of every BatchNorm1d of matrices to the linear layer whose results it alone gets.
+
+    `dimensions`: of the arguments of modules; `inputs`: of those of the graph.
+    """
+    any_folded = False
+    for node in list(traced.graph.nodes):
+        module, before = called(traced, node), source(node)
+        if not isinstance(module, nn.BatchNorm1d) or dimensions.get(module) != {"input": 2} or not inputs:
+            continue
+        rows = before if is_flattened(before) else None
+        linear = before if rows is None else source(rows)
+        norm, layer = norm_of(traced, node), called_alone(traced, linear, FusedLinear)
+        if not isinstance(norm, Norm) or layer is None or not is_alone(traced, linear, rows, node):
+            continue
+        if layer.activation is not None or layer.weight.dtype != norm.var.dtype:
+            continue
+        found.folded[name_in_model(node, prefix)] = prefix + linear.target
+        put(traced, linear, linear_with(layer, *norm.line()))
+        replace(traced, node, before)
+        for user in list(rows.users) if rows is not None else ():
+            if restores(user, linear):
+                replace(traced, user, linear)
+        if rows is not None and not rows.users:
+            traced.graph.erase_node(rows)
+        any_folded = True
+    if any_folded:
+        assert_dimensions(traced, inputs)
+
+
+def is_flattened(node: Any) -> bool:
+    """Whether a node makes a matrix of what has three dimensions."""
+    is_flat = isinstance(node, fx.Node) and does(node) in FLATTENINGS
+    return is_flat and node.args[1:] == (0, 1) and not node.kwargs
+
+
+def restores(node: fx.Node, linear: fx.Node) -> bool:
+    """Whether a node gives rows the size of what a linear layer returned."""
+    return does(node) in RESTORATIONS and node.args[1:] == (linear,)
+
+
+def is_alone(traced: fx.GraphModule, linear: fx.Node, rows: fx.Node | None, norm: fx.Node) -> bool:
+    """Whether the results of a linear layer go to a BatchNorm alone."""
+    ends = [user for user in (linear if rows is None else rows).users if not reads_kind(user)]
+    others = [
+        user
+        for user in linear.users
+        if user not in (rows, norm) and not restores(user, linear) and not reads_kind(user)
+    ]
+    return ends == [norm] and not others and not is_read(traced, str(linear.target))
+
+
+def assert_dimensions(traced: fx.GraphModule, inputs: dict[str, int]) -> None:
+    """Lets a graph refuse inputs of more or fewer dimensions than the example's."""
+    placeholders = traced.graph.find_nodes(op="placeholder")
+    with traced.graph.inserting_after(placeholders[-1]):
+        for node in placeholders:
+            if str(node.target) in inputs:
+                call(traced, check_dimensions, node, inputs[str(node.target)])
+
+
+@fx.wrap
+def check_dimensions(value: Any, expected: int) -> None:
+    """ValueError: a tensor of another number of dimensions."""
+    if isinstance(value, Tensor) and value.dim() != expected:
+        raise ValueError(
+            f"expected a tensor of {expected} dimensions, as in the example that this model was converted for, but "
+            f"got one of {value.dim()}: convert it again"
+        )
