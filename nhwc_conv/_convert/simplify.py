@@ -24,6 +24,7 @@ from .graph import remove_idle, remove_unread
 from .images import use_image_layer
 from .kinds import assert_kind
 from .layers import layer_of_ours
+from .lengths import sum_squares
 from .memory import keep_channels_last
 from .own import layer_with_same_padding, pads_same
 from .pooling import use_pooling_layer
@@ -138,6 +139,7 @@ def simplify(graph: fx.GraphModule, found: ConvertReport, prefix: str = "", memo
     fold_scales(graph, found, prefix)
     use_depthwise_layers(graph)
     name_activations(graph)
+    sum_squares(graph)
     fuse_finishes(graph, found, prefix)
     fold_affine(graph, found, prefix)
     for node in list(graph.graph.nodes):
