@@ -39,7 +39,7 @@ def explain(
             layers above all), "direct" (of weight gradients: products over output pixels), or "zero" (an input
             gradient that no output pixel reaches; then nothing else is told);
         `runner`: what computes, a file of csrc/conv: "view", "panel", "pieces", "stream", "planes", "lanewise",
-            "winograd", "weight_gradient_dense", "weight_gradient_lanewise" or "weight_gradient_winograd";
+            "winograd", or "weight_gradient_" and "dense", "stream", "lanewise" or "winograd";
         `instruction_set`;
         `source`: "view" (the input is read where it lies), or how it is copied, a part at a time: in "pixels"
             (channels of a group as neighbours), "fields" (receptive fields, the rows of the im2col matrix), "planes"

@@ -197,6 +197,9 @@ STREAM = [
     Case("stream_patch", (1, 4, 4, 24), (4, 4, 24, 41), bias=True),
     Case("stream_strided", (1, 1, 11, 20), (1, 3, 20, 90), stride=(1, 4)),
     Case("stream_groups", (1, 1, 2, 40), (1, 1, 20, 100), groups=2, bias=True),
+    Case("streamed_gradient", (5, 1, 1, 135), (1, 1, 135, 141), bias=True),
+    Case("streamed_gradient_strided", (1, 3, 11, 131), (1, 1, 131, 150), stride=(3, 2)),
+    Case("streamed_gradient_padded", (1, 1, 6, 133), (1, 1, 133, 130), padding=(0, 1)),
 ]
 
 CASES = [

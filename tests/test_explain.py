@@ -41,14 +41,14 @@ RUNNERS = {
     "lanewise": ((1, 14, 14, 32), (3, 3, 1, 32), dict(groups=32)),
     "winograd": ((1, 56, 56, 64), (3, 3, 64, 64), dict(padding=1)),
     "weight_gradient_dense": ((1, 32, 32, 8), (3, 3, 8, 16), dict(direction="weight_gradient")),
+    "weight_gradient_stream": ((8, 1, 1, 9), (1, 1, 9, 150), dict(direction="weight_gradient")),
     "weight_gradient_lanewise": ((1, 9, 9, 32), (3, 3, 1, 32), dict(groups=32, direction="weight_gradient")),
     "weight_gradient_winograd": ((1, 56, 56, 64), (3, 3, 64, 64), dict(direction="weight_gradient")),
 }
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_the_runner_is_a_file_of_conv(runner, isa):
-    """Where a result is made, for whoever finds it wrong."""
+def test_the_runner_is_a_file_of_conv(runner, isa):  # where a result is made, for whoever finds it wrong
     x, w, arguments = RUNNERS[runner]
     assert nhwc_conv.explain(x, w, **arguments)["runner"] == runner
     assert (ROOT / f"csrc/conv/{runner}.h").is_file()

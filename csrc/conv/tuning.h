@@ -152,6 +152,8 @@ constexpr int64_t kManyReads = 4, kVeryManyReads = 10, kNearReads = 4, kLargeCac
 // Rows of a part, which are read again for every kernel position only; and columns that are staged together, so many
 // that staging the rows anew for each lot of them is little work beside their products.
 constexpr int64_t kPartRows = 64, kStagedColumns = 256;
+// Pixels so few that the gradient is made row by row, and bytes of a row that is long enough for a call.
+constexpr int64_t kStreamedPixels = 16, kLongRowBytes = 512;
 // Channels, and rows of channels and taps, whose sums are finished together: they are runs of the result.
 constexpr int64_t kFinishedChannels = 16, kFinishedRows = 64;
 // Products and bytes of the least passes that threads share: they take six to fifteen microseconds. To begin and to end

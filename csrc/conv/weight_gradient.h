@@ -6,6 +6,7 @@
 #include "weight_gradient_dense.h"
 #include "weight_gradient_lanewise.h"
 #include "weight_gradient_result.h"
+#include "weight_gradient_stream.h"
 #include "weight_gradient_winograd.h"
 
 namespace nhwc_conv {
@@ -43,6 +44,10 @@ template <class S, class A> class WeightGradient {
       plan_ = make_lanewise_gradient_plan(o_);
       return;
     }
+    if (takes_stream(o_, dw)) {
+      plan_ = make_stream_gradient_plan(o_, dw);
+      return;
+    }
     DenseGradientPlan plan = make_dense_gradient_plan(o_);
     o_.taps_inside = o_.taps_inside && !plan.merges_taps && !plan.swapped();
     if (!dw.holds_sums()) finish_from_scratch(o_.g, plan);
@@ -73,6 +78,7 @@ template <class S, class A> class WeightGradient {
   DenseWeightGradient<S, A> runner_of(const DenseGradientPlan& plan, const Operands& o) const {
     return {plan, o, result_};
   }
+  static StreamWeightGradient<S, A> runner_of(const StreamGradientPlan& plan, const Operands& o) { return {plan, o}; }
   static LanewiseWeightGradient<S, A> runner_of(const LanewiseGradientPlan& plan, const Operands& o) {
     return {plan, o};
   }
@@ -83,12 +89,13 @@ template <class S, class A> class WeightGradient {
   // All of them, before the first is finished.
   bool makes_sums_apart() const {
     const DenseGradientPlan* dense = std::get_if<DenseGradientPlan>(&plan_);
-    return !result_.holds_sums() && !(dense && dense->finishes_parts);
+    if (result_.holds_sums() || std::holds_alternative<StreamGradientPlan>(plan_)) return false;
+    return !(dense && dense->finishes_parts);
   }
 
   Operands o_;
   Gradient<S, A> result_;
-  std::variant<DenseGradientPlan, LanewiseGradientPlan, WinogradGradientPlan> plan_;
+  std::variant<DenseGradientPlan, StreamGradientPlan, LanewiseGradientPlan, WinogradGradientPlan> plan_;
 };
 
 }  // namespace nhwc_conv
