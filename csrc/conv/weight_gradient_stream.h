@@ -3,8 +3,6 @@
 // where tiles would write short pieces of many rows in turn.
 #pragma once
 
-#include <cstring>
-
 #include "weight_gradient_result.h"
 
 namespace nhwc_conv {
@@ -57,10 +55,9 @@ template <class S, class A> class StreamWeightGradient {
       o_.kernels.rearrange({left.data + rows.begin, 1, left.w, factors, pixels, rows.size(), pixels});
       for (int64_t row = rows.begin; row < rows.end; row += kRowsAtOnce) {
         const int64_t count = min(kRowsAtOnce, rows.end - row);
-        A* const to = o_.dw + row * columns;
-        std::memset(to, 0, count * columns * sizeof(A));
         const A* const from = factors + (row - rows.begin) * pixels;
-        o_.kernels.stream({from, pixels, right.data, right.w, to, columns, count, pixels, columns});
+        A* const to = o_.dw + row * columns;
+        o_.kernels.stream({from, pixels, right.data, right.w, to, columns, count, pixels, columns, true});
       }
     });
   }

@@ -174,7 +174,8 @@ template <class T> struct RepeatArgs {
 
 // A few rows times a matrix that is read once, in its order:
 //   to[p*to_p + n] += sum over k < K of left[p*left_p + k] * right[k*right_k + n]      for p < P, n < N
-// Each value is one chain of multiply-adds, in the order k, that goes on from what stands there.
+// Each value is one chain of multiply-adds, in the order k, that goes on from what stands there, or begins with zero
+// where it is fresh; then K is one at least.
 template <class T> struct StreamArgs {
   const T* left;
   int64_t left_p;
@@ -183,6 +184,7 @@ template <class T> struct StreamArgs {
   T* to;
   int64_t to_p;
   int64_t P, K, N;
+  bool fresh;
 };
 
 // Winograd's transforms of one tile, two-sided products with small matrices, for each column by itself:
