@@ -17,7 +17,7 @@ def drawn(model):
     return model.eval()
 
 
-def converted(model, x, refusals=()):
+def converted(model, x):
     reports = []
     ours = nhwc_conv.convert(model, inference=True, example=x, strict=True, report=reports.append)
     assert not reports[0].fallback

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-from .memory import call
+from .memory import check_inputs
 
 
 class Kind(NamedTuple):
@@ -30,10 +30,7 @@ def kind_of(model: nn.Module) -> Kind | None:
 
 def assert_kind(traced: fx.GraphModule, kind: Kind) -> None:
     """Lets a graph that holds for one kind alone refuse inputs of others."""
-    inputs = traced.graph.find_nodes(op="placeholder")
-    with traced.graph.inserting_after(inputs[-1]):
-        for node in inputs:
-            call(traced, check_kind, node, *kind)
+    check_inputs(traced, check_kind, lambda name: kind)
 
 
 @fx.wrap

@@ -77,6 +77,17 @@ def call(traced: fx.GraphModule, function: Callable[..., Any], *arguments: Any) 
     return node
 
 
+def check_inputs(
+    traced: fx.GraphModule, check: Callable[..., None], expected: Callable[[str], tuple[Any, ...]]
+) -> None:
+    """Lets `check` look at the inputs first, with what is expected of each by its name; of some it may be nothing."""
+    inputs = traced.graph.find_nodes(op="placeholder")
+    with traced.graph.inserting_after(inputs[-1]):
+        for node in inputs:
+            if expected(str(node.target)):
+                call(traced, check, node, *expected(str(node.target)))
+
+
 def is_convolution(traced: fx.GraphModule, node: fx.Node) -> bool:
     return isinstance(called(traced, node), (CONVOLUTION, Prepackable)) and isinstance(source(node), fx.Node)
 

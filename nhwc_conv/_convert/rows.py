@@ -13,8 +13,19 @@ from torch import Tensor, fx, nn
 
 from ..nn.linear import FusedLinear
 from .fold import Norm, linear_with, norm_of
-from .graph import called, called_alone, does, is_read, name_in_model, put, reads_kind, replace, source
-from .memory import call
+from .graph import (
+    called,
+    called_alone,
+    does,
+    is_read,
+    is_seen_elsewhere,
+    name_in_model,
+    put,
+    reads_kind,
+    replace,
+    source,
+)
+from .memory import check_inputs
 from .report import ConvertReport
 
 FLATTENINGS: tuple[Any, ...] = (torch.flatten, "flatten")
@@ -54,7 +65,7 @@ def fold_rows(
             traced.graph.erase_node(rows)
         any_folded = True
     if any_folded:
-        assert_dimensions(traced, inputs)
+        check_inputs(traced, check_dimensions, lambda name: (inputs[name],) if name in inputs else ())
 
 
 def is_flattened(node: Any) -> bool:
@@ -70,22 +81,11 @@ def restores(node: fx.Node, linear: fx.Node) -> bool:
 
 def is_alone(traced: fx.GraphModule, linear: fx.Node, rows: fx.Node | None, norm: fx.Node) -> bool:
     """Whether the results of a linear layer go to a BatchNorm alone."""
-    ends = [user for user in (linear if rows is None else rows).users if not reads_kind(user)]
-    others = [
-        user
-        for user in linear.users
-        if user not in (rows, norm) and not restores(user, linear) and not reads_kind(user)
-    ]
-    return ends == [norm] and not others and not is_read(traced, str(linear.target))
-
-
-def assert_dimensions(traced: fx.GraphModule, inputs: dict[str, int]) -> None:
-    """Lets a graph refuse inputs of more or fewer dimensions than the example's."""
-    placeholders = traced.graph.find_nodes(op="placeholder")
-    with traced.graph.inserting_after(placeholders[-1]):
-        for node in placeholders:
-            if str(node.target) in inputs:
-                call(traced, check_dimensions, node, inputs[str(node.target)])
+    readers = [user for user in linear.users if not restores(user, linear) and not reads_kind(user)]
+    alone = readers == [norm if rows is None else rows] and (
+        rows is None or not is_seen_elsewhere(rows, norm)
+    )
+    return alone and not is_read(traced, str(linear.target))
 
 
 @fx.wrap
