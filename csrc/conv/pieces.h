@@ -57,7 +57,8 @@ template <class S, class A> class PiecesRunner {
     int64_t lines = 1, step_j = 0, step = 0, next = 0, tiles = 0;
 
     void ask(TileArgs<A>& args, int64_t depth) {
-      args.set_ahead(tiles > 0 ? from : nullptr, depth * step, step_j, tiles > 0 ? step : 0);
+      const bool some = tiles > 0;
+      args.set_ahead(some ? from : nullptr, some ? depth * step : 0, some ? step_j : 0, some ? step : 0);
       from += next;
       --tiles;
     }

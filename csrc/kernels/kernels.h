@@ -74,7 +74,7 @@ template <class T> struct TileArgs {
   const Sum<T>* bias;  // null, or `columns` values
   Mode mode;
   // Only a hint. Broadcast: the lines at ahead[i*ahead_i + j*ahead_j + k*ahead_k] are brought near meanwhile, for
-  // later calls. The other forms do not read it. Null, with ahead_k zero, asks for nothing.
+  // later calls. The other forms do not read it. Null, with strides of zero, asks for nothing.
   const T* ahead;
   int64_t ahead_i, ahead_j, ahead_k;
   // A hint. Lanewise: what the tile that is as many rows further reads first, and writes, is brought near; gradient:
