@@ -1,5 +1,7 @@
 """convert(model, inference=True) where torch.fx would record something else than the model computes."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -164,3 +166,42 @@ def test_a_model_that_assigns_to_itself_is_left_alone():
     assert "assigns to attributes" in reports[0].untraced[""]
     with torch.no_grad():
         torch.testing.assert_close(ours(x), model(x))
+
+
+class PaddedToEven(nn.Module):
+    """Computes its padding with tensors or with numbers, whatever sizes are, as timm does."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = Residual()
+
+    def forward(self, x):
+        half = x.shape[-2] / 2
+        rows = half.ceil() if isinstance(half, torch.Tensor) else math.ceil(half)
+        return self.block(F.pad(x, (0, 0, 0, 2 * rows - x.shape[-2])))
+
+
+def test_sizes_are_numbers():
+    model = trained(PaddedToEven())
+    ours, report = converted(model)
+    assert not report.untraced
+    for rows in (8, 9):
+        torch.testing.assert_close(ours(X[..., :rows, :]), model(X[..., :rows, :]))
+
+
+class AsksWithoutTheExample(nn.Module):
+    """Takes another path where a size is no number of Python, as while it is traced; that one fails."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = Residual()
+
+    def forward(self, x):
+        rows = x.shape[-2]
+        return self.block(x) * (rows if type(rows) is int else rows.ceil())
+
+
+def test_graphs_that_fail_print_nothing(capfd):
+    _, report = converted(trained(AsksWithoutTheExample()))
+    assert report.untraced[""] == "'int' object has no attribute 'ceil'"
+    assert capfd.readouterr() == ("", "")

@@ -121,7 +121,7 @@ class Calls:
         differences: list[str | None] = []
 
         def compare(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            differences.append(difference(module.forward, graph, args, kwargs))
+            differences.append(difference(module, graph, args, kwargs))
             raise _Reached
 
         handle = module.register_forward_pre_hook(compare, with_kwargs=True)
@@ -143,7 +143,7 @@ def check_layer(conv: nn.Conv2d, graph: nn.Module) -> None:
     count = 2 * conv.in_channels * sides[0] * sides[1]
     image = torch.linspace(-1, 1, count, dtype=weight.dtype, device=weight.device)
     image = image.view(2, conv.in_channels, *sides)
-    found = difference(conv.forward, graph, (image,), {})
+    found = difference(conv, graph, (image,), {})
     if found is not None:
         raise TypeError(found)
 
@@ -185,11 +185,14 @@ def _kind(value: Any) -> Any:
 
 
 def difference(
-    original: Callable[..., Any], graph: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    original: nn.Module, graph: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> str | None:
-    """How the paths of two functions through torch, or their results, differ."""
+    """How the paths of two modules through torch, or their results, differ.
+
+    A graph that is called, and fails, would print where: it need not be one that works.
+    """
     paths, results = (_Path(), _Path()), []
-    for path, function in zip(paths, (original, graph), strict=True):
+    for path, function in zip(paths, (original.forward, graph.forward), strict=True):
         with path:
             results.append(run(function, args, kwargs))
     end: list[Step] = [("its end", [])]
