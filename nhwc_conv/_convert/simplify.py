@@ -24,7 +24,7 @@ from .graph import remove_idle, remove_unread
 from .images import use_image_layer
 from .kinds import assert_kind
 from .layers import layer_of_ours
-from .lengths import sum_squares
+from .lengths import scale_once, sum_squares
 from .memory import keep_channels_last
 from .own import layer_with_same_padding, pads_same
 from .pooling import use_pooling_layer
@@ -140,6 +140,7 @@ def simplify(graph: fx.GraphModule, found: ConvertReport, prefix: str = "", memo
     use_depthwise_layers(graph)
     name_activations(graph)
     sum_squares(graph)
+    scale_once(graph)
     fuse_finishes(graph, found, prefix)
     fold_affine(graph, found, prefix)
     for node in list(graph.graph.nodes):
