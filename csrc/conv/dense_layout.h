@@ -16,13 +16,12 @@ struct DenseLayout {
 };
 
 template <class S, class A>
-DenseLayout dense_layout(const Kernels<S, A>& kernels, const ConvGeometry& g, const ImageView<const S>& x,
-                         const WeightView<const S>& w) {
+DenseLayout dense_layout(const ConvGeometry& g, const ImageView<const S>& x, const WeightView<const S>& w) {
   const int64_t Cg = g.C_per_group();
   DenseLayout layout;
   const bool contiguous = can_view<A>(x) || (std::is_same_v<S, A> && Cg == 1);
   layout.rows_contiguous = contiguous && (g.w.kernel == 1 || (g.w.dilation == 1 && in_place<A>(x).w == Cg));
-  layout.channels_viewed = contiguous && !groups_collide<A>(kernels, g);
+  layout.channels_viewed = contiguous && !groups_collide<A>(g);
   layout.weights_usable = std::is_same_v<S, A> && (w.o == 1 || g.O_per_group() == 1) && w.c > 0 &&
                           (g.w.kernel <= 1 || w.j == Cg * w.c) && (g.h.kernel <= 1 || w.i == g.w.kernel * Cg * w.c);
   layout.weights_along = std::is_same_v<S, A> && w.c == 1;

@@ -23,7 +23,7 @@ template <class S, class A> class DensePlanner {
                const DenseForm* prepacked)
       : kernels_(kernels),
         g_(g),
-        layout_(dense_layout<S, A>(kernels, g, x, w)),
+        layout_(dense_layout<S, A>(g, x, w)),
         named_(is_direct_by_name(algorithm)),
         threads_(threads),
         result_(result),

@@ -40,12 +40,12 @@ int64_t pixels_of_items(const ConvGeometry& g, const RegionPlan& plan, bool stag
 }
 
 // Whether groups are so narrow, and pixels a page apart, that what items read of them pushes itself out of the caches:
-// where it is read often, or there is much of it, and vectors of whole lines wait for it.
-template <class A> bool groups_collide(const Arithmetic<A>& kernels, const ConvGeometry& g) {
+// where it is read often, or there is much of it.
+template <class A> bool groups_collide(const ConvGeometry& g) {
   const int64_t size = sizeof(A);
   const bool apart = cache_sets(g.C * size) == 1 && g.C_per_group() * size <= kNarrowGroupBytes;
   const bool often = g.taps() > kFewTaps * g.h.stride * g.w.stride;
-  const bool many = g.h.input * g.w.input > kFewestItemPixels && loads_lines(kernels);
+  const bool many = g.h.input * g.w.input >= kFewestItemPixels;
   return g.groups > 1 && g.taps() > 1 && apart && (often || many);
 }
 
