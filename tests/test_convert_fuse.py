@@ -1,6 +1,5 @@
 """What convert(inference=True) lets convolutions do besides convolving, and what it does not."""
 
-import copy
 import operator
 
 import pytest
@@ -207,41 +206,3 @@ def test_reverted():
         theirs = nhwc_conv.revert(ours)
         assert not any(isinstance(m, nhwc_conv.Conv2d) for m in theirs.modules())
         torch.testing.assert_close(theirs(x), expected)
-
-
-class Scaled(nn.Module):
-    """A block of ConvNeXt, whose image and result are NCHW."""
-
-    def __init__(self, size=(8,)):
-        super().__init__()
-        self.depthwise, self.point = nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 8, 1)
-        self.mlp = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
-        self.scale, self.other = nn.Parameter(torch.rand(size)), nn.Parameter(torch.rand(8, 1, 1))
-
-    def forward(self, x):
-        y = self.depthwise(x).permute(0, 2, 3, 1)
-        return self.other * self.point(x + (self.scale * self.mlp(y)).permute(0, 3, 1, 2))
-
-
-def test_scales_and_sums_behind_a_permutation():
-    torch.manual_seed(0)
-    model, reports = Scaled().eval(), []
-    x = torch.randn(2, 8, 6, 7)
-    before = copy.deepcopy(model.state_dict())
-    ours = nhwc_conv.convert(model, inference=True, example=x, strict=True, report=reports.append)
-    assert reports[0].fused == {"mlp.1": "mlp.0", "mul": "mlp.2", "add": "mlp.2", "mul_1": "point"}
-    with torch.no_grad():
-        for image in (x, x[:1, :, :5], x.contiguous(memory_format=torch.channels_last)):
-            torch.testing.assert_close(ours(image), model(image), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("size", [(1,), (7, 8), (1, 8), ()])
-def test_scales_that_stay(size):
-    model = Scaled(size).eval()
-    x = torch.randn(2, 8, 6, 7)
-    reports = []
-    ours = nhwc_conv.convert(model, inference=True, example=x, strict=True, report=reports.append)
-    assert "mul" not in reports[0].fused
-    with torch.no_grad():
-        torch.testing.assert_close(ours(x), model(x), rtol=1e-4, atol=1e-5)

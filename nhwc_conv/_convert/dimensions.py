@@ -1,4 +1,4 @@
-"""What a model asserts of the number of dimensions of its images, layer by layer: asserted once, ahead of them."""
+"""Numbers of dimensions: what a model asserts of them layer by layer, asserted once; and those of inputs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from ..nn.packed import Prepackable
 from .activations import ACTIVATIONS, activation_of
@@ -15,6 +15,7 @@ from .classes import CONVOLUTION
 from .excitation import mean
 from .fold import NORMS
 from .graph import ADDITIONS, PRODUCTS, SPLITS, bound, called, concatenated, does, operands, source
+from .memory import check_inputs
 
 # Whose results have as many dimensions as what they are called with.
 POOLS = nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d
@@ -97,3 +98,18 @@ def put_behind(
         read = traced.graph.call_function(getattr, (origin, "ndim"))
         holds = traced.graph.create_node("call_function", comparison.target, (read, comparison.args[1]))
         return traced.graph.call_function(torch._assert, (holds, *message))
+
+
+def assert_inputs(traced: fx.GraphModule, inputs: dict[str, int]) -> None:
+    """Lets a graph refuse inputs that have not as many dimensions as `inputs` says."""
+    check_inputs(traced, check_dimensions, lambda name: (inputs[name],) if name in inputs else ())
+
+
+@fx.wrap
+def check_dimensions(value: Any, expected: int) -> None:
+    """ValueError: a tensor of another number of dimensions."""
+    if isinstance(value, Tensor) and value.dim() != expected:
+        raise ValueError(
+            f"expected a tensor of {expected} dimensions, as in the example that this model was converted for, but "
+            f"got one of {value.dim()}: convert it again"
+        )

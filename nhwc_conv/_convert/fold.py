@@ -17,7 +17,6 @@ from ..nn.linear import FusedLinear
 from ..nn.twin import shallow_copy
 from .classes import CONVOLUTION
 from .graph import (
-    PRODUCTS,
     attribute,
     bound,
     called,
@@ -26,7 +25,6 @@ from .graph import (
     is_seen_elsewhere,
     let_do,
     name_in_model,
-    operands,
     producers,
     put,
     reads_kind,
@@ -182,40 +180,6 @@ def why_left_apart(traced: fx.GraphModule, node: fx.Node, norm: Norm, before: An
     if is_read(traced, before.target):
         return f"the weight of the convolution {before.target!r} is read elsewhere too"
     return None
-
-
-def fold_scales(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> None:
-    """Gives every layer whose result is alone multiplied by a parameter of one number a channel those numbers."""
-    for node in list(traced.graph.nodes):
-        factors = operands(node, PRODUCTS)
-        for before, factor in (factors, factors[::-1]) if factors else ():
-            scale, layer = attribute(traced, factor), called(traced, before)
-            if not isinstance(scale, nn.Parameter) or not can_be_scaled(traced, node, before, scale):
-                continue
-            if isinstance(layer, FusedLinear):
-                put(traced, before, linear_with(layer, scale.detach().double(), None))
-            else:
-                factor = scale.detach().flatten()
-                none, unit = torch.zeros_like(factor), torch.ones_like(factor)
-                put(traced, before, folded(layer, Norm(none, unit, factor, none, 0.0)))
-            found.fused[name_in_model(node, prefix)] = prefix + before.target
-            replace(traced, node, before)
-            break
-
-
-def can_be_scaled(traced: fx.GraphModule, node: fx.Node, before: Any, scale: Tensor) -> bool:
-    """Whether what `before` computes is a layer's alone, seen by `node` alone, and `scale` has one number a channel."""
-    layer = called(traced, before)
-    linear = type(layer) is FusedLinear and layer.activation is None
-    if not linear and why_not_plain(traced, before) is not None:
-        return False
-    return (
-        tuple(scale.shape) == ((layer.out_features,) if linear else (layer.out_channels, *ones(layer)))
-        and scale.dtype == layer.weight.dtype
-        and len(before.args) == 1
-        and not is_seen_elsewhere(before, node)
-        and not is_read(traced, before.target)
-    )
 
 
 def linear_with(layer: FusedLinear, factor: Tensor, added: Tensor | None) -> FusedLinear:

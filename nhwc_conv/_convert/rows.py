@@ -1,7 +1,7 @@
 """BatchNorm1d folded into the nn.Linear before it, where it is of rows of numbers: of samples, or of tokens.
 
 Of three dimensions it would be over the second, which are no results of the layer. A graph does not tell how many there
-are: it is asserted that its inputs have as many as those of the example.
+are: its inputs have to have as many as those of the example (`assert_inputs` in `dimensions`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from ..nn.linear import FusedLinear
 from .fold import Norm, linear_with, norm_of
@@ -25,7 +25,6 @@ from .graph import (
     replace,
     source,
 )
-from .memory import check_inputs
 from .report import ConvertReport
 
 FLATTENINGS: tuple[Any, ...] = (torch.flatten, "flatten")
@@ -38,10 +37,10 @@ def fold_rows(
     prefix: str,
     dimensions: dict[nn.Module, dict[str, int]],
     inputs: dict[str, int],
-) -> None:
+) -> bool:
     """Gives the scale and shift of every BatchNorm1d of matrices to the linear layer whose results it alone gets.
 
-    `dimensions`: of the arguments of modules; `inputs`: of those of the graph.
+    `dimensions`: of the arguments of modules; `inputs`: of those of the graph. Returns whether there were any.
     """
     any_folded = False
     for node in list(traced.graph.nodes):
@@ -64,8 +63,7 @@ def fold_rows(
         if rows is not None and not rows.users:
             traced.graph.erase_node(rows)
         any_folded = True
-    if any_folded:
-        check_inputs(traced, check_dimensions, lambda name: (inputs[name],) if name in inputs else ())
+    return any_folded
 
 
 def is_flattened(node: Any) -> bool:
@@ -86,13 +84,3 @@ def is_alone(traced: fx.GraphModule, linear: fx.Node, rows: fx.Node | None, norm
         rows is None or not is_seen_elsewhere(rows, norm)
     )
     return alone and not is_read(traced, str(linear.target))
-
-
-@fx.wrap
-def check_dimensions(value: Any, expected: int) -> None:
-    """ValueError: a tensor of another number of dimensions."""
-    if isinstance(value, Tensor) and value.dim() != expected:
-        raise ValueError(
-            f"expected a tensor of {expected} dimensions, as in the example that this model was converted for, but "
-            f"got one of {value.dim()}: convert it again"
-        )

@@ -15,9 +15,9 @@ from .affine import fold_affine
 from .branches import merge_branches
 from .calls import Calls, check_layer
 from .classes import CONVOLUTION, Subclasses, how_taken
-from .dimensions import assert_dimensions_once
+from .dimensions import assert_dimensions_once, assert_inputs
 from .excitation import use_channel_layer
-from .fold import NORMS, fold_batch_norms, fold_scales, use_depthwise_layers
+from .fold import NORMS, fold_batch_norms, use_depthwise_layers
 from .functions import layers_of_functions, sole_layer
 from .fuse import fuse_finishes
 from .graph import remove_idle, remove_unread
@@ -31,6 +31,7 @@ from .pooling import use_pooling_layer
 from .programs import join_convolutions
 from .report import ConvertReport
 from .rows import fold_rows
+from .scales import fold_scales
 from .shuffle import name_shuffles
 from .tracing import Tracer, computes_as, has_hooks, traced
 from .written_out import name_activations
@@ -121,22 +122,32 @@ class Simplifier:
         prefix, found = path + "." if path else "", ConvertReport()
         for target in dict.fromkeys(n.target for n in graph.graph.nodes if n.op == "call_module"):
             graph.set_submodule(target, self(graph.get_submodule(target), prefix + target))
-        fold_rows(graph, found, prefix, calls.dimensions, calls.dimensions.get(model, {}))
-        simplify(graph, found, prefix, self.memory and not path)
+        inputs = calls.dimensions.get(model, {})
+        relies = fold_rows(graph, found, prefix, calls.dimensions, inputs)
+        relies |= simplify(graph, found, prefix, self.memory and not path, keeps_dimensions=bool(inputs))
+        if relies:
+            assert_inputs(graph, inputs)
+            graph.recompile()
         self.found.update(found)
         return graph
 
 
-def simplify(graph: fx.GraphModule, found: ConvertReport, prefix: str = "", memory: bool = False) -> None:
-    """Fewer steps in a graph whose modules are ours already."""
+def simplify(
+    graph: fx.GraphModule,
+    found: ConvertReport,
+    prefix: str = "",
+    memory: bool = False,
+    keeps_dimensions: bool = False,
+) -> bool:
+    """Fewer steps in a graph whose modules are ours already. What it returns, `fold_scales` says."""
     remove_idle(graph)
-    assert_dimensions_once(graph)
-    remove_unread(graph)
     name_shuffles(graph)
     layers_of_functions(graph, found, prefix)
     fold_batch_norms(graph, found, prefix)
     merge_branches(graph, found, prefix)
-    fold_scales(graph, found, prefix)
+    relies = fold_scales(graph, found, prefix, keeps_dimensions)
+    assert_dimensions_once(graph)
+    remove_unread(graph)
     use_depthwise_layers(graph)
     name_activations(graph)
     sum_squares(graph)
@@ -152,6 +163,7 @@ def simplify(graph: fx.GraphModule, found: ConvertReport, prefix: str = "", memo
     graph.graph.lint()
     graph.delete_all_unused_submodules()
     graph.recompile()
+    return relies
 
 
 def report_unseen(model: nn.Module, converted: nn.Module, found: ConvertReport) -> None:

@@ -1,0 +1,115 @@
+"""Factors of channels, as layer scales are, folded into the convolution or linear layer before them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..nn.linear import FusedLinear
+from .fold import Norm, folded, linear_with, ones
+from .graph import (
+    PRODUCTS,
+    attribute,
+    called,
+    does,
+    is_read,
+    is_seen_elsewhere,
+    name_in_model,
+    operands,
+    put,
+    replace,
+    source,
+    why_not_plain,
+)
+from .report import ConvertReport
+
+VIEWS: tuple[Any, ...] = ("view", "reshape", torch.reshape)
+
+
+class Scaled(NamedTuple):
+    """What a product multiplies: the result of a layer, maybe with its dimensions in another order."""
+
+    node: fx.Node
+    layer: Any
+    shape: tuple[int, ...]  # of the results, where all of a channel are one
+    dimensions: int  # how many they have at least
+
+
+def fold_scales(
+    traced: fx.GraphModule, found: ConvertReport, prefix: str, keeps_dimensions: bool = False
+) -> bool:
+    """Gives every layer whose result is alone multiplied by a parameter of one number a channel those numbers.
+
+    Returns whether that holds only while the inputs have as many dimensions as the example's, which is not done unless
+    it `keeps_dimensions`: a factor of more dimensions than the result would add some.
+    """
+    relies = False
+    for node in list(traced.graph.nodes):
+        factors = operands(node, PRODUCTS)
+        for before, factor in (factors, factors[::-1]) if factors else ():
+            scale, scaled = parameter(traced, factor), scaled_by(traced, node, before)
+            if scale is None or scaled is None or not is_of_channels(scale, scaled):
+                continue
+            more = scale.dim() > scaled.dimensions
+            if more and not keeps_dimensions:
+                continue
+            relies |= more
+            put(traced, scaled.node, with_scale(scaled.layer, scale.flatten()))
+            found.fused[name_in_model(node, prefix)] = f"{prefix}{scaled.node.target}"
+            replace(traced, node, before)
+            while does(factor) in VIEWS and not factor.users:
+                viewed, factor = factor, source(factor)
+                traced.graph.erase_node(viewed)
+            break
+    return relies
+
+
+def parameter(traced: fx.GraphModule, node: object) -> Tensor | None:
+    """The parameter that a node reads, or views in a shape of numbers."""
+    if not isinstance(node, fx.Node) or does(node) not in VIEWS:
+        tensor = attribute(traced, node)
+        return tensor.detach() if isinstance(tensor, nn.Parameter) else None
+    whole, sizes = parameter(traced, source(node)), node.args[1:]
+    listed = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
+    numbers = [size for size in listed if type(size) is int]
+    known = not node.kwargs and len(numbers) == len(listed)
+    return whole.reshape(numbers) if whole is not None and known else None
+
+
+def scaled_by(traced: fx.GraphModule, node: fx.Node, before: Any) -> Scaled | None:
+    """What `node` scales, if `before` is what a layer computes, that `node` alone sees, and nothing else."""
+    is_permuted = isinstance(before, fx.Node) and does(before) == "permute"
+    place = source(before) if is_permuted else before
+    layer = called(traced, place)
+    linear = type(layer) is FusedLinear and layer.activation is None
+    if not linear and why_not_plain(traced, place) is not None:
+        return None
+    seen = is_seen_elsewhere(before, node) or (is_permuted and is_seen_elsewhere(place, before))
+    if seen or len(place.args) != 1 or is_read(traced, place.target):
+        return None
+    channels = layer.out_features if linear else layer.out_channels
+    if not is_permuted:
+        shape = (channels,) if linear else (channels, *ones(layer))
+        return Scaled(place, layer, shape, len(shape))
+    order = before.args[1:]
+    if sorted(map(str, order)) != [str(n) for n in range(len(order))]:
+        return None
+    behind = len(order) - 1 - order.index(len(order) - 1 if linear else 1)
+    return Scaled(place, layer, (channels, *(1,) * behind), len(order))
+
+
+def is_of_channels(scale: Tensor, scaled: Scaled) -> bool:
+    """Whether a factor has one number for each channel, and none for anything else."""
+    more = scale.dim() - len(scaled.shape)
+    is_one = more >= 0 and tuple(scale.shape) == (1,) * more + scaled.shape
+    return is_one and scale.dtype == scaled.layer.weight.dtype
+
+
+def with_scale(layer: Any, factor: Tensor) -> nn.Module:
+    """The layer that computes layer(x) * factor."""
+    if isinstance(layer, FusedLinear):
+        return linear_with(layer, factor.double(), None)
+    none, unit = torch.zeros_like(factor), torch.ones_like(factor)
+    return folded(layer, Norm(none, unit, factor, none, 0.0))
