@@ -71,7 +71,7 @@ X, TOKENS = torch.randn(2, 8, 10, 10), torch.randn(2, 8, 8, 8)
 CONVOLUTIONS = {
     "view": lambda m, y: y * m.scale.view(1, -1, 1, 1),
     "a tuple": lambda m, y: y.mul(m.scale.reshape((1, 8, 1, 1))),
-    "torch.reshape": lambda m, y: torch.reshape(m.scale, [-1, 1, 1]) * y,
+    "a list": lambda m, y: m.scale.reshape([-1, 1, 1]) * y,
     "of as many dimensions": lambda m, y: y * m.many,
     "viewed twice": lambda m, y: y * m.many.view(8).view(8, 1, 1),
     "permuted": lambda m, y: y.permute(0, 2, 3, 1) * m.scale,

@@ -25,7 +25,6 @@ IDLE_MODULES = (
 IDLE_FILES = ("torchvision.ops.stochastic_depth",)  # of functions that torch.fx does not look into
 IDLE_FUNCTIONS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
 
-
 FINISHING = nn.Conv1d, nn.Conv2d  # convolutions that do what follows them
 
 
@@ -50,6 +49,18 @@ def attribute(traced: fx.GraphModule, node: object) -> Tensor | None:
     return tensor_at(traced, str(node.target))
 
 
+def parameter(traced: fx.GraphModule, node: object) -> Tensor | None:
+    """The parameter that a node reads, or views in a shape of numbers."""
+    if not isinstance(node, fx.Node) or does(node) not in VIEWS:
+        tensor = attribute(traced, node)
+        return tensor.detach() if isinstance(tensor, nn.Parameter) else None
+    whole, sizes = parameter(traced, source(node)), node.args[1:]
+    listed = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
+    numbers = [size for size in listed if type(size) is int]
+    known = not node.kwargs and len(numbers) == len(listed)
+    return whole.reshape(numbers) if whole is not None and known else None
+
+
 def bound(node: fx.Node, signature: Callable[..., Any]) -> dict[str, Any] | None:
     """The arguments of a call by the names they have in `signature`, None where they do not fit it."""
     try:
@@ -69,6 +80,7 @@ ON_SIZES: tuple[Any, ...] = (
 )  # fmt: skip
 IN_PLACE: tuple[Any, ...] = (operator.iadd, "add_", "__iadd__")
 ADDITIONS = (*SUMS, *IN_PLACE)
+VIEWS = "view", "reshape"
 PRODUCTS: tuple[Any, ...] = (operator.mul, torch.mul, "mul")
 
 

@@ -25,6 +25,7 @@ from .graph import (
     IN_PLACE,
     SPLITS,
     SUMS,
+    VIEWS,
     bound,
     called,
     called_alone,
@@ -39,7 +40,7 @@ from .graph import (
     writes_in_place,
 )
 from .resizing import resizing_of
-from .shuffle import VIEWS, shuffle_of
+from .shuffle import shuffle_of
 from .tracing import has_hooks
 
 EVERYTHING = slice(None)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from .graph import PRODUCTS, SUMS, attribute, bound, does, operands, replace, source
+from .graph import PRODUCTS, SUMS, bound, does, operands, parameter, replace
 from .memory import call
 
 
@@ -90,14 +90,20 @@ def erase(traced: fx.GraphModule, node: fx.Node) -> None:
 
 
 def normalised(traced: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node, fx.Node] | None:
-    """The x, n, w and b of `scale_once`, if that is what a node adds up."""
+    """The x, n, w and b of `scale_once`, if that is what a node adds up.
+
+    Not in half types, where 1 + w*n rounds away digits of w*n.
+    """
     terms = summands(node, node)
     products = [term for term in terms if isinstance(term, tuple)]
     others = [term for term in terms if isinstance(term, fx.Node)]
     if len(products) != 1 or len(others) != 2:
         return None
     for w, scaled in (products[0], products[0][::-1]):
-        factors = operands(scaled, PRODUCTS) if is_parameter(traced, w) and len(scaled.users) == 1 else None
+        weight = parameter(traced, w)
+        if weight is None or weight.dtype not in EXACT or len(scaled.users) > 1:
+            continue
+        factors = operands(scaled, PRODUCTS)
         for x, n in (factors, factors[::-1]) if factors else ():
             # What else reads x might write to it: the product would be computed later.
             if x in others and is_length_of(x, n) and len(x.users) == 3:
@@ -116,14 +122,6 @@ def summands(node: Any, top: fx.Node) -> list[Any]:
     if given is not None and given["value"] == 1 and given["out"] is None:
         return [*summands(given["input"], top), (given["tensor1"], given["tensor2"])]
     return [operands(node, PRODUCTS) or node]
-
-
-def is_parameter(traced: fx.GraphModule, node: Any) -> bool:
-    """Of float32 or float64: in half types 1 + w*n rounds away digits of w*n. It may be a view."""
-    if isinstance(node, fx.Node) and does(node) in ("view", "reshape"):
-        node = source(node)
-    tensor = attribute(traced, node)
-    return tensor is not None and tensor.dtype in EXACT
 
 
 def is_length_of(x: Any, node: Any) -> bool:

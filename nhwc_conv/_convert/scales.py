@@ -11,21 +11,20 @@ from ..nn.linear import FusedLinear
 from .fold import Norm, folded, linear_with, ones
 from .graph import (
     PRODUCTS,
-    attribute,
+    VIEWS,
     called,
     does,
     is_read,
     is_seen_elsewhere,
     name_in_model,
     operands,
+    parameter,
     put,
     replace,
     source,
     why_not_plain,
 )
 from .report import ConvertReport
-
-VIEWS: tuple[Any, ...] = ("view", "reshape", torch.reshape)
 
 
 class Scaled(NamedTuple):
@@ -64,18 +63,6 @@ def fold_scales(
                 traced.graph.erase_node(viewed)
             break
     return relies
-
-
-def parameter(traced: fx.GraphModule, node: object) -> Tensor | None:
-    """The parameter that a node reads, or views in a shape of numbers."""
-    if not isinstance(node, fx.Node) or does(node) not in VIEWS:
-        tensor = attribute(traced, node)
-        return tensor.detach() if isinstance(tensor, nn.Parameter) else None
-    whole, sizes = parameter(traced, source(node)), node.args[1:]
-    listed = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
-    numbers = [size for size in listed if type(size) is int]
-    known = not node.kwargs and len(numbers) == len(listed)
-    return whole.reshape(numbers) if whole is not None and known else None
 
 
 def scaled_by(traced: fx.GraphModule, node: fx.Node, before: Any) -> Scaled | None:

@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from ..nn.images import ChannelShuffle
-from .graph import bound, called_alone, does, is_size
+from .graph import VIEWS, bound, called_alone, does, is_size
 
-VIEWS = "view", "reshape"
 TRANSPOSITIONS: tuple[Any, ...] = (torch.transpose, torch.swapaxes, "transpose", "swapaxes")
 PERMUTATIONS: tuple[Any, ...] = (torch.permute, "permute")
 
