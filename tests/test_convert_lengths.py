@@ -97,12 +97,8 @@ def test_what_is_made_of_a_length_is_one_pass(name, dtype):
 
     ours = converted(lambda x: x.norm(p=2, dim=(1, 2), keepdim=True), dtype, Written)
     targets = [node.target for node in ours.graph.nodes]
-    assert [targets.count(step) for step in (operator.mul, torch.mul, operator.add, torch.addcmul)] == [
-        1,
-        0,
-        2,
-        1,
-    ]
+    steps = operator.mul, torch.mul, operator.add, torch.addcmul
+    assert [targets.count(step) for step in steps] == [1, 0, 2, 1]
 
 
 OTHERS = {

@@ -27,13 +27,13 @@ from .graph import (
     name_in_model,
     producers,
     put,
-    reads_kind,
     replace,
     source,
     why_not_plain,
     why_not_theirs,
 )
 from .kinds import kinds_of
+from .reads import reads_kind
 from .report import ConvertReport
 from .tracing import computes_as, has_hooks
 

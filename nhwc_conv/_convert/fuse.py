@@ -30,6 +30,7 @@ from .graph import (
     is_seen_elsewhere,
     name_in_model,
     operands,
+    permutation,
     producers,
     put,
     replace,
@@ -141,10 +142,9 @@ class Term(NamedTuple):
     def of(node: fx.Node, operand: Any) -> Term:
         a, b = node.args
         other = b if a is operand else a
-        if isinstance(operand, fx.Node) and does(operand) == "permute" and list(operand.users) == [node]:
-            order = operand.args[1:]
-            if sorted(map(str, order)) == [str(n) for n in range(len(order))]:
-                return Term(operand, source(operand), operand, other, order)
+        order = permutation(operand)
+        if order and list(operand.users) == [node]:
+            return Term(operand, source(operand), operand, other, order)
         return Term(operand, operand, node, other, ())
 
     def residual(self, traced: fx.GraphModule) -> fx.Node:

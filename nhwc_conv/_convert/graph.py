@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
@@ -17,13 +16,8 @@ from ..nn.drop_in import Conv2d
 from ..nn.drop_in_1d import Conv1d
 from ..nn.drop_in_transposed import ConvTranspose1d, ConvTranspose2d
 from .classes import why_left
+from .reads import is_of_kind, reads_kind
 from .tracing import computes_as, has_hooks
-
-IDLE_MODULES = (
-    nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout
-)  # fmt: skip
-IDLE_FILES = ("torchvision.ops.stochastic_depth",)  # of functions that torch.fx does not look into
-IDLE_FUNCTIONS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
 
 FINISHING = nn.Conv1d, nn.Conv2d  # convolutions that do what follows them
 
@@ -61,6 +55,14 @@ def parameter(traced: fx.GraphModule, node: object) -> Tensor | None:
     return whole.reshape(numbers) if whole is not None and known else None
 
 
+def permutation(node: object) -> tuple[int, ...]:
+    """The order in which a node permutes the dimensions of a tensor; nothing, where it does something else."""
+    if not isinstance(node, fx.Node) or does(node) != "permute":
+        return ()
+    order: Any = node.args[1:]
+    return order if sorted(map(str, order)) == [str(n) for n in range(len(order))] else ()
+
+
 def bound(node: fx.Node, signature: Callable[..., Any]) -> dict[str, Any] | None:
     """The arguments of a call by the names they have in `signature`, None where they do not fit it."""
     try:
@@ -75,9 +77,6 @@ def bound(node: fx.Node, signature: Callable[..., Any]) -> dict[str, Any] | None
 CONCATENATIONS: tuple[Any, ...] = (torch.cat, torch.concat, torch.concatenate)
 SUMS: tuple[Any, ...] = (operator.add, torch.add, "add")
 SPLITS: tuple[Any, ...] = (torch.split, torch.chunk, "split", "chunk")
-ON_SIZES: tuple[Any, ...] = (
-    operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv, operator.truediv, operator.mod
-)  # fmt: skip
 IN_PLACE: tuple[Any, ...] = (operator.iadd, "add_", "__iadd__")
 ADDITIONS = (*SUMS, *IN_PLACE)
 VIEWS = "view", "reshape"
@@ -153,13 +152,6 @@ def is_seen_elsewhere(node: fx.Node, user: fx.Node) -> bool:
     return any(other is not user and not reads_kind(other) for other in node.users)
 
 
-def reads_kind(node: fx.Node) -> bool:
-    """Whether a node asks a tensor for what a BatchNorm or an activation leaves as it is."""
-    if node.op == "call_function" and node.target is getattr:
-        return node.args[1] in ("shape", "ndim", "dtype", "device", "is_cuda")
-    return node.op == "call_method" and node.target in ("size", "dim", "numel")
-
-
 def sized(node: object) -> Any:
     """The tensor all of whose sizes a node is; None if there is none."""
     if not isinstance(node, fx.Node):
@@ -224,21 +216,6 @@ def spoken(traced: fx.GraphModule, node: object) -> str:
     return str(getattr(node.target, "__name__", node.target))
 
 
-def remove_idle(traced: fx.GraphModule) -> None:
-    """Takes out what passes its input on in eval mode: Identity, Dropout and its kin."""
-    for node in list(traced.graph.nodes):
-        module = called(traced, node)
-        if module is not None:
-            idle = computes_as(module, *IDLE_MODULES) and not module.training and not has_hooks(module)
-        else:
-            target: Any = node.target
-            known = target in IDLE_FUNCTIONS or getattr(target, "__module__", "") in IDLE_FILES
-            given = bound(node, target) if node.op == "call_function" and known else None
-            idle = given is not None and given["training"] is False
-        if idle and isinstance(source(node), fx.Node):
-            replace(traced, node, source(node))
-
-
 def remove_unread(traced: fx.GraphModule) -> None:
     """Takes out tensors that nothing uses any more, and what is read of sizes. Calls stay: they may write in place."""
     for node in reversed(traced.graph.nodes):
@@ -246,10 +223,14 @@ def remove_unread(traced: fx.GraphModule) -> None:
             traced.graph.erase_node(node)
 
 
-def is_of_kind(node: fx.Node) -> bool:
-    """Whether a node reads the kind of a tensor, or computes something of what others read of it alone."""
-    computes = node.op == "call_function" and node.target in ON_SIZES and len(node.all_input_nodes) > 0
-    return reads_kind(node) or (computes and all(map(is_of_kind, node.all_input_nodes)))
+def erase_unread(traced: fx.GraphModule, node: fx.Node, steps: Sequence[Any]) -> None:
+    """Takes out a node that calls one of `steps`, if nothing reads it, and likewise what only it has read."""
+    if node.users or does(node) not in steps:
+        return
+    before = node.all_input_nodes
+    traced.graph.erase_node(node)
+    for other in before:
+        erase_unread(traced, other, steps)
 
 
 def replace(traced: fx.GraphModule, node: fx.Node, by: fx.Node) -> None:

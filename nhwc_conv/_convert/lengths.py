@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from .graph import PRODUCTS, SUMS, bound, does, operands, parameter, replace
+from .graph import PRODUCTS, SUMS, bound, does, erase_unread, operands, parameter, replace
 from .memory import call
 
 
@@ -77,16 +77,7 @@ def scale_once(traced: fx.GraphModule) -> None:
             factor = traced.graph.call_function(operator.add, (factor, 1))
             scaled = traced.graph.call_function(torch.addcmul, (b, x, factor))
         node.replace_all_uses_with(scaled)
-        erase(traced, node)
-
-
-def erase(traced: fx.GraphModule, node: fx.Node) -> None:
-    """Takes out a sum that nothing reads, and what nothing else has read of its terms."""
-    before = node.all_input_nodes
-    traced.graph.erase_node(node)
-    for other in before:
-        if not other.users and does(other) in (*SUMS, *PRODUCTS, *ADDCMUL):
-            erase(traced, other)
+        erase_unread(traced, node, (*SUMS, *PRODUCTS, *ADDCMUL))
 
 
 def normalised(traced: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node, fx.Node] | None:

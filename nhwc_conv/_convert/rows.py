@@ -12,19 +12,21 @@ import torch
 from torch import fx, nn
 
 from ..nn.linear import FusedLinear
+from .dimensions import assert_inputs
 from .fold import Norm, linear_with, norm_of
 from .graph import (
     called,
     called_alone,
     does,
+    erase_unread,
     is_read,
     is_seen_elsewhere,
     name_in_model,
     put,
-    reads_kind,
     replace,
     source,
 )
+from .reads import reads_kind
 from .report import ConvertReport
 
 FLATTENINGS: tuple[Any, ...] = (torch.flatten, "flatten")
@@ -37,10 +39,10 @@ def fold_rows(
     prefix: str,
     dimensions: dict[nn.Module, dict[str, int]],
     inputs: dict[str, int],
-) -> bool:
+) -> None:
     """Gives the scale and shift of every BatchNorm1d of matrices to the linear layer whose results it alone gets.
 
-    `dimensions`: of the arguments of modules; `inputs`: of those of the graph. Returns whether there were any.
+    `dimensions`: of the arguments of modules; `inputs`: of those of the graph.
     """
     any_folded = False
     for node in list(traced.graph.nodes):
@@ -60,10 +62,11 @@ def fold_rows(
         for user in list(rows.users) if rows is not None else ():
             if restores(user, linear):
                 replace(traced, user, linear)
-        if rows is not None and not rows.users:
-            traced.graph.erase_node(rows)
+        if rows is not None:
+            erase_unread(traced, rows, FLATTENINGS)
         any_folded = True
-    return any_folded
+    if any_folded:
+        assert_inputs(traced, inputs)
 
 
 def is_flattened(node: Any) -> bool:

@@ -8,17 +8,19 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..nn.linear import FusedLinear
+from .dimensions import assert_inputs
 from .fold import Norm, folded, linear_with, ones
 from .graph import (
     PRODUCTS,
     VIEWS,
     called,
-    does,
+    erase_unread,
     is_read,
     is_seen_elsewhere,
     name_in_model,
     operands,
     parameter,
+    permutation,
     put,
     replace,
     source,
@@ -36,13 +38,11 @@ class Scaled(NamedTuple):
     dimensions: int  # how many they have at least
 
 
-def fold_scales(
-    traced: fx.GraphModule, found: ConvertReport, prefix: str, keeps_dimensions: bool = False
-) -> bool:
+def fold_scales(traced: fx.GraphModule, found: ConvertReport, prefix: str, inputs: dict[str, int]) -> None:
     """Gives every layer whose result is alone multiplied by a parameter of one number a channel those numbers.
 
-    Returns whether that holds only while the inputs have as many dimensions as the example's, which is not done unless
-    it `keeps_dimensions`: a factor of more dimensions than the result would add some.
+    A factor of more dimensions than the result would add some. So where it may have, the graph refuses inputs of other
+    dimensions than the example's, `inputs`, and nothing is done where these are not known.
     """
     relies = False
     for node in list(traced.graph.nodes):
@@ -52,37 +52,33 @@ def fold_scales(
             if scale is None or scaled is None or not is_of_channels(scale, scaled):
                 continue
             more = scale.dim() > scaled.dimensions
-            if more and not keeps_dimensions:
+            if more and not inputs:
                 continue
             relies |= more
             put(traced, scaled.node, with_scale(scaled.layer, scale.flatten()))
             found.fused[name_in_model(node, prefix)] = f"{prefix}{scaled.node.target}"
             replace(traced, node, before)
-            while does(factor) in VIEWS and not factor.users:
-                viewed, factor = factor, source(factor)
-                traced.graph.erase_node(viewed)
+            erase_unread(traced, factor, VIEWS)
             break
-    return relies
+    if relies:
+        assert_inputs(traced, inputs)
 
 
 def scaled_by(traced: fx.GraphModule, node: fx.Node, before: Any) -> Scaled | None:
     """What `node` scales, if `before` is what a layer computes, that `node` alone sees, and nothing else."""
-    is_permuted = isinstance(before, fx.Node) and does(before) == "permute"
-    place = source(before) if is_permuted else before
+    order = permutation(before)
+    place = source(before) if order else before
     layer = called(traced, place)
     linear = type(layer) is FusedLinear and layer.activation is None
     if not linear and why_not_plain(traced, place) is not None:
         return None
-    seen = is_seen_elsewhere(before, node) or (is_permuted and is_seen_elsewhere(place, before))
+    seen = is_seen_elsewhere(before, node) or (order and is_seen_elsewhere(place, before))
     if seen or len(place.args) != 1 or is_read(traced, place.target):
         return None
     channels = layer.out_features if linear else layer.out_channels
-    if not is_permuted:
+    if not order:
         shape = (channels,) if linear else (channels, *ones(layer))
         return Scaled(place, layer, shape, len(shape))
-    order = before.args[1:]
-    if sorted(map(str, order)) != [str(n) for n in range(len(order))]:
-        return None
     behind = len(order) - 1 - order.index(len(order) - 1 if linear else 1)
     return Scaled(place, layer, (channels, *(1,) * behind), len(order))
 

@@ -15,12 +15,13 @@ from .affine import fold_affine
 from .branches import merge_branches
 from .calls import Calls, check_layer
 from .classes import CONVOLUTION, Subclasses, how_taken
-from .dimensions import assert_dimensions_once, assert_inputs
+from .dimensions import assert_dimensions_once
 from .excitation import use_channel_layer
 from .fold import NORMS, fold_batch_norms, use_depthwise_layers
 from .functions import layers_of_functions, sole_layer
 from .fuse import fuse_finishes
-from .graph import remove_idle, remove_unread
+from .graph import remove_unread
+from .idle import remove_idle
 from .images import use_image_layer
 from .kinds import assert_kind
 from .layers import layer_of_ours
@@ -123,11 +124,8 @@ class Simplifier:
         for target in dict.fromkeys(n.target for n in graph.graph.nodes if n.op == "call_module"):
             graph.set_submodule(target, self(graph.get_submodule(target), prefix + target))
         inputs = calls.dimensions.get(model, {})
-        relies = fold_rows(graph, found, prefix, calls.dimensions, inputs)
-        relies |= simplify(graph, found, prefix, self.memory and not path, keeps_dimensions=bool(inputs))
-        if relies:
-            assert_inputs(graph, inputs)
-            graph.recompile()
+        fold_rows(graph, found, prefix, calls.dimensions, inputs)
+        simplify(graph, found, prefix, self.memory and not path, inputs)
         self.found.update(found)
         return graph
 
@@ -137,15 +135,18 @@ def simplify(
     found: ConvertReport,
     prefix: str = "",
     memory: bool = False,
-    keeps_dimensions: bool = False,
-) -> bool:
-    """Fewer steps in a graph whose modules are ours already. What it returns, `fold_scales` says."""
+    inputs: dict[str, int] | None = None,
+) -> None:
+    """Fewer steps in a graph whose modules are ours already.
+
+    `inputs`: how many dimensions each of them has, if that is known.
+    """
     remove_idle(graph)
     name_shuffles(graph)
     layers_of_functions(graph, found, prefix)
     fold_batch_norms(graph, found, prefix)
     merge_branches(graph, found, prefix)
-    relies = fold_scales(graph, found, prefix, keeps_dimensions)
+    fold_scales(graph, found, prefix, inputs or {})
     assert_dimensions_once(graph)
     remove_unread(graph)
     use_depthwise_layers(graph)
@@ -163,7 +164,6 @@ def simplify(
     graph.graph.lint()
     graph.delete_all_unused_submodules()
     graph.recompile()
-    return relies
 
 
 def report_unseen(model: nn.Module, converted: nn.Module, found: ConvertReport) -> None:

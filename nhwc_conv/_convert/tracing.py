@@ -22,6 +22,7 @@ from torch import fx, nn
 from .. import _flags
 from ..nn.packed import Prepackable
 from .classes import CONVOLUTION
+from .reads import is_of_kind
 
 if TYPE_CHECKING:
     from .kinds import Kind
@@ -139,17 +140,6 @@ class TensorProxy(fx.Proxy):
         return super().__getattr__(name)
 
 
-SIZES = {"size", "shape", "dim", "ndimension", "ndim", "numel", "nelement"}
-
-
-def is_of_sizes(node: fx.Node) -> bool:
-    """Whether a node reads sizes of a tensor, or computes with such alone: no tensor."""
-    if node.op == "call_method" or node.target is getattr:
-        return (node.args[1] if node.target is getattr else node.target) in SIZES
-    computes = node.op == "call_function" and node.target.__module__ in ("_operator", "math")
-    return computes and bool(node.all_input_nodes) and all(map(is_of_sizes, node.all_input_nodes))
-
-
 PATCHING = threading.RLock()
 
 
@@ -162,7 +152,7 @@ def proxies_are_tensors() -> Iterator[None]:
 
     def isinstance_of_proxies(obj: object, classes: Any) -> bool:
         return true_isinstance(obj, classes) or (
-            type(obj) is TensorProxy and issubclass(torch.Tensor, classes) and not is_of_sizes(obj.node)
+            type(obj) is TensorProxy and issubclass(torch.Tensor, classes) and not is_of_kind(obj.node)
         )
 
     with PATCHING:
