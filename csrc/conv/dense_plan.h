@@ -160,7 +160,9 @@ template <class S, class A> class DensePlanner {
     plan.runner = "pieces";
     plan.source = plan.staged ? "pixels" : "view";
     const bool flat = pixels() <= kVeryFewPixels || inputs() * kSize <= kSmallInputBytes;
-    plan.depth = prepacked_ ? kPackedPieceBytes / (columns.widest() * kSize) : flat ? kFlatPiece : kDeepPiece;
+    plan.asks_for_rows = plan.rows * columns.vectors < kProductsOfLine;
+    const int64_t flat_depth = plan.asks_for_rows ? 2 * kFlatPiece : kFlatPiece;
+    plan.depth = prepacked_ ? kPackedPieceBytes / (columns.widest() * kSize) : flat ? flat_depth : kDeepPiece;
     if (!prepacked_) plan.packed_elements = 0;
     // Rows of weights in the order of memory are so short that the sums of their columns stay in the cache.
     const bool in_order = !prepacked_ && layout_.weights_usable && flat;

@@ -51,12 +51,16 @@ template <class S, class A> class PiecesRunner {
   };
 
   // What is left to ask for of the next weights: tiles go through `lines` runs, step_j apart, and each begins at
-  // `next`.
+  // `next`. Or rows of memory, row_step apart, of which some are asked for before each tile.
   struct Coming {
     const A* from = nullptr;
     int64_t lines = 1, step_j = 0, step = 0, next = 0, tiles = 0;
+    int64_t rows = 0, row_step = 0, row_elements = 0, rows_of_tile = 0;
 
     void ask(TileArgs<A>& args, int64_t depth) {
+      for (int64_t row = min(rows, rows_of_tile); row > 0; --row, --rows, from += row_step) {
+        ask_for(from, row_elements);
+      }
       const bool some = tiles > 0;
       args.set_ahead(some ? from : nullptr, some ? depth * step : 0, some ? step_j : 0, some ? step : 0);
       from += next;
@@ -149,18 +153,15 @@ template <class S, class A> class PiecesRunner {
     const Column<A> column = product_.column(item.group, next.tile, sums(item, 0));
     const int64_t columns = column.args.columns;
     if (plan_.prepacked) {
-      const Terms& held = item.held->terms;
-      const int64_t terms = max(held.rows.size() * depth, 1);
+      const int64_t terms = max(item.held->terms.rows.size() * depth, 1), tiles = tiles_of(*item.held);
       const int64_t elements = next.terms.rows.size() * next.terms.inner.size() * column.args.b_k;
-      const TileFamily<A>& family = family_of(o_.kernels, plan_.form.columns, item.held->tile);
-      const int64_t across = outputs_w(held).size(), in_row = ceil_div(across, family.most_rows(across));
-      const int64_t tiles = max(o_.g.N * outputs_h(held).size() * in_row, 1);
       const int64_t step = ceil_div(ceil_div(elements, tiles), terms);
       return {product_.weights_of(column, next.terms), 1, 0, step, step * terms, tiles};
     }
+    if (o_.w.o != 1 && (o_.w.c != 1 || plan_.whole_tiles)) return {};
     const A* const from = in_place<A>(unpacked(item, next, next.terms.rows.begin, next.terms.inner.begin));
+    if (plan_.asks_for_rows) return coming_rows(item, next, from, columns);
     if (o_.w.o == 1) return {from, 1, 0, in_elements<S, A>(o_.w.c), line, ceil_div(in_elements<S, A>(columns), line)};
-    if (o_.w.c != 1 || plan_.whole_tiles) return {};
     // Runs of as many products as there are columns, or a few more; elsewhere no memory may be.
     int64_t lines = max(depth / columns, 1);
     while (lines > 1 && depth % (lines * plan_.step) != 0) --lines;
@@ -168,6 +169,24 @@ template <class S, class A> class PiecesRunner {
     const int64_t of_tap = o_.g.C_per_group() - next.terms.inner.begin % o_.g.C_per_group();
     const int64_t run = in_elements<S, A>(min(next.terms.inner.size(), of_tap));
     return {from, lines, line, in_elements<S, A>(o_.w.o), lines * line, ceil_div(run, lines * line)};
+  }
+
+  // Neighbours in memory are the columns of a product, or the products of a column up to the end of a tap.
+  Coming coming_rows(const Item& item, const Piece& next, const A* from, int64_t columns) const {
+    const bool by_products = o_.w.o == 1;
+    const int64_t Cg = o_.g.C_per_group(), terms = next.terms.inner.size();
+    const int64_t products =
+        item.packed_by_tile ? next.terms.rows.size() * terms : min(terms, Cg - next.terms.inner.begin % Cg);
+    const int64_t rows = by_products ? products : columns, elements = by_products ? columns : products;
+    const int64_t step = in_elements<S, A>(by_products ? o_.w.c : o_.w.o);
+    return {from, 1, 0, 0, 0, 0, rows, step, in_elements<S, A>(elements), ceil_div(rows, tiles_of(*item.held))};
+  }
+
+  // Over the outputs of all images that have a piece's taps; at least one.
+  int64_t tiles_of(const Piece& piece) const {
+    const TileFamily<A>& family = family_of(o_.kernels, plan_.form.columns, piece.tile);
+    const int64_t across = outputs_w(piece.terms).size(), in_row = ceil_div(across, family.most_rows(across));
+    return max(o_.g.N * outputs_h(piece.terms).size() * in_row, 1);
   }
 
   // With all outputs of an image that have the tap. Sums of a later block stand apart until it closes.

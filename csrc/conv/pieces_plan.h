@@ -9,6 +9,8 @@ struct PiecesPlan : DensePlan {
   bool staged;
   // Weights whose taps are neighbours are packed a tile of columns at once; pieces are parts of that.
   bool whole_tiles;
+  // Weights that are not packed are asked for row by row before each tile, instead of line by line in its steps.
+  bool asks_for_rows;
   int64_t depth;  // products in a row of a piece, at most
   int64_t step;   // of the reduction: pieces are whole ones
   int64_t column_shares;

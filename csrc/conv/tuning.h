@@ -105,6 +105,9 @@ constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
 // Products in a row of a piece. Flat ones stay in the first-level cache; but with a large input, which is read anew for
 // each, as deep ones as blocks of the reduction are allowed to be.
 constexpr int64_t kFlatPiece = 128, kDeepPiece = 1536, kSmallInputBytes = 512 * kKilobyte;
+// Vectors of products in a step of a tile that take long enough to bring a line of memory. With fewer, lines asked for
+// in the steps hold up the loads behind them; then pieces are twice as deep.
+constexpr int kProductsOfLine = 16;
 // Of weights packed ahead of the call, what stays in the first-level cache.
 constexpr int64_t kPackedPieceBytes = 32 * kKilobyte;
 // An image that is packed as weights are: see pointwise.h.

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "geometry.h"
+#include "tuning.h"
 
 namespace nhwc_conv {
 
@@ -28,6 +29,15 @@ template <class T> ImageView<T> of_image(const ImageView<T>& images, int64_t n) 
 template <class T> ImageView<T> from_image(ImageView<T> images, int64_t n) {
   images.data += n * images.n;
   return images;
+}
+
+// Asks for every line that so many values touch, to the second-level cache: the first-level one may have lost rows that
+// stand far apart before they are read.
+template <class T> void ask_for(const T* from, int64_t values) {
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(from), end = reinterpret_cast<uintptr_t>(from + values);
+  for (uintptr_t line = begin - begin % kLineBytes; line < end; line += kLineBytes) {
+    __builtin_prefetch(reinterpret_cast<const void*>(line), 0, 2);
+  }
 }
 
 // Pixels of one image, and some of their channels.

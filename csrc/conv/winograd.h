@@ -77,8 +77,7 @@ template <class S, class A> class TransformedWeights {
     const int64_t size = plan_.patch + 2;
     for (int64_t c = 0; c < to.rows; ++c) {
       for (int64_t tap = 0; tap < 9; ++tap) {
-        const A* const next = w.data + (c + kRowsAhead) * w.c + tap / 3 * w.i + tap % 3 * w.j;
-        for (int64_t o = 0; o < to.columns; o += kLineBytes / sizeof(A)) __builtin_prefetch(next + o, 0, 2);
+        ask_for(w.data + (c + kRowsAhead) * w.c + tap / 3 * w.i + tap % 3 * w.j, to.columns);
       }
       A* const row = to.data + c * to.row;
       transform({w.data + c * w.c, w.i, w.j, row, size * to.point, to.point, size, size, to.columns, nullptr});
