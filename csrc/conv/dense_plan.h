@@ -161,8 +161,8 @@ template <class S, class A> class DensePlanner {
     plan.source = plan.staged ? "pixels" : "view";
     const bool flat = pixels() <= kVeryFewPixels || inputs() * kSize <= kSmallInputBytes;
     plan.asks_for_rows = plan.rows * columns.vectors < kProductsOfLine;
-    const int64_t flat_depth = plan.asks_for_rows ? 2 * kFlatPiece : kFlatPiece;
-    plan.depth = prepacked_ ? kPackedPieceBytes / (columns.widest() * kSize) : flat ? flat_depth : kDeepPiece;
+    plan.depth = prepacked_ ? kPackedPieceBytes / (columns.widest() * kSize) : flat ? kFlatPiece : kDeepPiece;
+    if (!prepacked_ && flat && plan.asks_for_rows && pixels() > kTilesOfDeeperPiece * plan.rows) plan.depth *= 2;
     if (!prepacked_) plan.packed_elements = 0;
     // Rows of weights in the order of memory are so short that the sums of their columns stay in the cache.
     const bool in_order = !prepacked_ && layout_.weights_usable && flat;

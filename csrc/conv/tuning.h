@@ -106,8 +106,8 @@ constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
 // each, as deep ones as blocks of the reduction are allowed to be.
 constexpr int64_t kFlatPiece = 128, kDeepPiece = 1536, kSmallInputBytes = 512 * kKilobyte;
 // Vectors of products in a step of a tile that take long enough to bring a line of memory. With fewer, lines asked for
-// in the steps hold up the loads behind them; then pieces are twice as deep.
-constexpr int kProductsOfLine = 16;
+// in the steps hold up the loads behind them; then pieces of more than so many tiles are twice as deep.
+constexpr int64_t kProductsOfLine = 16, kTilesOfDeeperPiece = 8;
 // Of weights packed ahead of the call, what stays in the first-level cache.
 constexpr int64_t kPackedPieceBytes = 32 * kKilobyte;
 // An image that is packed as weights are: see pointwise.h.
