@@ -3,8 +3,9 @@
     pip install .[keras] scikit-learn
     python examples/keras_digits.py [epochs]
 
-Rounding differs in the two, and training magnifies it. So the network is also trained as it is from weights that are
-off by one unit in the last place: losses should differ no more than by that.
+Rounding differs in the two, and training magnifies it, by jumps where a maximum or a ReLU decides otherwise. So the
+network is also trained as it is, some times, from weights of which each is off by one unit in the last place, up or
+down: losses should differ no more than by that.
 """
 
 import os
@@ -52,6 +53,13 @@ def train(model, images, digits, epochs):
     return history.history["loss"], accuracy, seconds
 
 
+def nearby_network(seed):
+    model, random = network(), np.random.default_rng(seed)
+    beyond = [random.choice([-np.inf, np.inf], w.shape).astype("float32") for w in model.get_weights()]
+    model.set_weights([np.nextafter(w, to) for w, to in zip(model.get_weights(), beyond, strict=True)])
+    return model
+
+
 def largest_difference(losses, others):
     return max(abs(a - b) / a for a, b in zip(losses, others, strict=True))
 
@@ -62,16 +70,16 @@ def main(epochs=4):
     found = {"Keras on PyTorch": train(network(), images, digits, epochs)}
     with nhwc_conv.keras.enable():
         found["with nhwc_conv"] = train(network(), images, digits, epochs)
-    nearby = network()
-    nearby.set_weights([np.nextafter(w, np.float32(np.inf)) for w in nearby.get_weights()])
-    found["rounded up"] = train(nearby, images, digits, epochs)
+    original, ours = (losses for losses, _, _ in found.values())
+    nearby = [train(nearby_network(seed), images, digits, epochs) for seed in range(4)]
+    found["rounded"] = max(nearby, key=lambda trained: largest_difference(original, trained[0]))
     for name, (losses, accuracy, seconds) in found.items():
         print(
             f"{name:17} losses {', '.join(f'{n:.4f}' for n in losses)}  accuracy {accuracy:.3f}  {seconds:.2f} s"
         )
-    losses, ours, rounded = (losses for losses, _, _ in found.values())
-    print(f"losses differ by {largest_difference(losses, ours):.1e} of their value", end="; ")
-    print(f"one unit in the last place of the first weights makes {largest_difference(losses, rounded):.1e}")
+    rounded = largest_difference(original, found["rounded"][0])
+    print(f"losses differ by {largest_difference(original, ours):.1e} of their value", end="; ")
+    print(f"one unit in the last place of the first weights makes {rounded:.1e}")
 
 
 if __name__ == "__main__":

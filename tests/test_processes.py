@@ -100,6 +100,7 @@ class Convolved(Dataset):
         return nhwc_conv.conv2d(x[0] * (index + 1), w, bias, padding=1)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_data_loader_workers(method, threads):
     if method not in multiprocessing.get_all_start_methods():
