@@ -12,6 +12,7 @@ from ..nn.packed import Prepackable
 from ..nn.twin import shallow_copy
 from .activations import ACTIVATIONS
 from .affine import fold_affine
+from .attention import complete_masks
 from .branches import merge_branches
 from .calls import Calls, check_layer
 from .classes import CONVOLUTION, Subclasses, how_taken
@@ -142,6 +143,7 @@ def simplify(
     `inputs`: how many dimensions each of them has, if that is known.
     """
     remove_idle(graph)
+    complete_masks(graph)
     name_shuffles(graph)
     layers_of_functions(graph, found, prefix)
     fold_batch_norms(graph, found, prefix)
