@@ -223,9 +223,9 @@ template <class S, class A> class DensePlanner {
     plan.source = plan.staged ? "pixels" : "view";
     choose_items(plan, plan.staged);
     // With few taps, or a stride, most inputs are new to a tile, and its rows too near each other for the hardware to
-    // tell which comes next. Pixels a page apart share cache sets with those still in use; the dot form does not ask.
+    // tell which comes next. Pixels a page apart share cache sets with those still in use.
     const bool are_new = g_.taps() <= kTapsOfNewInputs || g_.w.stride > 1;
-    plan.prefetch = are_new && !plan.form.dot && g_.w.stride * g_.C * kSize < kPageBytes;
+    plan.prefetch = plan.form.dot ? reads_from_far<A>(g_) : are_new && g_.w.stride * g_.C * kSize < kPageBytes;
     const int64_t pixels = g_.h.reach(plan.item_height) * g_.w.reach(plan.item_width);
     const int64_t group = pixels * g_.C_per_group() + kLineBytes / kSize;
     plan.item_groups = clamp(kStagedGroupsBytes / kSize / group, 1, plan.item_groups);

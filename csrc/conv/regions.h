@@ -49,6 +49,14 @@ template <class A> bool groups_collide(const ConvGeometry& g) {
   return g.groups > 1 && g.taps() > 1 && apart && (often || many);
 }
 
+// Whether so much of an image is read, in runs so long, and so seldom, that tiles of little work wait for memory.
+template <class A> bool reads_from_far(const ConvGeometry& g) {
+  const int64_t pixels = min(g.h.input * g.w.input, g.taps() * g.h.output * g.w.output);
+  const int64_t run_bytes = g.C_per_group() * static_cast<int64_t>(sizeof(A));
+  const bool is_far = g.N * g.groups * pixels * run_bytes >= kAskedImageBytes;
+  return is_far && run_bytes >= kAskedRunBytes && g.taps() <= kOrderedTaps;
+}
+
 // Equal parts of rows for the threads, or of their pixels where there is one row, or rows are cut anyway.
 inline void share_pixels(const ConvGeometry& g, bool staged, int threads, RegionPlan& plan) {
   const int64_t OH = max(g.h.output, 1), OW = max(g.w.output, 1), images = g.N * g.groups;

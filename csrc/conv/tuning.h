@@ -128,6 +128,8 @@ constexpr int64_t kStagedLanes = 512, kFewestPlanarLanes = 16, kFewestStagedGrou
 // read in its order. Pixels, at least, of which tiles under dilated kernels take one in so many.
 constexpr int64_t kFewRows = 4, kFewRowsBytes = 512 * kKilobyte, kAskedImageBytes = 6 * kMegabyte;
 constexpr int64_t kLargePixels = 4, kOrderedPixelBytes = 512, kOrderedTaps = 9, kSharedPixelBytes = 128;
+// Of dense layers of few outputs: bytes of the channels of a group, at least, where tiles ask ahead.
+constexpr int64_t kAskedRunBytes = 256;
 
 // Chains: the parts of a second-level cache that images between convolutions take, and weights of one at most.
 constexpr int64_t kCachesOfStrip = 2, kCachesOfWeights = 4;

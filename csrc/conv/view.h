@@ -8,7 +8,7 @@ namespace nhwc_conv {
 
 struct ViewPlan : RegionPlan {
   bool staged;
-  // Tiles ask for the pixels of the next one.
+  // Tiles ask for the pixels of the next one; of the dot form, of one further on.
   bool prefetch;
   // Tiles make results of their sums; else they make sums where the result is finished from.
   bool finishes;
@@ -116,6 +116,7 @@ template <class S, class A> class ViewRunner {
     const bool down = xs.size() == 1;
     const int64_t count = down ? ys.size() : xs.size(), lines = down ? 1 : ys.size();
     product_.aim(args, column, left, x, ys.begin, xs.begin, down);
+    args.asks_ahead = plan_.prefetch;
     const auto run_to = [&](const auto& to, const TileFn<A>* kernels) {
       args.c_m = down ? to.h : to.w;
       const int64_t most = min(column.most_rows(count), rows_together<A>(args.a_m));

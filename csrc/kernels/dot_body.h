@@ -8,9 +8,10 @@ template <int PIECE, int SECOND> struct Halves {
 
 // Sums of the lanes of COUNT <= WIDTH vectors: each is halved, its lower half plus its upper one, until one lane is
 // left. WIDTH of them share a vector on the way, each in LANES / WIDTH lanes of it; with all lanes, each in one.
+// Inlined by force: tiles that ask for memory ahead, and others, would hand the vectors over in memory.
 template <class A, int LANES, int COUNT, int WIDTH = LANES> struct LaneSums {
   typedef typename Lanes<A, LANES>::vector V;
-  static V of(const V* values) {
+  static NHWC_ALWAYS_INLINE V of(const V* values) {
     const int HALF = WIDTH / 2, FIRST = COUNT < HALF ? COUNT : HALF;
     const V low = LaneSums<A, LANES, FIRST, HALF>::of(values);
     const V high = COUNT > HALF ? LaneSums<A, LANES, COUNT - (COUNT > HALF ? HALF : 0), HALF>::of(values + HALF) : low;
@@ -20,12 +21,12 @@ template <class A, int LANES, int COUNT, int WIDTH = LANES> struct LaneSums {
 };
 template <class A, int LANES, int COUNT> struct LaneSums<A, LANES, COUNT, 1> {
   typedef typename Lanes<A, LANES>::vector V;
-  static V of(const V* values) { return *values; }
+  static NHWC_ALWAYS_INLINE V of(const V* values) { return *values; }
 };
 
 // totals[n] = the sum of the lanes of values[n] for n < COUNT; there is room for whole vectors.
 template <class A, int LANES, int COUNT> struct Totals {
-  static void enter(const typename Lanes<A, LANES>::vector* values, A* totals) {
+  static NHWC_ALWAYS_INLINE void enter(const typename Lanes<A, LANES>::vector* values, A* totals) {
     const int FIRST = COUNT < LANES ? COUNT : LANES;
     store<A, LANES>(totals, LaneSums<A, LANES, FIRST>::of(values));
     Totals<A, LANES, COUNT - FIRST>::enter(values + FIRST, totals + FIRST);
@@ -35,12 +36,15 @@ template <class A, int LANES> struct Totals<A, LANES, 0> {
   static void enter(const typename Lanes<A, LANES>::vector*, A*) {}
 };
 
+// Tiles so far ahead are asked for: the next ones are too near where images come from memory.
+const int kDotTilesAhead = 4;
+
 // Whole vectors of the reduction.
-template <class T, class A, int LANES, int COLUMNS, int ROWS>
+template <class T, class A, int LANES, int COLUMNS, int ROWS, bool ASKS>
 NHWC_INLINE void dot_steps(typename Lanes<A, LANES>::vector* sum, const T* a, const T* b, int64_t whole,
                            const TileArgs<T>& t) {
   typedef typename Lanes<A, LANES>::vector V;
-  const int64_t a_m = t.a_m;
+  const int64_t a_m = t.a_m, ahead = kDotTilesAhead * t.a_t;
   for (int64_t k = 0; k < whole; k += LANES) {
     V right[COLUMNS];
     NHWC_UNROLL(4)
@@ -52,6 +56,7 @@ NHWC_INLINE void dot_steps(typename Lanes<A, LANES>::vector* sum, const T* a, co
       V left = load<A, LANES>(row);
       // Else each product loads it, and loads are what the loop waits for.
       if (COLUMNS > 1) NHWC_IN_REGISTER(left);
+      if (ASKS) __builtin_prefetch(row + ahead, 0, 2);
       row += a_m;
       NHWC_POINTER(row);
       NHWC_UNROLL(4)
@@ -60,8 +65,8 @@ NHWC_INLINE void dot_steps(typename Lanes<A, LANES>::vector* sum, const T* a, co
   }
 }
 
-template <class T, class A, int LANES, int COLUMNS, int ROWS> inline void dot_tile(const TileArgs<T>& t, const T* at,
-                                                                                   T* to) {
+template <class T, class A, int LANES, int COLUMNS, int ROWS, bool ASKS>
+inline void dot_tile(const TileArgs<T>& t, const T* at, T* to) {
   typedef typename Lanes<A, LANES>::vector V;
   V sum[ROWS * COLUMNS];
   NHWC_UNROLL(32)
@@ -71,7 +76,7 @@ template <class T, class A, int LANES, int COLUMNS, int ROWS> inline void dot_ti
     for (int64_t j = 0; j < t.J; ++j) {
       const T* a = at + i * t.a_i + j * t.a_j;
       const T* b = t.b + i * t.b_i + j * t.b_j;
-      dot_steps<T, A, LANES, COLUMNS, ROWS>(sum, a, b, whole, t);
+      dot_steps<T, A, LANES, COLUMNS, ROWS, ASKS>(sum, a, b, whole, t);
       if (rest == 0) continue;
       // The end of a row, filled up with zeros: nothing behind it is read. All of it is copied, in the compiler's eyes
       // too, before any product is formed: a multiplication and an addition are fused only if no branch parts them.
@@ -103,15 +108,20 @@ template <class T, class A, int LANES, int COLUMNS, int ROWS> inline void dot_ti
   }
 }
 
-template <class T, class A, int LANES, int COLUMNS, int ROWS> void dot(const TileArgs<T>& t) {
+template <class T, class A, int LANES, int COLUMNS, int ROWS, bool ASKS> inline void dot_tiles(const TileArgs<T>& t) {
   const T* a = t.a;
   T* c = t.c;
   int64_t tiles = t.tiles;
   do {
-    dot_tile<T, A, LANES, COLUMNS, ROWS>(t, a, c);
+    dot_tile<T, A, LANES, COLUMNS, ROWS, ASKS>(t, a, c);
     a += t.a_t;
     c += t.c_t;
   } while (--tiles > 0);
+}
+
+template <class T, class A, int LANES, int COLUMNS, int ROWS> void dot(const TileArgs<T>& t) {
+  if (t.asks_ahead) return dot_tiles<T, A, LANES, COLUMNS, ROWS, true>(t);
+  dot_tiles<T, A, LANES, COLUMNS, ROWS, false>(t);
 }
 
 template <class T, int COLUMNS, int ROWS> struct DotRows {

@@ -78,7 +78,7 @@ template <class T> struct TileArgs {
   const T* ahead;
   int64_t ahead_i, ahead_j, ahead_k;
   // A hint. Lanewise: what the tile that is as many rows further reads first, and writes, is brought near; gradient:
-  // what the next columns read is.
+  // what the next columns read is; dot: what the fourth tile from here reads.
   bool asks_ahead;
   // Where the function that is called packs B, the rows of B go here too, one after the other, vectors*lanes elements
   // each.

@@ -19,13 +19,13 @@ from ..nn.linear import FusedLinear
 from .graph import attribute, bound, called, does, name_in_model, source, unused, writes_in_place
 from .report import ConvertReport
 
-CONVOLUTIONS: dict[Any, Any] = {torch.conv1d: Conv1d, torch.conv2d: Conv2d}
+LAYER_OF: dict[Any, Any] = {torch.conv1d: Conv1d, torch.conv2d: Conv2d}
 
 
 def layers_of_functions(traced: fx.GraphModule, found: ConvertReport, prefix: str) -> None:
     """Lets a layer of ours, over the same parameters, compute what calls of these functions do."""
     for node in list(traced.graph.nodes):
-        if node.op != "call_function" or node.target not in (F.linear, *CONVOLUTIONS):
+        if node.op != "call_function" or node.target not in (F.linear, *LAYER_OF):
             continue
         is_linear = node.target is F.linear
         function, name = f"F.{node.target.__name__}", name_in_model(node, prefix)
@@ -39,7 +39,7 @@ def layers_of_functions(traced: fx.GraphModule, found: ConvertReport, prefix: st
                 found.left[name] = why
             continue
         assert given is not None  # else there is a reason
-        made = linear(**tensors) if is_linear else layer(CONVOLUTIONS[node.target], **{**given, **tensors})
+        made = linear(**tensors) if is_linear else layer(LAYER_OF[node.target], **{**given, **tensors})
         target = unused(traced, node.name)
         traced.add_submodule(target, made)
         node.op, node.target, node.args, node.kwargs = "call_module", target, (given["input"],), {}
@@ -54,7 +54,7 @@ def sole_layer(traced: fx.GraphModule) -> nn.Module | None:
     steps = [node for node in traced.graph.nodes if node.op not in ("get_attr", "placeholder", "output")]
     layer: nn.Module | None = called(traced, result)
     unread = [node for node in steps if node is not result and not is_constant(node)]
-    alone = isinstance(layer, tuple(CONVOLUTIONS.values())) and not unread
+    alone = isinstance(layer, tuple(LAYER_OF.values())) and not unread
     return layer if alone and source(result).op == "placeholder" else None
 
 
