@@ -33,6 +33,7 @@ def of_type(shape, dtype):
     return torch.empty(shape, dtype=dtype)
 
 
+@pytest.mark.filterwarnings("ignore:BComplex32 support is experimental")
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_types(op, dtype):
