@@ -55,6 +55,7 @@ def test_other_dtypes_raise(dtype, out_dtype, allowed, device):
         OPS.conv2d_weight(grad, x, (1, 1), out_dtype=out_dtype)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # by torch 2.14's opcheck
 @with_halves
 def test_its_gradients_and_opcheck(dtype):
     case = BY_NAME["kernel_3x3"]
