@@ -236,10 +236,10 @@ template <class S, class A> class LanewiseRunner {
     return std::is_same_v<T, A> ? family.rows : family.rounding_rows;
   }
 
-  // The most rows of a tile.
+  // The most rows of a tile. A signal of one row is as large as images of many; rows of a border are short.
   int64_t most_rows(const LanewiseFamily<A>& family, const TileArgs<A>& args) const {
-    if (args.tiles == 1 || plan_.grouped) return kMaxLanewiseRows;
-    const bool rolling = args.J == 3 && args.K == 3 && args.a_t == args.a_j && args.a_m == args.a_k;
+    if (plan_.grouped || (args.tiles == 1 && o_.g.h.output > 1)) return kMaxLanewiseRows;
+    const bool rolling = args.tiles > 1 && args.J == 3 && args.K == 3 && args.a_t == args.a_j && args.a_m == args.a_k;
     return rolling ? family.rows_of_rolling : family.rows_of_many;
   }
 
