@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "coming_weights.h"
 #include "pieces_plan.h"
 
 namespace nhwc_conv {
@@ -48,24 +49,6 @@ template <class S, class A> class PiecesRunner {
     // Whether the first tile packs a piece while it multiplies: rows of weights, all as far apart.
     bool in_order, packed_by_tile;
     std::optional<Piece> held;  // not yet multiplied
-  };
-
-  // What is left to ask for of the next weights: tiles go through `lines` runs, step_j apart, and each begins at
-  // `next`. Or rows of memory, row_step apart, of which some are asked for before each tile.
-  struct Coming {
-    const A* from = nullptr;
-    int64_t lines = 1, step_j = 0, step = 0, next = 0, tiles = 0;
-    int64_t rows = 0, row_step = 0, row_elements = 0, rows_of_tile = 0;
-
-    void ask(TileArgs<A>& args, int64_t depth) {
-      for (int64_t row = min(rows, rows_of_tile); row > 0; --row, --rows, from += row_step) {
-        ask_for(from, row_elements);
-      }
-      const bool some = tiles > 0;
-      args.set_ahead(some ? from : nullptr, some ? depth * step : 0, some ? step_j : 0, some ? step : 0);
-      from += next;
-      --tiles;
-    }
   };
 
   Item start(int64_t index, Sum<A>* scratch) const {
@@ -133,7 +116,7 @@ template <class S, class A> class PiecesRunner {
     if (!item.held) return;
     const Piece& held = *item.held;
     const ColumnTiles& columns = plan_.form.columns;
-    Coming ahead = next == nullptr ? Coming{} : coming(item, *next);
+    ComingWeights<A> ahead = next == nullptr ? ComingWeights<A>{} : coming(item, *next);
     for (int64_t n = 0; n < o_.g.N; ++n) {
       Column<A> column = product_.column(item.group, held.tile, sums(item, n));
       TileArgs<A>& args = column.args;
@@ -146,9 +129,9 @@ template <class S, class A> class PiecesRunner {
   }
 
   // What the tiles of the piece that is held ask for. Of packed weights an equal part each, one line after the other:
-  // memory keeps pace with the products. Else each tile asks for one line of every row of weights, or for some of every
-  // column where these lie along the reduction.
-  Coming coming(const Item& item, const Piece& next) const {
+  // memory keeps pace with the products. Else each tile asks for some rows, or for one line of every row of weights, or
+  // for some of every column where these lie along the reduction.
+  ComingWeights<A> coming(const Item& item, const Piece& next) const {
     const int64_t line = o_.kernels.machine.line / sizeof(A), depth = item.held->terms.inner.size();
     const Column<A> column = product_.column(item.group, next.tile, sums(item, 0));
     const int64_t columns = column.args.columns;
@@ -156,30 +139,25 @@ template <class S, class A> class PiecesRunner {
       const int64_t terms = max(item.held->terms.rows.size() * depth, 1), tiles = tiles_of(*item.held);
       const int64_t elements = next.terms.rows.size() * next.terms.inner.size() * column.args.b_k;
       const int64_t step = ceil_div(ceil_div(elements, tiles), terms);
-      return {product_.weights_of(column, next.terms), 1, 0, step, step * terms, tiles};
+      return {product_.weights_of(column, next.terms), {1, 0, step, step * terms, tiles}};
     }
-    if (o_.w.o != 1 && (o_.w.c != 1 || plan_.whole_tiles)) return {};
-    const A* const from = in_place<A>(unpacked(item, next, next.terms.rows.begin, next.terms.inner.begin));
-    if (plan_.asks_for_rows) return coming_rows(item, next, from, columns);
-    if (o_.w.o == 1) return {from, 1, 0, in_elements<S, A>(o_.w.c), line, ceil_div(in_elements<S, A>(columns), line)};
-    // Runs of as many products as there are columns, or a few more; elsewhere no memory may be.
-    int64_t lines = max(depth / columns, 1);
-    while (lines > 1 && depth % (lines * plan_.step) != 0) --lines;
-    if (depth >= 2 * lines * columns) return {};
-    const int64_t of_tap = o_.g.C_per_group() - next.terms.inner.begin % o_.g.C_per_group();
-    const int64_t run = in_elements<S, A>(min(next.terms.inner.size(), of_tap));
-    return {from, lines, line, in_elements<S, A>(o_.w.o), lines * line, ceil_div(run, lines * line)};
-  }
-
-  // Neighbours in memory are the columns of a product, or the products of a column up to the end of a tap.
-  Coming coming_rows(const Item& item, const Piece& next, const A* from, int64_t columns) const {
     const bool by_products = o_.w.o == 1;
-    const int64_t Cg = o_.g.C_per_group(), terms = next.terms.inner.size();
-    const int64_t products =
-        item.packed_by_tile ? next.terms.rows.size() * terms : min(terms, Cg - next.terms.inner.begin % Cg);
-    const int64_t rows = by_products ? products : columns, elements = by_products ? columns : products;
-    const int64_t step = in_elements<S, A>(by_products ? o_.w.c : o_.w.o);
-    return {from, 1, 0, 0, 0, 0, rows, step, in_elements<S, A>(elements), ceil_div(rows, tiles_of(*item.held))};
+    if (!by_products && (o_.w.c != 1 || plan_.whole_tiles)) return {};
+    const A* const from = in_place<A>(unpacked(item, next, next.terms.rows.begin, next.terms.inner.begin));
+    // Neighbours in memory are the columns of a product, or the products of a column up to the end of a tap.
+    const int64_t Cg = o_.g.C_per_group(), of_tap = min(next.terms.inner.size(), Cg - next.terms.inner.begin % Cg);
+    const int64_t row_step = in_elements<S, A>(by_products ? o_.w.c : o_.w.o);
+    if (plan_.asks_for_rows) {
+      const int64_t products = item.packed_by_tile ? next.terms.rows.size() * next.terms.inner.size() : of_tap;
+      const int64_t rows = by_products ? products : columns, elements = by_products ? columns : products;
+      return {from, {}, {rows, row_step, in_elements<S, A>(elements), ceil_div(rows, tiles_of(*item.held))}};
+    }
+    if (by_products) return {from, {1, 0, row_step, line, ceil_div(in_elements<S, A>(columns), line)}};
+    // Runs of as many products as there are columns, or a few more; elsewhere no memory may be.
+    int64_t runs = max(depth / columns, 1);
+    while (runs > 1 && depth % (runs * plan_.step) != 0) --runs;
+    if (depth >= 2 * runs * columns) return {};
+    return {from, {runs, line, row_step, runs * line, ceil_div(in_elements<S, A>(of_tap), runs * line)}};
   }
 
   // Over the outputs of all images that have a piece's taps; at least one.
@@ -190,7 +168,7 @@ template <class S, class A> class PiecesRunner {
   }
 
   // With all outputs of an image that have the tap. Sums of a later block stand apart until it closes.
-  void multiply(const Column<A>& column, const Item& item, int64_t n, Sum<A>* apart, Coming& ahead) const {
+  void multiply(const Column<A>& column, const Item& item, int64_t n, Sum<A>* apart, ComingWeights<A>& ahead) const {
     const Axis &h = o_.g.h, &w = o_.g.w;
     const ImageView<const A> x = of_image(item.x, n);
     const Piece& piece = *item.held;
@@ -213,8 +191,8 @@ template <class S, class A> class PiecesRunner {
     }
     for (int64_t y = ys.begin; y < ys.end; ++y) {
       product_.aim(args, column, piece.terms, x, y, xs.begin, false);
-      const int64_t lines = ahead.tiles > 0 ? ahead.lines : 1;
-      args.set_sums(args.I, lines, piece.terms.inner.size() / lines);
+      const int64_t runs = ahead.runs();
+      args.set_sums(args.I, runs, piece.terms.inner.size() / runs);
       args.a_j = args.K;
       args.set_b(column.args.b, column.args.b_i, args.K * column.args.b_k, column.args.b_k);
       args.c = sums.data + y * sums.h + xs.begin * sums.w;
