@@ -111,6 +111,11 @@ DEPTHWISE = [
     Case("depthwise_2x2_wide", (1, 6, 19, 37), (2, 2, 1, 37), groups=37, bias=True),
     Case("depthwise_2x2_stride2_wide", (1, 9, 23, 37), (2, 2, 1, 37), 2, groups=37),
     Case("depthwise_3x1_wide", (1, 7, 19, 37), (3, 1, 1, 37), padding=(1, 0), groups=37, bias=True),
+    Case("depthwise_signal_3", (2, 1, 43, 36), (1, 3, 1, 36), padding=(0, 1), groups=36, bias=True),
+    Case("depthwise_signal_5_stride2", (1, 1, 70, 40), (1, 5, 1, 40), (1, 2), (0, 2), groups=40),
+    Case("depthwise_signal_7", (1, 1, 31, 20), (1, 7, 1, 20), padding=(0, 6), groups=20, bias=True),
+    Case("depthwise_signal_2_dilated", (1, 1, 61, 33), (1, 2, 1, 33), dilation=(1, 4), groups=33),
+    Case("depthwise_1x5_rows", (2, 4, 27, 34), (1, 5, 1, 34), padding=(0, 2), groups=34, bias=True),
     Case("depthwise_by_rows", (2, 5, 11, 516), (2, 2, 1, 516), 2, groups=516, bias=True),
     Case("depthwise_by_rows_padded", (1, 4, 9, 512), (1, 3, 1, 512), (2, 1), 1, groups=512),
     # Kernels of one column, whose rows are those of a tile of the weight gradient: of two tiles, over the image, apart.

@@ -7,12 +7,6 @@
 
 namespace nhwc_conv {
 
-// Whether neighbouring output channels of all groups are neighbours in memory, as the kernels want weights.
-template <class S, class A> bool has_lanes_in_order(const ConvGeometry& g, const WeightView<const S>& w) {
-  if (!std::is_same_v<S, A>) return false;
-  return g.O_per_group() == 1 ? w.group == 1 : w.o == 1 && w.group == g.O_per_group();
-}
-
 // The widest family whose vectors fit into this many columns.
 template <class A> const LanewiseFamily<A>& lanewise_family(const Arithmetic<A>& kernels, int64_t columns) {
   int f = 0;
@@ -209,7 +203,7 @@ template <class S, class A> class LanewiseRunner {
       args.set_b(b, 0, w.i, g.w.apart * w.j);
     }
     args.c_m = w.pixels * c_pixel;
-    args.asks_ahead = plan_.asks_ahead;
+    args.asks_ahead = plan_.order.asks_ahead ? a_line / max(a_i, 1) : 0;
     args.tiles = down ? 1 : ys.size();
     args.a_t = a_line;
     args.c_t = c_line;
@@ -221,14 +215,17 @@ template <class S, class A> class LanewiseRunner {
       kernels[m - 1](args);
     };
     const int64_t count = down ? ys.size() : xs.size(), rows = w.pixels == 1 ? count : count / w.pixels;
-    if (plan_.by_rows && !down) {
-      args.tiles = 1;
-      for (int64_t y = 0; y < ys.size(); ++y, a += a_line, c += c_line) in_tiles(count, kLargePixels, run);
-      return;
+    const bool by_rows = plan_.order.by_rows && !down;
+    const int64_t most = by_rows ? plan_.order.rows : most_rows(family, args);
+    for (int64_t lines = by_rows ? ys.size() : 1; lines > 0; --lines, a += a_line, c += c_line) {
+      in_equal_tiles(rows, most, [&](int64_t row, int64_t m, int64_t tiles) {
+        if (by_rows) args.set_tiles(tiles, m * args.a_m, m * args.c_m);
+        for (int64_t calls = by_rows ? 1 : tiles; calls > 0; --calls, row += m) run(row * w.pixels, m);
+      });
+      if (by_rows) args.tiles = 1;
+      // The last pixels abreast overlap those before.
+      if (rows * w.pixels < count) run(count - w.pixels, 1);
     }
-    in_tiles(rows, most_rows(family, args), [&](int64_t row, int64_t m) { run(row * w.pixels, m); });
-    // The last pixels abreast overlap those before.
-    if (rows * w.pixels < count) run(count - w.pixels, 1);
   }
 
   template <class T> const TileFn<A>* kernels_of(const LanewiseFamily<A>& family) const {
@@ -236,11 +233,11 @@ template <class S, class A> class LanewiseRunner {
     return std::is_same_v<T, A> ? family.rows : family.rounding_rows;
   }
 
-  // The most rows of a tile. A signal of one row is as large as images of many; rows of a border are short.
+  // The most rows of a tile. Rows of a border are short.
   int64_t most_rows(const LanewiseFamily<A>& family, const TileArgs<A>& args) const {
-    if (plan_.grouped || (args.tiles == 1 && o_.g.h.output > 1)) return kMaxLanewiseRows;
+    if (plan_.grouped || args.tiles == 1) return kMaxLanewiseRows;
     const bool rolling = args.tiles > 1 && args.J == 3 && args.K == 3 && args.a_t == args.a_j && args.a_m == args.a_k;
-    return rolling ? family.rows_of_rolling : family.rows_of_many;
+    return rolling ? family.rows_of_rolling : plan_.order.rows;
   }
 
   const LanewisePlan& plan_;

@@ -1,10 +1,10 @@
 // When lanes run over the channels of all groups, and in which items.
 #pragma once
 
+#include "lanewise_order.h"
 #include "operands.h"
 #include "parallel.h"
 #include "stage.h"
-#include "tiles.h"
 
 namespace nhwc_conv {
 
@@ -41,6 +41,12 @@ template <class A> bool takes_half_steps(const Arithmetic<A>& kernels, const Con
   return g.w.kernel == kHalfSteps && g.w.stride == 2 && groups_are_channels(g) && g.C >= kernels.lanewise[0].lanes;
 }
 
+// Whether neighbouring output channels of all groups are neighbours in memory, as the kernels want weights.
+template <class S, class A> bool has_lanes_in_order(const ConvGeometry& g, const WeightView<const S>& w) {
+  if (!std::is_same_v<S, A>) return false;
+  return g.O_per_group() == 1 ? w.group == 1 : w.o == 1 && w.group == g.O_per_group();
+}
+
 // Outputs of one image, whose channels are whole groups.
 struct LanewiseItem {
   int64_t n;
@@ -55,10 +61,9 @@ struct LanewisePlan : PlanMemory {
   // Channels that do not fill vectors: so many pixels side by side do, with as many copies of the weights, which stand
   // behind the staged input. Else one, and no copies.
   int64_t pixels_abreast, repeated_elements;
-  bool by_rows;     // tiles of few pixels, one row of outputs after the other
-  bool asks_ahead;  // tiles ask for what the next ones read and write: processors do not foresee it
-  bool finishes;    // tiles make results of their sums; else these are finished
-  bool grouped;     // by grouped kernels, whose reduction has channels outside of kernel columns
+  LanewiseOrder order;
+  bool finishes;  // tiles make results of their sums; else these are finished
+  bool grouped;   // by grouped kernels, whose reduction has channels outside of kernel columns
 
   // Items are regions of pixels over all images, and within each, shares of the channels.
   int64_t regions(const ConvGeometry& g) const {
@@ -86,13 +91,6 @@ struct LanewisePlan : PlanMemory {
   }
 };
 
-template <class A> int64_t pixel_bytes(const ConvGeometry& g) { return g.C * static_cast<int64_t>(sizeof(A)); }
-
-// Whether rows of so many elements begin in few sets of the first-level cache.
-template <class A> bool meets_in_few_sets(int64_t row) {
-  return cache_sets(row * static_cast<int64_t>(sizeof(A))) < kFewestSpreadSets;
-}
-
 // Whether kernels are so high that rows are read again many times, by the tiles of rows of outputs below each other, of
 // pixels that push each other out meanwhile.
 template <class A> bool loses_rows(const ConvGeometry& g) {
@@ -113,24 +111,6 @@ template <class A> bool collides(const Arithmetic<A>& kernels, const ConvGeometr
 // Whether rows are staged with their padding: always, or where that is faster.
 enum class RowPadding { always, if_better };
 
-// Whether neighbouring rows share little, and pixels are so large that whole ones are a run of memory.
-template <class A> bool shares_little(const ConvGeometry& g) {
-  const bool few = (g.taps() <= kFewTaps && g.h.kernel < kFewTaps) || g.w.stride > 1;
-  return groups_are_channels(g) && few && pixel_bytes<A>(g) >= kLargePixelBytes;
-}
-
-// Whether tiles go row by row. What rows do share stays in the cache from one to the next, unless pixels meet in few
-// of its sets.
-template <class A> bool goes_by_rows(const ConvGeometry& g) {
-  const bool shares = g.h.kernel > g.h.stride || g.w.kernel > g.w.stride;
-  return shares_little<A>(g) && (!shares || meets_in_few_sets<A>(g.C));
-}
-
-// Of an image, or of its result if that is larger.
-template <class A> int64_t image_bytes(const ConvGeometry& g) {
-  return max(g.h.output * g.w.output, g.h.input * g.w.input) * pixel_bytes<A>(g);
-}
-
 // By the geometry alone: zeros of the padding times infinite weights show. Where most of a row lacks some tap, or a
 // quarter, of groups with several products a tap, products with zero cost less than a run of one output for each. Long
 // rows under kernels dilated far lack taps too, in few runs. Staging an image that has to come from far costs more than
@@ -143,22 +123,6 @@ template <class A> bool pads_rows(const Arithmetic<A>& kernels, const ConvGeomet
   const bool may_stage = groups_are_channels(g) && !shares_little<A>(g) && pays;
   const bool better = is_short || (may_stage && collides(kernels, g, g.C));
   return (padding == RowPadding::always || better) && g.w.span(g.w.output) <= kMostPadding * g.w.input + kAnyPadding;
-}
-
-// Whether few rows of outputs make an item. Going down a column of tiles, a processor that meets only a short piece of
-// each row does not foresee the next; where images come from the third-level cache or memory, that is most of the time.
-template <class A> bool goes_in_few_rows(const ConvGeometry& g) { return g.N * image_bytes<A>(g) >= kFewRowsBytes; }
-
-// Rows of outputs of such an item: twice as many as the rows of input that the next one reads again.
-inline int64_t few_rows(const ConvGeometry& g) { return max(kFewRows, 2 * (g.h.kernel - 1)); }
-
-// Whether images that come from far are read in the order of memory, row by row. Not where a column of tiles keeps in
-// registers what the next tile reads again, nor where every row is read for many others.
-template <class A> bool reads_in_order(const Arithmetic<A>& kernels, const ConvGeometry& g) {
-  const bool rolls = kernels.lanewise[0].rows_of_rolling != kernels.lanewise[0].rows_of_many;
-  const int64_t pixel = pixel_bytes<A>(g), far = pixel >= kLargePixelBytes ? kFarImageBytes : kAskedImageBytes;
-  if (rolls || !groups_are_channels(g) || g.N * image_bytes<A>(g) < far) return false;
-  return g.taps() <= kOrderedTaps && pixel >= kOrderedPixelBytes;
 }
 
 // Pixels of a row that tiles take for one: as few as fill whole vectors, where a pixel does not. Neighbouring outputs
@@ -228,9 +192,8 @@ LanewisePlan make_lanewise_plan(const Kernels<S, A>& kernels, const ConvGeometry
   const bool planar = x.w == 1 && x.c != 1;
   choose_items<S, A>(g, x, planar, plan.layout.staged ? kLanewiseItemBytes : kReadOnceBytes, threads, plan);
   if (!plan.layout.staged && goes_in_few_rows<A>(g)) plan.item_height = min(plan.item_height, few_rows(g));
-  plan.asks_ahead =
-      !plan.layout.staged && pixel_bytes<A>(g) < kLargePixelBytes && g.N * image_bytes<A>(g) >= kAskedImageBytes;
-  plan.by_rows = goes_by_rows<A>(g) || (!plan.layout.staged && reads_in_order(kernels, g));
+  const int64_t pixel = plan.layout.staged ? plan.layout.pixel<A>(g) : g.C;
+  plan.order = choose_order<A>(kernels, g, plan.layout.staged, pixel);
   const int64_t taps = g.taps();
   const bool rows_collide = plan.grouped
                                 ? g.depth() > kCacheWays * cache_sets(g.O * static_cast<int64_t>(sizeof(A)))

@@ -13,6 +13,7 @@ struct LanewiseGradientPlan : LanewisePlan {
   // geometry alone: the other rows are summed after them.
   bool slides;
   bool stages_grad;
+  bool asks_ahead;  // steps ask for what the next columns read
 
   Explanation explain() const {
     Explanation plan = {"weight_gradient_lanewise", "lanewise", layout.staged ? "lanes" : "view"};

@@ -120,7 +120,7 @@ template <class T, class A, int LANES, int COLUMNS, int ROWS, bool ASKS> inline 
 }
 
 template <class T, class A, int LANES, int COLUMNS, int ROWS> void dot(const TileArgs<T>& t) {
-  if (t.asks_ahead) return dot_tiles<T, A, LANES, COLUMNS, ROWS, true>(t);
+  if (t.asks_ahead > 0) return dot_tiles<T, A, LANES, COLUMNS, ROWS, true>(t);
   dot_tiles<T, A, LANES, COLUMNS, ROWS, false>(t);
 }
 

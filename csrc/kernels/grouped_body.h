@@ -16,8 +16,8 @@ template <class T, int LANES, int G, int J> inline typename Lanes<T, LANES>::vec
 
 // TAPS steps of k where a_m = STEP*a_k: rows that read the same pixel share its channels, once shuffled.
 template <class T, int LANES, int ROWS, int VECTORS, int TAPS, int STEP, int G, int J>
-NHWC_INLINE void grouped_window(typename Lanes<T, LANES>::vector (*sum)[VECTORS], const T* a, const T* b,
-                                const TileArgs<T>& t) {
+NHWC_ALWAYS_INLINE void grouped_window(typename Lanes<T, LANES>::vector (*sum)[VECTORS], const T* a, const T* b,
+                                       const TileArgs<T>& t) {
   typedef typename Lanes<T, LANES>::vector V;
   V right[TAPS][VECTORS];
   NHWC_UNROLL(8)
@@ -43,8 +43,8 @@ NHWC_INLINE void grouped_window(typename Lanes<T, LANES>::vector (*sum)[VECTORS]
 
 // The products of channel J of each group.
 template <class T, int LANES, int ROWS, int VECTORS, int STEP, int G, int J>
-NHWC_INLINE void grouped_channel(typename Lanes<T, LANES>::vector (*sum)[VECTORS], const T* a, const T* b,
-                                 const TileArgs<T>& t) {
+NHWC_ALWAYS_INLINE void grouped_channel(typename Lanes<T, LANES>::vector (*sum)[VECTORS], const T* a, const T* b,
+                                        const TileArgs<T>& t) {
   int64_t k = t.K;
   if constexpr (STEP > 0) {
     for (; k >= 3; k -= 3, a += 3 * t.a_k, b += 3 * t.b_k) {
@@ -66,8 +66,8 @@ NHWC_INLINE void grouped_channel(typename Lanes<T, LANES>::vector (*sum)[VECTORS
 
 // Of channels J and up. Where a group fills the vector, they differ by an address alone.
 template <class T, int LANES, int ROWS, int VECTORS, int STEP, int G, int J = 0>
-NHWC_INLINE void grouped_channels(typename Lanes<T, LANES>::vector (*sum)[VECTORS], const T* a, const T* b,
-                                  const TileArgs<T>& t) {
+NHWC_ALWAYS_INLINE void grouped_channels(typename Lanes<T, LANES>::vector (*sum)[VECTORS], const T* a, const T* b,
+                                         const TileArgs<T>& t) {
   if constexpr (G == LANES) {
     for (int j = 0; j < G; ++j, ++a, b += t.b_j) {
       grouped_channel<T, LANES, ROWS, VECTORS, STEP, G, 0>(sum, a, b, t);
@@ -80,7 +80,7 @@ NHWC_INLINE void grouped_channels(typename Lanes<T, LANES>::vector (*sum)[VECTOR
 
 // VECTORS vectors of columns from n of all tiles. STEP > 0: a_m = STEP*a_k.
 template <class T, int LANES, int ROWS, int VECTORS, int STEP, int G>
-NHWC_INLINE void grouped_tiles(const TileArgs<T>& t, int64_t n) {
+NHWC_ALWAYS_INLINE void grouped_tiles(const TileArgs<T>& t, int64_t n) {
   typedef typename Lanes<T, LANES>::vector V;
   const T* a = t.a + n;
   T* c = t.c + n;
@@ -90,9 +90,9 @@ NHWC_INLINE void grouped_tiles(const TileArgs<T>& t, int64_t n) {
     NHWC_UNROLL(16)
     for (int m = 0; m < ROWS; ++m, row += t.c_m) {
       NHWC_POINTER(row);
+      for (int line = 0; line < VECTORS * LANES; line += 64 / int(sizeof(T))) __builtin_prefetch(row + line, 1);
       NHWC_UNROLL(4)
       for (int v = 0; v < VECTORS; ++v) {
-        __builtin_prefetch(row + v * LANES, 1);
         sum[m][v] = t.bias ? load<T, LANES>(t.bias + n + v * LANES) : V{};
       }
     }
@@ -104,7 +104,9 @@ NHWC_INLINE void grouped_tiles(const TileArgs<T>& t, int64_t n) {
 }
 
 // Rows are chains of additions: vectors side by side hide their latency.
-template <class T, int LANES, int ROWS, int STEP, int G> void grouped_columns(const TileArgs<T>& t) {
+template <class T, int LANES, int ROWS, int STEP, int G> void grouped_columns(const TileArgs<T>& args) {
+  // As in lanewise_columns.
+  const TileArgs<T> t = args;
   const int VECTORS = NHWC_ISA_REGISTERS >= 32 || ROWS <= 4 ? 2 : 1;
   int64_t n = 0;
   const int64_t last = t.columns - LANES, last_of_many = t.columns - VECTORS * LANES;

@@ -37,7 +37,7 @@ NHWC_ALWAYS_INLINE void gradient_step(typename Lanes<T, LANES>::vector (*sum)[CH
 // What the next columns read in this step.
 template <class T, int LANES, int TAPS, int VECTORS>
 NHWC_ALWAYS_INLINE void ask_for_step(const T* a, int64_t a_m, const T* b, const TileArgs<T>& t) {
-  if (!t.asks_ahead) return;
+  if (t.asks_ahead == 0) return;
   __builtin_prefetch(b + VECTORS * LANES);
   NHWC_UNROLL(4)
   for (int m = 0; m < TAPS; ++m) __builtin_prefetch(a + m * a_m + VECTORS * LANES);

@@ -77,9 +77,10 @@ template <class T> struct TileArgs {
   // later calls. The other forms do not read it. Null, with strides of zero, asks for nothing.
   const T* ahead;
   int64_t ahead_i, ahead_j, ahead_k;
-  // A hint. Lanewise: what the tile that is as many rows further reads first, and writes, is brought near; gradient:
-  // what the next columns read is; dot: what the fourth tile from here reads.
-  bool asks_ahead;
+  // A hint, zero for none. Lanewise: what the next tile reads of the last so many rows j, which are new to it, and what
+  // this one writes, are brought near; gradient: what the next columns read is; dot: what the fourth tile from here
+  // reads.
+  int64_t asks_ahead;
   // Where the function that is called packs B, the rows of B go here too, one after the other, vectors*lanes elements
   // each.
   T* packed;
@@ -138,8 +139,8 @@ constexpr int kMaxLanewiseRows = 8;
 constexpr int kHalfSteps = 3, kHalfStepRows = 4;
 template <class T> struct LanewiseFamily {
   int lanes;
-  // The most rows that are worth asking for where tiles are many: in general, and where they follow each other a
-  // kernel row apart and J and K are 3.
+  // The most rows that are worth asking for where tiles are many, one below the other: in general, if lines of A push
+  // each other out, and where they follow each other a kernel row apart and J and K are 3.
   int rows_of_many, rows_of_rolling;
   TileFn<T> rows[kMaxLanewiseRows];
   TileFn<T> rounding_rows[kMaxLanewiseRows];

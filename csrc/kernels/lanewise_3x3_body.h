@@ -126,3 +126,10 @@ inline void rolling_tiles(const TileArgs<T>& t, int64_t n) {
   add_row_of_a<T, A, LANES, ROWS, ASKS, 2, 2>(sum, b, a, a_m);
   store_oldest<T, R, A, LANES, ROWS, ASKS>(sum, t, c);
 }
+
+template <class T, class A, class R, int LANES, int ROWS> void rolling_columns(const TileArgs<T>& t) {
+  const bool asks = t.asks_ahead > 0;
+  const int64_t last = t.columns - LANES;
+  const auto tiles = asks ? rolling_tiles<T, A, R, LANES, ROWS, true> : rolling_tiles<T, A, R, LANES, ROWS, false>;
+  for (int64_t n = 0; n < t.columns; n += LANES) tiles(t, n < last ? n : last);
+}

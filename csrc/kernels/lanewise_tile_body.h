@@ -7,8 +7,8 @@ constexpr int kHalfStepsFromFirst = 0, kHalfStepsFromSecond = -1;
 // TAPS steps of k: neighbouring rows read the same vectors of A, each of which is loaded once for all rows. Each row's
 // order of k is that of lanewise_steps.
 template <class T, class A, int LANES, int ROWS, int VECTORS, int TAPS, int STEP>
-NHWC_INLINE void lanewise_window(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const T* a, const T* b,
-                                 const TileArgs<T>& t) {
+NHWC_ALWAYS_INLINE void lanewise_window(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const T* a, const T* b,
+                                        const TileArgs<T>& t) {
   NHWC_UNROLL(4)
   for (int v = 0; v < VECTORS; ++v) {
     typename Lanes<A, LANES>::vector right[TAPS];
@@ -67,8 +67,8 @@ NHWC_INLINE void lanewise_steps(typename Lanes<A, LANES>::vector (*sum)[VECTORS]
 
 // The sums of the tile at a and b. FIXED > 0: K = FIXED and a_m = STEP*a_k.
 template <class T, class A, int LANES, int ROWS, int VECTORS, int FIXED, int STEP>
-NHWC_INLINE void lanewise_sums(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const T* at, const T* bt,
-                               const T* bias, const TileArgs<T>& t) {
+NHWC_ALWAYS_INLINE void lanewise_sums(typename Lanes<A, LANES>::vector (*sum)[VECTORS], const T* at, const T* bt,
+                                      const T* bias, const TileArgs<T>& t) {
   NHWC_UNROLL(4)
   for (int v = 0; v < VECTORS; ++v) {
     const typename Lanes<A, LANES>::vector start =
@@ -77,13 +77,12 @@ NHWC_INLINE void lanewise_sums(typename Lanes<A, LANES>::vector (*sum)[VECTORS],
     for (int m = 0; m < ROWS; ++m) sum[m][v] = start;
   }
   const bool shared = t.a_k == t.a_m && ROWS > 1;
-  // Of the next tiles' rows the last are new, as many as tiles stand apart; the tiles above them have read the others.
   for (int64_t i = 0; i < t.I; ++i) {
-    for (int64_t j = 0; j < t.J; ++j) {
-      const T* a = at + i * t.a_i + j * t.a_j;
-      const T* b = bt + i * t.b_i + j * t.b_j;
+    const T* a = at + i * t.a_i;
+    const T* b = bt + i * t.b_i;
+    for (int64_t j = 0; j < t.J; ++j, a += t.a_j, b += t.b_j) {
       if (FIXED > 0) {
-        if (t.asks_ahead && (t.J - j) * t.a_j <= t.a_t) ask_for_window<T, LANES, ROWS, VECTORS, FIXED, STEP>(a, t);
+        if (t.J - j <= t.asks_ahead) ask_for_window<T, LANES, ROWS, VECTORS, FIXED, STEP>(a, t);
         lanewise_window<T, A, LANES, ROWS, VECTORS, FIXED, STEP>(sum, a, b, t);
         continue;
       }
@@ -144,9 +143,10 @@ NHWC_INLINE void lanewise_store(typename Lanes<A, LANES>::vector (*sum)[VECTORS]
   }
 }
 
-// VECTORS vectors of columns from n of all tiles. The columns before `from`, counted from n, stay as they are.
+// VECTORS vectors of columns from n of tiles, one below the other. The columns before `from`, counted from n, stay as
+// they are.
 template <class T, class A, class R, int LANES, int ROWS, int VECTORS, int FIXED, int STEP>
-inline void lanewise_tiles(const TileArgs<T>& t, int64_t n, int64_t from) {
+NHWC_ALWAYS_INLINE void lanewise_tiles(const TileArgs<T>& t, int64_t n, int64_t from) {
   const T* a = t.a + n;
   R* c = reinterpret_cast<R*>(t.c) + n;
   for (int64_t tile = t.tiles; tile > 0; --tile, a += t.a_t, c += t.c_t) {
@@ -155,11 +155,29 @@ inline void lanewise_tiles(const TileArgs<T>& t, int64_t n, int64_t from) {
     NHWC_UNROLL(16)
     for (int m = 0; m < ROWS; ++m, row += t.c_m) {
       NHWC_POINTER(row);
-      NHWC_UNROLL(4)
-      for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(row + v * LANES, 1);
+      for (int line = 0; line < VECTORS * LANES; line += 64 / int(sizeof(R))) __builtin_prefetch(row + line, 1);
     }
     typename Lanes<A, LANES>::vector sum[ROWS][VECTORS];
     lanewise_sums<T, A, LANES, ROWS, VECTORS, FIXED, STEP>(sum, a, t.b + n, t.bias ? t.bias + n : nullptr, t);
     lanewise_store<T, R, A, LANES, ROWS, VECTORS>(sum, t, c, t.c_m, from);
+  }
+}
+
+// The same of all columns, VECTORS vectors at least, where I is one and sums are fresh: tile after tile, which along a
+// row is the order of memory.
+template <class T, class A, class R, int LANES, int ROWS, int VECTORS, int FIXED, int STEP>
+inline void lanewise_row(const TileArgs<T>& args) {
+  TileArgs<T> t = args;
+  t.I = 1;
+  const int64_t last = t.columns - VECTORS * LANES;
+  const T* a = t.a;
+  R* c = reinterpret_cast<R*>(t.c);
+  for (int64_t tile = t.tiles; tile > 0; --tile, a += t.a_t, c += t.c_t) {
+    for (int64_t next = 0; next < t.columns; next += VECTORS * LANES) {
+      const int64_t n = next < last ? next : last;
+      typename Lanes<A, LANES>::vector sum[ROWS][VECTORS];
+      lanewise_sums<T, A, LANES, ROWS, VECTORS, FIXED, STEP>(sum, a + n, t.b + n, t.bias ? t.bias + n : nullptr, t);
+      lanewise_store<T, R, A, LANES, ROWS, VECTORS>(sum, t, c + n, t.c_m, 0);
+    }
   }
 }
