@@ -57,6 +57,13 @@ struct LanewiseOrder {
   bool asks_ahead;  // tiles ask for what the next ones read first: processors do not foresee it
 };
 
+// Whether a tile of few outputs, two vectors of each, which asks for the next one's, is faster than one of eight, whose
+// weights serve more: images of the third-level cache, whose pixels are whole pairs of vectors, not too many.
+template <class A> bool takes_pairs(const Arithmetic<A>& kernels, const ConvGeometry& g) {
+  const bool is_whole = g.C % (2 * kernels.lanewise[0].lanes) == 0;
+  return is_whole && image_bytes<A>(g) >= kFarImageBytes && pixel_bytes<A>(g) <= kMostPairedBytes;
+}
+
 // Input pixels are so many elements apart. By rows where rows share nothing; and where no column of tiles keeps in
 // registers what they share, if the cache keeps it, or all comes from far anyway.
 template <class A>
@@ -71,10 +78,11 @@ LanewiseOrder choose_order(const Arithmetic<A>& kernels, const ConvGeometry& g, 
   const bool finds = !takes_few && g.h.kernel <= kFewKernelRows, in_order = !staged && reads_in_order<A>(g);
   const bool shares_nothing = is_signal || g.h.kernel == 1 || goes_by_rows<A>(g);
   const bool shares_few = shares_nothing || (!staged && strides_in_order<A>(g));
+  const bool pairs = !rolls && !staged && !shares_nothing && finds && takes_pairs(kernels, g);
   LanewiseOrder order = {};
   order.by_rows = groups_are_channels(g) && (shares_few || (!rolls && (finds || in_order)));
-  order.rows = !takes_few ? kMaxLanewiseRows : order.by_rows ? kFewTileRows : family.rows_of_many;
-  order.asks_ahead = comes_from_memory && pixel_bytes<A>(g) < kLargePixelBytes;
+  order.rows = !takes_few && !pairs ? kMaxLanewiseRows : order.by_rows ? kFewTileRows : family.rows_of_many;
+  order.asks_ahead = pairs || (comes_from_memory && pixel_bytes<A>(g) < kLargePixelBytes);
   return order;
 }
 

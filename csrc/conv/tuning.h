@@ -126,10 +126,11 @@ constexpr int64_t kStagedLanes = 512, kFewestPlanarLanes = 16, kFewestStagedGrou
 // So few rows of outputs where images or results take so much; tiles ask ahead where they take as much as comes from
 // memory. Rows of kernels that the cache keeps what tiles share for, at most; outputs of a tile, where few. Bytes of a
 // pixel, at least, and taps, at most, where images from memory are read in its order; rows of kernels, at most, where
-// they are at a stride. Pixels, at least, of which tiles under dilated kernels take one in so many.
+// they are at a stride. Bytes of a pixel, at most, of which tiles take pairs of vectors. Pixels, at least, of which
+// tiles under dilated kernels take one in so many.
 constexpr int64_t kFewRows = 4, kFewRowsBytes = 512 * kKilobyte, kAskedImageBytes = 6 * kMegabyte;
 constexpr int64_t kFewKernelRows = 3, kMostStridedKernelRows = 5, kFewTileRows = 4;
-constexpr int64_t kOrderedPixelBytes = 512, kOrderedTaps = 9, kSharedPixelBytes = 128;
+constexpr int64_t kOrderedPixelBytes = 512, kOrderedTaps = 9, kMostPairedBytes = kKilobyte, kSharedPixelBytes = 128;
 // Of dense layers of few outputs: bytes of the channels of a group, at least, where tiles ask ahead.
 constexpr int64_t kAskedRunBytes = 256;
 
