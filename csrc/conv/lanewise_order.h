@@ -71,12 +71,13 @@ LanewiseOrder choose_order(const Arithmetic<A>& kernels, const ConvGeometry& g, 
   const LanewiseFamily<A>& family = kernels.lanewise[0];
   const bool is_signal = g.h.output == 1, rolls = family.rows_of_rolling != family.rows_of_many;
   const bool comes_from_memory = !staged && !is_signal && g.N * image_bytes<A>(g) >= kAskedImageBytes;
-  // What a tile reads and writes: in too few sets of the cache, lines push each other out.
+  // What a tile reads and writes: in too few sets of the cache, lines push each other out. Single taps have no loop of
+  // their own to gain by.
   const int64_t apart = pixel * g.w.sharing_step(g.w.output) * static_cast<int64_t>(sizeof(A));
   const int64_t pixels = g.h.kernel * ((kMaxLanewiseRows - 1) * g.w.stride + g.w.kernel) + kMaxLanewiseRows;
-  const bool takes_few = comes_from_memory || pixels > kCacheWays * cache_sets(apart);
+  const bool takes_few = comes_from_memory || g.taps() == 1 || pixels > kCacheWays * cache_sets(apart);
   const bool finds = !takes_few && g.h.kernel <= kFewKernelRows, in_order = !staged && reads_in_order<A>(g);
-  const bool shares_nothing = is_signal || g.h.kernel == 1 || goes_by_rows<A>(g);
+  const bool shares_nothing = is_signal || (g.h.kernel == 1 && g.w.kernel > 1) || goes_by_rows<A>(g);
   const bool shares_few = shares_nothing || (!staged && strides_in_order<A>(g));
   const bool pairs = !rolls && !staged && !shares_nothing && finds && takes_pairs(kernels, g);
   LanewiseOrder order = {};
