@@ -235,8 +235,8 @@ template <class S, class A> class LanewiseRunner {
 
   // The most rows of a tile. Rows of a border are short.
   int64_t most_rows(const LanewiseFamily<A>& family, const TileArgs<A>& args) const {
-    if (plan_.grouped || args.tiles == 1) return kMaxLanewiseRows;
-    const bool rolling = args.tiles > 1 && args.J == 3 && args.K == 3 && args.a_t == args.a_j && args.a_m == args.a_k;
+    if (args.tiles == 1 || plan_.grouped) return kMaxLanewiseRows;
+    const bool rolling = args.J == 3 && args.K == 3 && args.a_t == args.a_j && args.a_m == args.a_k;
     return rolling ? family.rows_of_rolling : plan_.order.rows;
   }
 

@@ -45,16 +45,16 @@ template <class A> bool reads_in_order(const ConvGeometry& g) {
   return g.N * image_bytes<A>(g) >= far && g.taps() <= kOrderedTaps && pixel >= kOrderedPixelBytes;
 }
 
-// The same at a stride, under which a column of tiles keeps little of what it reads: whatever tiles keep otherwise.
+// The same of images from memory at a stride, under which a column of tiles keeps little of what it reads: whatever
+// tiles keep otherwise.
 template <class A> bool strides_in_order(const ConvGeometry& g) {
-  const bool is_low = g.h.kernel <= kMostStridedKernelRows, is_far = g.N * image_bytes<A>(g) >= kAskedImageBytes;
-  return g.h.stride > 1 && is_low && is_far && pixel_bytes<A>(g) >= kSharedPixelBytes;
+  return g.h.stride > 1 && g.h.kernel <= kMostStridedKernelRows && pixel_bytes<A>(g) >= kSharedPixelBytes;
 }
 
 struct LanewiseOrder {
   bool by_rows;     // one row of outputs after the other; else down columns of tiles
   int64_t rows;     // of a tile: outputs side by side, at most
-  bool asks_ahead;  // tiles ask for what the next ones read first: processors do not foresee it
+  bool asks_ahead;  // for what is read next, which processors do not foresee
 };
 
 // Whether a tile of few outputs, two vectors of each, which asks for the next one's, is faster than one of eight, whose
@@ -76,12 +76,13 @@ LanewiseOrder choose_order(const Arithmetic<A>& kernels, const ConvGeometry& g, 
   const int64_t apart = pixel * g.w.sharing_step(g.w.output) * static_cast<int64_t>(sizeof(A));
   const int64_t pixels = g.h.kernel * ((kMaxLanewiseRows - 1) * g.w.stride + g.w.kernel) + kMaxLanewiseRows;
   const bool takes_few = comes_from_memory || g.taps() == 1 || pixels > kCacheWays * cache_sets(apart);
-  const bool finds = !takes_few && g.h.kernel <= kFewKernelRows, in_order = !staged && reads_in_order<A>(g);
+  const bool finds = !rolls && !takes_few && g.h.kernel <= kFewKernelRows;
+  const bool in_order = !rolls && !staged && reads_in_order<A>(g);
   const bool shares_nothing = is_signal || (g.h.kernel == 1 && g.w.kernel > 1) || goes_by_rows<A>(g);
-  const bool shares_few = shares_nothing || (!staged && strides_in_order<A>(g));
-  const bool pairs = !rolls && !staged && !shares_nothing && finds && takes_pairs(kernels, g);
+  const bool strides = comes_from_memory && strides_in_order<A>(g);
+  const bool pairs = finds && !staged && !shares_nothing && takes_pairs(kernels, g);
   LanewiseOrder order = {};
-  order.by_rows = groups_are_channels(g) && (shares_few || (!rolls && (finds || in_order)));
+  order.by_rows = groups_are_channels(g) && (shares_nothing || strides || finds || in_order);
   order.rows = !takes_few && !pairs ? kMaxLanewiseRows : order.by_rows ? kFewTileRows : family.rows_of_many;
   order.asks_ahead = pairs || (comes_from_memory && pixel_bytes<A>(g) < kLargePixelBytes);
   return order;

@@ -13,7 +13,6 @@ struct LanewiseGradientPlan : LanewisePlan {
   // geometry alone: the other rows are summed after them.
   bool slides;
   bool stages_grad;
-  bool asks_ahead;  // steps ask for what the next columns read
 
   Explanation explain() const {
     Explanation plan = {"weight_gradient_lanewise", "lanewise", layout.staged ? "lanes" : "view"};
@@ -34,7 +33,7 @@ template <class S, class A> LanewiseGradientPlan make_lanewise_gradient_plan(con
                      1, plan);
   // Lines of the next columns stand where processors do not foresee them, and where they are pushed out early.
   const bool apart = pixel_bytes<A>(g) % (kAlignedLines * kLineBytes) == 0;
-  plan.asks_ahead = plan.grouped && apart && g.N * image_bytes<A>(g) >= kAskedImageBytes;
+  plan.order.asks_ahead = plan.grouped && apart && g.N * image_bytes<A>(g) >= kAskedImageBytes;
   plan.stages_grad = !can_view<A>(o.grad);
   plan.slides = g.C_per_group() == 1 && g.h.kernel == 3 && g.w.kernel == 3 && g.w.stride == g.w.dilation &&
                 !meets_in_few_sets<A>(g.C);
@@ -147,7 +146,7 @@ template <class S, class A> class LanewiseWeightGradient {
     args.c_j = o_.channel();
     args.columns = block.outputs.channels.size();
     args.mode = mode;
-    args.asks_ahead = plan_.asks_ahead;
+    args.asks_ahead = plan_.order.asks_ahead;
     args.set_tiles(is_column_kernel() ? 1 : rows.taps.size(), down, w.kernel * tap);
     const int64_t count = (by_channels ? channels : is_column_kernel() ? rows.taps : taps).size();
     if (plan_.grouped) return grouped_kernels(o_.kernels, o_.g).gradient[count - 1](args);

@@ -86,11 +86,9 @@ NHWC_ALWAYS_INLINE void grouped_tiles(const TileArgs<T>& t, int64_t n) {
   T* c = t.c + n;
   for (int64_t tile = t.tiles; tile > 0; --tile, a += t.a_t, c += t.c_t) {
     V sum[ROWS][VECTORS];
-    T* row = c;
+    ask_for_results<ROWS, VECTORS * LANES>(c, t.c_m);
     NHWC_UNROLL(16)
-    for (int m = 0; m < ROWS; ++m, row += t.c_m) {
-      NHWC_POINTER(row);
-      for (int line = 0; line < VECTORS * LANES; line += 64 / int(sizeof(T))) __builtin_prefetch(row + line, 1);
+    for (int m = 0; m < ROWS; ++m) {
       NHWC_UNROLL(4)
       for (int v = 0; v < VECTORS; ++v) {
         sum[m][v] = t.bias ? load<T, LANES>(t.bias + n + v * LANES) : V{};

@@ -143,6 +143,15 @@ NHWC_INLINE void lanewise_store(typename Lanes<A, LANES>::vector (*sum)[VECTORS]
   }
 }
 
+// Each line of a tile once, for what tile_body.h says of lines of C.
+template <int ROWS, int COLUMNS, class R> NHWC_ALWAYS_INLINE void ask_for_results(R* c, int64_t c_m) {
+  NHWC_UNROLL(16)
+  for (int m = 0; m < ROWS; ++m, c += c_m) {
+    NHWC_POINTER(c);
+    for (int n = 0; n < COLUMNS; n += 64 / int(sizeof(R))) __builtin_prefetch(c + n, 1);
+  }
+}
+
 // VECTORS vectors of columns from n of tiles, one below the other. The columns before `from`, counted from n, stay as
 // they are.
 template <class T, class A, class R, int LANES, int ROWS, int VECTORS, int FIXED, int STEP>
@@ -150,13 +159,7 @@ NHWC_ALWAYS_INLINE void lanewise_tiles(const TileArgs<T>& t, int64_t n, int64_t 
   const T* a = t.a + n;
   R* c = reinterpret_cast<R*>(t.c) + n;
   for (int64_t tile = t.tiles; tile > 0; --tile, a += t.a_t, c += t.c_t) {
-    // As in tile_body.h.
-    R* row = c;
-    NHWC_UNROLL(16)
-    for (int m = 0; m < ROWS; ++m, row += t.c_m) {
-      NHWC_POINTER(row);
-      for (int line = 0; line < VECTORS * LANES; line += 64 / int(sizeof(R))) __builtin_prefetch(row + line, 1);
-    }
+    ask_for_results<ROWS, VECTORS * LANES>(c, t.c_m);
     typename Lanes<A, LANES>::vector sum[ROWS][VECTORS];
     lanewise_sums<T, A, LANES, ROWS, VECTORS, FIXED, STEP>(sum, a, t.b + n, t.bias ? t.bias + n : nullptr, t);
     lanewise_store<T, R, A, LANES, ROWS, VECTORS>(sum, t, c, t.c_m, from);
@@ -168,7 +171,7 @@ NHWC_ALWAYS_INLINE void lanewise_tiles(const TileArgs<T>& t, int64_t n, int64_t 
 template <class T, class A, class R, int LANES, int ROWS, int VECTORS, int FIXED, int STEP>
 inline void lanewise_row(const TileArgs<T>& args) {
   TileArgs<T> t = args;
-  t.I = 1;
+  t.I = 1;  // the compiler knows now
   const int64_t last = t.columns - VECTORS * LANES;
   const T* a = t.a;
   R* c = reinterpret_cast<R*>(t.c);
