@@ -85,6 +85,18 @@ struct Axis {
     return {ceil_div(begin, apart), ceil_div(clamp(end, begin, input), apart)};
   }
 
+  // The taps between those that lie before the input for every output, and those that lie behind it.
+  Range taps_met() const {
+    const int64_t before = pad - (output - 1) * stride, reach = input - 1 + pad;
+    if (before <= 0 && (kernel - 1) * dilation <= reach) return {0, kernel};
+    return {clamp(ceil_div(before, dilation), 0, kernel), clamp(floor_div(reach, dilation) + 1, 0, kernel)};
+  }
+
+  // The axis of some taps alone.
+  Axis of_taps(Range taps) const {
+    return {input, output, taps.size(), stride, dilation, pad - taps.begin * dilation, apart};
+  }
+
   // The axis of one tap alone.
   Axis of_tap(int64_t tap) const { return {input, output, 1, stride, 1, pad - tap * dilation}; }
 

@@ -9,6 +9,17 @@
 
 namespace nhwc_conv {
 
+// Leaves out the taps that meet no pixel, as all but one of a 3x3 kernel over one pixel. Not of transposed convolutions:
+// the sums of these are cut into blocks as those of weights packed for any size of image.
+template <class T> void leave_out_taps(ConvGeometry& g, WeightView<T>& w, Algorithm algorithm) {
+  const Range down = g.h.taps_met(), across = g.w.taps_met();
+  const bool all = down.size() == g.h.kernel && across.size() == g.w.kernel;
+  if (all || down.empty() || across.empty() || algorithm == Algorithm::winograd) return;
+  w.data += down.begin * w.i + across.begin * w.j;
+  g.h = g.h.of_taps(down);
+  g.w = g.w.of_taps(across);
+}
+
 template <class S, class A> class InputGradient {
  public:
   // g: the forward geometry. grad [N, OH, OW, O], w [KH, KW, C/groups, O] as in forward; dx [N, H, W, C],
@@ -28,10 +39,10 @@ template <class S, class A> class InputGradient {
         dx_(dx),
         bias_(bias),
         steps_(steps) {
-    const ConvGeometry back = {g.N, g.O, g.C, g.groups, g.h, g.w};
-    if (bias.data == nullptr && packed.empty() && exchanges_roles<S, A>(kernels, back, grad, {dx, steps})) {
+    if (bias.data == nullptr && packed.empty() && is_pointwise(g)) {
+      const ConvGeometry back = {g.N, g.O, g.C, g.groups, g.h, g.w};
       const GivenWeights<S, A> turned = {{w.data, w.i, w.j, w.o, w.c, w.group}, nullptr, {}};
-      exchanged_.emplace(kernels, back, Algorithm::automatic, threads, grad, turned, BiasView<S>{},
+      pointwise_.emplace(kernels, back, Algorithm::automatic, threads, grad, turned, BiasView<S>{},
                          Result<S, A>{dx, steps});
       return;
     }
@@ -71,10 +82,10 @@ template <class S, class A> class InputGradient {
     }
   }
 
-  PlanMemory memory() const { return exchanged_ ? exchanged_->memory() : memory_; }
+  PlanMemory memory() const { return pointwise_ ? pointwise_->memory() : memory_; }
 
   void run(const Parallel& parallel, A* workspace) const {
-    if (exchanged_) return exchanged_->run(parallel, workspace);
+    if (pointwise_) return pointwise_->run(parallel, workspace);
     if (staged_bias_ >= 0) repeat_bias(reinterpret_cast<S*>(workspace + staged_bias_));
     if (has_gaps_) fill(parallel, workspace);
     if (!phases_.empty() && phases_.front().given.packed == nullptr) {
@@ -105,7 +116,7 @@ template <class S, class A> class InputGradient {
 
   // Of the first phase. Where every tap meets padding only, the gradient is zero.
   Explanation explain() const {
-    if (exchanged_) return exchanged_->explain();
+    if (pointwise_) return pointwise_->explain();
     if (phases_.empty()) return {"", "zero", ""};
     Explanation plan = phases_.front().plan.explain();
     plan.phases = phases_.size();
@@ -212,7 +223,7 @@ template <class S, class A> class InputGradient {
   bool has_gaps_;                                // places of dx that no phase reaches
   std::vector<Phase> phases_;
   PlanMemory memory_;
-  std::optional<Forward<S, A>> exchanged_;  // all of it, where images and weights exchange roles: pointwise.h
+  std::optional<Forward<S, A>> pointwise_;  // all of it, where it is a product of matrices
 };
 
 }  // namespace nhwc_conv

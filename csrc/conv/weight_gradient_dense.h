@@ -131,11 +131,10 @@ template <class S, class A> class DenseWeightGradient {
     };
     if (ys.empty() || xs.empty()) {
       if (mode == Mode::add) return;
-      stage_.each_tile(block, [&](int64_t, Range columns, const ImageView<const A>&) {
-        for (int64_t m = 0; m < rows.range.size(); ++m) {
-          std::memset(sums_of(columns.begin) + m * c_m, 0, columns.size() * sizeof(A));
-        }
-      });
+      const Range columns = plan_.columns.of(block.tiles);
+      for (int64_t m = 0; m < rows.range.size(); ++m) {
+        std::memset(sums_of(columns.begin) + m * c_m, 0, columns.size() * sizeof(A));
+      }
       return;
     }
     const auto first_pixel = [&](const GradientOperand& operand, const ImageView<const A>& view) {

@@ -15,33 +15,50 @@ inline void copy_rows(A* to, int64_t to_k, const S* from, int64_t from_k, int64_
   }
 }
 
-// Of two vectors of blocks of STEP lanes, the even ones or the odd ones, in turns.
-template <int L, int STEP, int ODD> struct Blocks {
-  static constexpr int lane(int l) { return (l & STEP ? L + l - STEP : l) + ODD * STEP; }
-};
-
-// A square block of L vectors: exchange its off-diagonal STEP x STEP blocks, then those within the halves.
-template <class T, int L, int STEP> struct Exchange {
-  static void run(typename Lanes<T, L>::vector* v) {
-    NHWC_UNROLL(16)
-    for (int r = 0; r < L; ++r) {
-      if (r & STEP) continue;
-      const typename Lanes<T, L>::vector upper = v[r], lower = v[r + STEP];
-      v[r] = shuffle<T, L, Blocks<L, STEP, 0>>(upper, lower);
-      v[r + STEP] = shuffle<T, L, Blocks<L, STEP, 1>>(upper, lower);
-    }
-    Exchange<T, L, STEP / 2>::run(v);
+// Of two vectors of units of UNIT lanes: the even ones of each span of SPAN lanes, first those of one vector, then those
+// of the other; or the odd ones.
+template <int L, int UNIT, int SPAN, int ODD> struct EveryOther {
+  static constexpr int lane(int l) {
+    const int unit = l % (SPAN / 2) / UNIT * 2 + ODD;
+    return (l % SPAN < SPAN / 2 ? 0 : L) + l / SPAN * SPAN + unit * UNIT + l % UNIT;
   }
 };
-template <class T, int L> struct Exchange<T, L, 0> {
-  static void run(typename Lanes<T, L>::vector*) {}
+
+// In each span, of as many vectors, APART from each other, as it has units: unit c of vector r becomes unit r of vector
+// c, in the binary logarithm of so many STEPS.
+template <class T, int L, int UNIT, int SPAN, int APART, int STEPS> struct Transposition {
+  static NHWC_ALWAYS_INLINE void run(typename Lanes<T, L>::vector* v) {
+    const int HALF = SPAN / UNIT / 2;
+    typename Lanes<T, L>::vector before[2 * HALF];
+    NHWC_UNROLL(16)
+    for (int r = 0; r < 2 * HALF; ++r) before[r] = v[r * APART];
+    NHWC_UNROLL(16)
+    for (int r = 0; r < HALF; ++r) {
+      v[r * APART] = shuffle<T, L, EveryOther<L, UNIT, SPAN, 0>>(before[2 * r], before[2 * r + 1]);
+      v[(r + HALF) * APART] = shuffle<T, L, EveryOther<L, UNIT, SPAN, 1>>(before[2 * r], before[2 * r + 1]);
+    }
+    Transposition<T, L, UNIT, SPAN, APART, STEPS / 2>::run(v);
+  }
 };
+template <class T, int L, int UNIT, int SPAN, int APART> struct Transposition<T, L, UNIT, SPAN, APART, 1> {
+  static NHWC_ALWAYS_INLINE void run(typename Lanes<T, L>::vector*) {}
+};
+
+// A square of L vectors: first pieces of 16 bytes, then the lanes within them. So each step is one instruction, where
+// processors shuffle such pieces more easily than what crosses from one into another.
+template <class T, int L> NHWC_ALWAYS_INLINE void transpose_square(typename Lanes<T, L>::vector* v) {
+  const int PIECE = L * sizeof(T) < 16 ? L : 16 / sizeof(T);
+  NHWC_UNROLL(4)
+  for (int r = 0; r < PIECE; ++r) Transposition<T, L, PIECE, L, PIECE, L / PIECE>::run(v + r);
+  NHWC_UNROLL(16)
+  for (int r = 0; r < L; r += PIECE) Transposition<T, L, 1, PIECE, 1, PIECE>::run(v + r);
+}
 
 template <class A, int L, class S> void transpose_block(const S* from, int64_t from_n, A* to, int64_t to_k) {
   typename Lanes<A, L>::vector v[L];
   NHWC_UNROLL(16)
   for (int n = 0; n < L; ++n) v[n] = load<A, L>(from + n * from_n);
-  Exchange<A, L, L / 2>::run(v);
+  transpose_square<A, L>(v);
   NHWC_UNROLL(16)
   for (int k = 0; k < L; ++k) store<A, L>(to + k * to_k, v[k]);
 }

@@ -53,7 +53,7 @@ template <class S, class A, Activation ACTIVATION, int LANES> bool finish_transp
         typename Lanes<A, LANES>::vector v[LANES];
         NHWC_UNROLL(16)
         for (int l = 0; l < LANES; ++l) v[l] = load<A, LANES>(t.from + (at_m + l) * t.from_m + at_n);
-        Exchange<A, LANES, LANES / 2>::run(v);
+        transpose_square<A, LANES>(v);
         S* const to = t.to + at_n * t.to_n + at_m;
         NHWC_UNROLL(16)
         for (int l = 0; l < LANES; ++l) {

@@ -81,7 +81,7 @@ template <class Values> void transpose_pairs(const Values& values, const CopyArg
       typename Lanes<uint32_t, L>::vector v[L];
       NHWC_UNROLL(16)
       for (int l = 0; l < L; ++l) v[l] = values.template load<L>(from + l * t.from_n);
-      Exchange<uint32_t, L, L / 2>::run(v);
+      transpose_square<uint32_t, L>(v);
       NHWC_UNROLL(16)
       for (int l = 0; l < L; ++l) store<uint32_t, L>(to + (at_k + l) * t.to_k + at_n, v[l]);
     }
