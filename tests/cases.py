@@ -49,9 +49,16 @@ KERNELS = [
     Case("kernel_over_image", (2, 3, 4, 3), (7, 7, 3, 5), padding=3, bias=True),
     Case("kernel_over_image_15", (1, 5, 2, 2), (15, 15, 2, 3), padding=(5, 7)),
     Case("kernel_over_pixel", (2, 1, 1, 4), (5, 5, 4, 6), padding=2),
+    # Taps that meet no pixel, before and behind the others.
+    Case("kernel_over_pixel_groups4", (3, 1, 1, 48), (3, 3, 12, 80), padding=1, groups=4),
+    Case("kernel_met_at_ends", (2, 2, 3, 20), (3, 4, 20, 26), padding=(6, 0, 0, 12), dilation=(3, 4)),
+    Case("kernel_met_within_stride2", (1, 3, 5, 9), (5, 3, 9, 21), (2, 1), (9, 1), (3, 1)),
     Case("one_pixel", (1, 1, 1, 1), (1, 1, 1, 1), bias=True),
     Case("one_pixel_many_channels", (1, 1, 1, 45), (1, 1, 45, 50), bias=True),
     Case("single_pixels", (9, 1, 1, 6), (1, 1, 6, 10), bias=True),
+    Case("single_pixels_groups3", (9, 1, 1, 36), (1, 1, 12, 60), groups=3),
+    # The input gradient reads rows of weights that share cache sets.
+    Case("one_pixel_far_rows", (1, 1, 1, 1152), (1, 1, 9, 3072), groups=128),
     Case("single_pixels_stride3", (7, 1, 1, 6), (1, 1, 3, 8), stride=3, groups=2),
     Case("pixels_a_page_apart", (1, 2, 19, 1024), (1, 1, 1024, 17)),
     Case("one_row", (2, 1, 9, 3), (1, 3, 3, 5)),
