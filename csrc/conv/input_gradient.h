@@ -9,8 +9,8 @@
 
 namespace nhwc_conv {
 
-// Leaves out the taps that meet no pixel, as all but one of a 3x3 kernel over one pixel. Not of transposed convolutions:
-// the sums of these are cut into blocks as those of weights packed for any size of image.
+// Leaves out the taps that meet no pixel, as all but one of a 3x3 kernel over one pixel. Not for transposed
+// convolutions, whose sums are cut into blocks as those of weights packed for any size of image.
 template <class T> void leave_out_taps(ConvGeometry& g, WeightView<T>& w, Algorithm algorithm) {
   const Range down = g.h.taps_met(), across = g.w.taps_met();
   const bool all = down.size() == g.h.kernel && across.size() == g.w.kernel;

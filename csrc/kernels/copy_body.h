@@ -15,8 +15,8 @@ inline void copy_rows(A* to, int64_t to_k, const S* from, int64_t from_k, int64_
   }
 }
 
-// Of two vectors of units of UNIT lanes: the even ones of each span of SPAN lanes, first those of one vector, then those
-// of the other; or the odd ones.
+// Of two vectors of units of UNIT lanes: the even ones of each span of SPAN lanes, first those of one vector, then
+// those of the other; or the odd ones.
 template <int L, int UNIT, int SPAN, int ODD> struct EveryOther {
   static constexpr int lane(int l) {
     const int unit = l % (SPAN / 2) / UNIT * 2 + ODD;
