@@ -280,7 +280,7 @@ def test_plans_of_huge_convolutions():
     long = nhwc_conv.explain(
         (1, 2**40, 1, 1), (3, 1, 1, 1), stride=2**40, padding=(1, 0), direction="input_gradient"
     )
-    assert long["phases"] == 3
+    assert long["phases"] == 2  # one of the taps meets no pixel
 
 
 @pytest.mark.needs_extension
