@@ -53,12 +53,12 @@ inline void sum_squares(typename Lanes<T, LANES>::vector* sums, const TileArgs<T
   for (int v = 0; v < TURNS; ++v) sums[v] = sum[v];
 }
 
-// A chain of one vector waits for its own sums: with few lanes longer than for memory, so that vectors take turns. What
-// they read of a row at a time is a part of a line, or all of it where the rows of several vectors would push each
+// A chain of one vector waits for its own sums: with short vectors longer than for memory, so that several take turns.
+// What they read of a row at a time is a part of a line, or all of it where the rows of several vectors would push each
 // other out of the first-level cache before the next part is read.
 template <class T, int LANES, int VECTORS> void row_by_transposed(const TileArgs<T>& t) {
   typedef typename Lanes<T, LANES>::vector V;
-  const int TURNS = NHWC_ISA_REGISTERS >= 32 ? 1 : VECTORS, LINE = 64 / sizeof(T) / LANES;
+  const int TURNS = NHWC_ISA_VECTOR_BYTES >= 64 ? 1 : VECTORS, LINE = 64 / sizeof(T) / LANES;
   const bool collide = t.b_n * int64_t(sizeof(T)) % kCollidingRowBytes == 0;
   int64_t column[VECTORS];
   NHWC_UNROLL(4)
