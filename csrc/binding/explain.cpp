@@ -74,9 +74,7 @@ std::string explain_direction(const std::string& direction, Algorithm algorithm,
   if (is_direct_by_name(algorithm)) algorithm = Algorithm::direct;
   if (direction == "input_gradient") {
     const auto dx = contiguous_image<S>(g.h.input, g.w.input, g.C);
-    ConvGeometry met = g;
-    WeightView<const S> weights = w;
-    leave_out_taps(met, weights, algorithm);
+    const auto [met, weights] = without_idle_taps(g, w, algorithm);
     return explain_pass(InputGradient<S, A>(kernels, met, algorithm, threads, grad, weights, dx), size);
   }
   return explain_pass(WeightGradient<S, A>(kernels, g, algorithm, threads, x, grad, {}), size);

@@ -27,9 +27,7 @@ Tensor input_gradient(int64_t algorithm, ImageFormat format, const Tensor& grad,
     using A = typename decltype(types)::A;
     const Parallel parallel = torch_threads(g.work(sizeof(S)));
     const Algorithm method = gradient_algorithm(algorithm);
-    ConvGeometry met = g;
-    auto weights = weight_view(read<S>(w), *w_info, g.groups);
-    leave_out_taps(met, weights, method);
+    const auto [met, weights] = without_idle_taps(g, weight_view(read<S>(w), *w_info, g.groups), method);
     const InputGradient<S, A> pass(types.kernels(), met, method, parallel.threads,
                                    image_view(read<S>(grad), *grad_info), weights, image_view(write<S>(dx), *dx_info));
     run_pass<A>(pass, parallel);

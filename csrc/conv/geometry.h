@@ -85,12 +85,9 @@ struct Axis {
     return {ceil_div(begin, apart), ceil_div(clamp(end, begin, input), apart)};
   }
 
-  // The taps between those that lie before the input for every output, and those that lie behind it.
-  Range taps_met() const {
-    const int64_t before = pad - (output - 1) * stride, reach = input - 1 + pad;
-    if (before <= 0 && (kernel - 1) * dilation <= reach) return {0, kernel};
-    return {clamp(ceil_div(before, dilation), 0, kernel), clamp(floor_div(reach, dilation) + 1, 0, kernel)};
-  }
+  // From the first tap that the last output has to the last that the first one has: the others meet no input. Empty
+  // where one of the two has none.
+  Range taps_met() const { return {taps(output - 1).begin, taps(0).end}; }
 
   // The axis of some taps alone.
   Axis of_taps(Range taps) const {
@@ -98,7 +95,7 @@ struct Axis {
   }
 
   // The axis of one tap alone.
-  Axis of_tap(int64_t tap) const { return {input, output, 1, stride, 1, pad - tap * dilation}; }
+  Axis of_tap(int64_t tap) const { return of_taps({tap, tap + 1}); }
 
   // Of so many outputs, from one to the next that reads the same inputs, but for one, each under the tap before.
   int64_t sharing_step(int64_t outputs) const {

@@ -3,21 +3,24 @@
 #pragma once
 
 #include <optional>
+#include <utility>
 
 #include "forward.h"
 #include "phase_weights.h"
 
 namespace nhwc_conv {
 
-// Leaves out the taps that meet no pixel, as all but one of a 3x3 kernel over one pixel. Not for transposed
-// convolutions, whose sums are cut into blocks as those of weights packed for any size of image.
-template <class T> void leave_out_taps(ConvGeometry& g, WeightView<T>& w, Algorithm algorithm) {
+// A convolution and its weights without the taps that meet no pixel, as all but one of a 3x3 kernel over one pixel. Not
+// for transposed convolutions, whose sums are cut into blocks as those of weights packed for any size of image.
+template <class T>
+std::pair<ConvGeometry, WeightView<T>> without_idle_taps(ConvGeometry g, WeightView<T> w, Algorithm algorithm) {
   const Range down = g.h.taps_met(), across = g.w.taps_met();
   const bool all = down.size() == g.h.kernel && across.size() == g.w.kernel;
-  if (all || down.empty() || across.empty() || algorithm == Algorithm::winograd) return;
+  if (all || down.empty() || across.empty() || algorithm == Algorithm::winograd) return {g, w};
   w.data += down.begin * w.i + across.begin * w.j;
   g.h = g.h.of_taps(down);
   g.w = g.w.of_taps(across);
+  return {g, w};
 }
 
 template <class S, class A> class InputGradient {
