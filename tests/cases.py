@@ -192,6 +192,8 @@ MANY_WEIGHTS = [
     Case("many_weights_patches", (5, 32, 48, 3), (16, 16, 3, 400), stride=16, bias=True),
     Case("many_weights_upright", (1, 8, 6, 64), (3, 1, 64, 1400), padding=(1, 0)),
     Case("many_weights_unpadded", (1, 9, 8, 40), (4, 3, 40, 600)),
+    # So much of an image to each output that items would have few of them; two pieces of the reduction.
+    Case("many_weights_large_pixels", (1, 69, 66, 180), (3, 3, 180, 64), stride=4, bias=True),
 ]
 
 # One row of a few outputs: weights are taken row by row, where they lie. Columns that fill no tile, blocks of the

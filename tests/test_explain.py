@@ -56,14 +56,14 @@ def test_the_runner_is_a_file_of_conv(runner, isa):  # where a result is made, f
 
 def test_weights_go_in_pieces_where_few_pixels_share_them(isa, threads):
     def in_pieces(pixels, channels, outputs):
-        plan = nhwc_conv.explain((1, pixels, pixels, channels), (1, 1, channels, outputs))
-        return plan["runner"] == "pieces"
+        x, w = (1, pixels, pixels, channels), (1, 1, channels, outputs)
+        return nhwc_conv.explain(x, w)["runner"] == "pieces"
 
     threads(1)
-    assert in_pieces(7, 128, 256) and in_pieces(7, 384, 96)
+    assert in_pieces(7, 128, 256) and in_pieces(7, 384, 96) and in_pieces(28, 2048, 64)
+    assert not in_pieces(28, 1024, 64), "items are not of so few pixels as above"
     assert not in_pieces(7, 64, 512), "sums would be read too often"
     assert not in_pieces(7, 128, 96), "the weights stay in the cache anyway"
-    assert not in_pieces(32, 1280, 1280), "so does a panel of them, and many pixels share it"
     lacks_taps = nhwc_conv.explain((1, 1, 1, 256), (3, 3, 256, 84), padding=1)
     assert lacks_taps["runner"] != "pieces", "eight of nine taps would be packed for nothing"
     threads(5)

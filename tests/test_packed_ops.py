@@ -49,6 +49,7 @@ PIECES = {  # x, channels and kernel of layers with megabytes of weights, each p
     "images": ((3, 7, 7, 700), 390, 1, {}),
     "taps": ((1, 15, 15, 130), 300, 3, dict(stride=2, padding=1)),
     "groups": ((1, 13, 13, 1030), 1030, 1, dict(groups=2)),
+    "large pixels": ((1, 69, 66, 180), 64, 3, dict(stride=4)),
 }
 
 

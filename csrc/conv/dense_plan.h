@@ -119,7 +119,9 @@ template <class S, class A> class DensePlanner {
   }
 
   bool takes_pieces() const {
-    return may_take_pieces() && has_many_weights() && has_tiles_for_all() && !reads_panels();
+    const int64_t tiles = g_.groups * dense_.form.columns.tiles;
+    const bool has_tiles_for_all = tiles >= kItemsPerThread * threads_ || tiles % threads_ == 0;
+    return may_take_pieces() && has_many_weights() && has_tiles_for_all && !reads_panels();
   }
 
   // An item of pieces needs the whole input: staged, if it is small. And weights that it may pack or are packed, of
@@ -133,14 +135,11 @@ template <class S, class A> class DensePlanner {
 
   // So many that the cache loses them before the next pixels read them, of one group: items take one after the other.
   bool has_many_weights() const {
-    const int64_t most = g_.depth() * dense_.tile_columns * kSize >= kBlockWeightBytes ? kSharingPixels : kFewPixels;
+    const bool large_panel = g_.depth() * dense_.tile_columns * kSize >= kBlockWeightBytes;
+    const bool small_items = pixels_of_items<A>(g_, {dense_}, false, packed_ / g_.groups) <= kFewItemPixels;
     const int64_t many = kernels_.reduction_step > 1 || interior() == 0 ? kVeryManyWeightBytes : kManyWeightBytes;
-    return pixels() <= most && packed_ / g_.groups * kSize >= many;
-  }
-
-  bool has_tiles_for_all() const {
-    const int64_t tiles = g_.groups * dense_.form.columns.tiles;
-    return tiles >= kItemsPerThread * threads_ || tiles % threads_ == 0;
+    return pixels() <= (large_panel || small_items ? kSharingPixels : kFewPixels) &&
+           packed_ / g_.groups * kSize >= many;
   }
 
   // Whether panels are better read whole: packed ones by one tile, or by matrices, which would wait for sums; unpacked
@@ -159,10 +158,11 @@ template <class S, class A> class DensePlanner {
     plan.staged = !is_viewed();
     plan.runner = "pieces";
     plan.source = plan.staged ? "pixels" : "view";
-    const bool flat = pixels() <= kVeryFewPixels || inputs() * kSize <= kSmallInputBytes;
+    const bool few = pixels() <= kVeryFewPixels, flat = few || inputs() * kSize <= kSmallInputBytes;
     plan.asks_for_rows = plan.rows * columns.vectors < kProductsOfLine;
-    plan.depth = prepacked_ ? kPackedPieceBytes / (columns.widest() * kSize) : flat ? kFlatPiece : kDeepPiece;
-    if (!prepacked_ && flat && plan.asks_for_rows && pixels() > kTilesOfDeeperPiece * plan.rows) plan.depth *= 2;
+    const int64_t deeper = plan.asks_for_rows && pixels() > kTilesOfDeeperPiece * plan.rows ? 2 : 1;
+    const int64_t least = prepacked_ ? kPackedPieceBytes / (columns.widest() * kSize) : deeper * kFlatPiece;
+    plan.depth = (prepacked_ ? few : flat) ? least : kDeepPiece;
     if (!prepacked_) plan.packed_elements = 0;
     // Rows of weights in the order of memory are so short that the sums of their columns stay in the cache.
     const bool in_order = !prepacked_ && layout_.weights_usable && flat;

@@ -96,10 +96,11 @@ constexpr int64_t kTapsOfNewInputs = 4;
 constexpr int64_t kNarrowGroupBytes = 128, kStagedGroupsBytes = kMegabyte;
 
 // Pieces: weights for which the first-level cache has no room beside the pixels, for fewer pixels than would share
-// them; for more than a few, only if a panel of the weights would not stay in the second-level cache. Where matrices
-// are multiplied, or every output lacks taps, many more. The input that each item then stages whole.
+// them; for more than a few, only if a panel of the weights would not stay in the second-level cache, or if pixels are
+// so large that an item would read all weights for few of them. Where matrices are multiplied, or every output lacks
+// taps, many more. The input that each item then stages whole.
 constexpr int64_t kManyWeightBytes = 128 * kKilobyte, kVeryManyWeightBytes = kMegabyte, kPiecesInputBytes = kMegabyte;
-constexpr int64_t kVeryFewPixels = 128, kFewPixels = 256, kSharingPixels = 1024;
+constexpr int64_t kVeryFewPixels = 128, kFewPixels = 256, kSharingPixels = 1024, kFewItemPixels = 32;
 // More than any memory holds: a view of stride 0. To pack it at once fails at once; piece by piece would not end.
 constexpr int64_t kImpossibleBytes = int64_t(1) << 40;
 // Products in a row of a piece. Flat ones stay in the first-level cache; but with a large input, which is read anew for
@@ -108,7 +109,7 @@ constexpr int64_t kFlatPiece = 128, kDeepPiece = 1536, kSmallInputBytes = 512 * 
 // Vectors of products in a step of a tile that take long enough to bring a line of memory. With fewer, lines asked for
 // in the steps hold up the loads behind them; then pieces of more than so many tiles are twice as deep.
 constexpr int64_t kProductsOfLine = 16, kTilesOfDeeperPiece = 8;
-// Of weights packed ahead of the call, what stays in the first-level cache.
+// Of weights packed ahead of the call, for few pixels, what stays in the first-level cache.
 constexpr int64_t kPackedPieceBytes = 32 * kKilobyte;
 // An image that is packed as weights are: see pointwise.h.
 constexpr int64_t kExchangedBytes = 4 * kMegabyte;
